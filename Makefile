@@ -1,0 +1,62 @@
+# Everything a newcomer needs: `make demo`, `make test`, `make clean`. `make help` lists the rest.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The first Python that runs, is new enough and can make a virtual environment; a shim that exists but fails is passed over.
+FIND_PYTHON = for p in python3.13 python3.12 python3; do \
+	"$$p" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v "$$p"; exit 0; }; done; \
+	echo "No usable Python: need python3 >= 3.11 with the venv module (on Debian: apt-get install python3-venv)." >&2; exit 1
+
+BIN := .venv/bin
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --require-hashes
+# What pip says is much; a line for each package is progress enough.
+PROGRESS = | sed -n -E 's/^(Collecting|Downloading|Installing|Successfully) ?([^ ]*).*/  \1 \2/p' | grep -v Downloading
+
+.PHONY: help
+help: ## List the targets
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+.venv/bin/python:
+	@python="$$($(FIND_PYTHON))"; echo "Making .venv with $$python ($$("$$python" --version))"; "$$python" -m venv .venv
+
+.venv/.runtime: requirements.txt | .venv/bin/python
+	@echo "Installing what the toolkit runs on (about a minute)"
+	@$(PIP_INSTALL) -r requirements.txt $(PROGRESS)
+	@touch $@
+
+.venv/.tests: requirements-dev.txt .venv/.runtime
+	@echo "Installing what the tests need"
+	@$(PIP_INSTALL) -r requirements-dev.txt $(PROGRESS)
+	@touch $@
+
+.PHONY: venv
+venv: .venv/.runtime ## Make .venv, from which ansible-playbook runs
+
+.PHONY: demo
+demo: .venv/.runtime ## Deploy to the embedded cloud, let transactions flow, and verify
+	@. $(BIN)/activate; ansible-playbook site.yml && ansible-playbook verify.yml
+
+.PHONY: teardown
+teardown: .venv/.runtime ## Remove what the demo made
+	@. $(BIN)/activate; ansible-playbook teardown.yml
+
+.PHONY: lint
+lint: .venv/.tests ## Run the linters and the type checks
+	@. $(BIN)/activate; set -x; ruff check .; ruff format --check .; yamllint --strict .; mypy; ansible-lint --offline
+
+.PHONY: test
+test: lint ## Run the linters and all the tests
+	@. $(BIN)/activate; python -m pytest tests
+
+.PHONY: lock
+lock: .venv/.tests ## Write the requirements files anew from the .in files
+	@for f in requirements requirements-dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate $$f.in -o $$f.txt; done
+
+.PHONY: clean
+clean: ## Stop what runs and remove what was made
+	@if [ -e .local/supervisor/supervisord.conf ] && [ -x $(BIN)/supervisorctl ]; then \
+		$(BIN)/supervisorctl -c .local/supervisor/supervisord.conf shutdown || true; fi
+	@rm -rf .local .venv .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
