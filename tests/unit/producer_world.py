@@ -1,0 +1,95 @@
+"""What the producer's tests share: settings, a clock that jumps, and a queue whose answers are planned."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "producer_src"))
+
+import financial_producer as program
+
+URL = "http://127.0.0.1:4566/000000000000/FinancialTransactionQueue"
+
+
+def wanted(**changes: Any) -> program.Settings:
+    chosen = {"queue_url": URL, "region": "us-east-1", "rate": 1.0, "linger": 5.0, "count": None, "seed": 1}
+    return program.Settings(**(chosen | changes))
+
+
+def refusal(code: str, status: int = 400, message: str = "refused") -> ClientError:
+    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "SendMessageBatch")
+
+
+class World:
+    """A clock that jumps to whatever is waited for, a queue that answers as `plan` says (then takes all), and the log."""
+
+    def __init__(self, *plan: Callable[[list[dict]], dict] | Exception, stop_at: float | None = None, latency: float = 0.0) -> None:
+        self.time, self.plan, self.stop_at, self.latency = 1_000.0, list(plan), stop_at, latency
+        self.stop = threading.Event()
+        self.log: list[dict[str, Any]] = []
+        self.requests: list[tuple[float, list[str]]] = []
+        self.clients = 0
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, event: threading.Event, seconds: float) -> None:
+        if not event.is_set():
+            self.pass_time(seconds)
+
+    def pass_time(self, seconds: float) -> None:
+        self.time += max(seconds, 0.0)
+        if self.stop_at is not None and self.time >= 1_000 + self.stop_at and not self.stop.is_set():
+            self.time = 1_000 + self.stop_at
+            self.stop.set()
+
+    def connect(self) -> World:
+        self.clients += 1
+        return self
+
+    def send_message_batch(self, QueueUrl: str, Entries: list[dict]) -> dict:
+        assert QueueUrl == URL
+        self.requests.append((self.time - 1_000, [json.loads(entry["MessageBody"])["transaction_id"] for entry in Entries]))
+        self.pass_time(self.latency)
+        step = self.plan.pop(0) if self.plan else take_all
+        if isinstance(step, Exception):
+            raise step
+        return step(Entries)
+
+    def say(self, event: str, **fields: Any) -> None:
+        self.log.append({"event": event, "at": self.time - 1_000} | fields)
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.log if line["event"] == event]
+
+    def sent(self) -> list[str]:
+        return [each for line in self.lines("sent") for each in line["transaction_ids"]]
+
+    def run(self, **changes: Any) -> int:
+        return program.Producer(wanted(**changes), self.connect, self.say, self.stop, self.now, self.wait).run()
+
+
+def take_all(entries: list[dict]) -> dict:
+    return {"Successful": [{"Id": entry["Id"]} for entry in entries]}
+
+
+def fail(*ids: str, fault: bool = False) -> Callable[[list[dict]], dict]:
+    def answer(entries: list[dict]) -> dict:
+        failed = [{"Id": each, "Code": "InternalError", "Message": "try again", "SenderFault": fault} for each in ids]
+        return take_all([entry for entry in entries if entry["Id"] not in ids]) | {"Failed": failed}
+
+    return answer
+
+
+def stream_of(count: int, seed: int = 1, rate: float = 1.0) -> list[dict[str, Any]]:
+    stream = program.TransactionStream(rate, seed)
+    return [json.loads(stream.draw().body, parse_float=Decimal) for _ in range(count) if stream.gap() >= 0]

@@ -1,0 +1,259 @@
+"""The producer as a program: its credentials, exit codes and signals, against a metadata service and a queue on the loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[2] / "producer_src" / "financial_producer.py"
+ROLE = "/latest/meta-data/iam/security-credentials/"
+SECRET, TOKEN = "s3cr3t" * 7, "t0k3n" * 30
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Paths under /imds are the metadata service, POST / is SQS."""
+
+    server: Cloud
+
+    def do_PUT(self) -> None:
+        self.reply(200 if self.server.imds == "v2" else 403, "metadata-token")
+
+    def do_GET(self) -> None:
+        self.server.metadata_reads.append((self.path, self.headers.get("x-aws-ec2-metadata-token")))
+        if self.server.imds == "no role":
+            self.reply(404, "")
+        elif self.path == f"/imds{ROLE}":
+            self.reply(200, "EC2-SQS-Role")
+        else:
+            self.server.sessions += 1
+            expiry = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            keys = {"AccessKeyId": f"ASIA{self.server.sessions}", "SecretAccessKey": SECRET, "Token": TOKEN, "Expiration": expiry}
+            self.reply(200, json.dumps({"Code": "Success"} | keys))
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.headers["X-Amz-Target"] == "AmazonSQS.SendMessageBatch"
+        key = re.search(r"Credential=(\w+)/\d+/([\w-]+)/sqs/", self.headers["Authorization"])
+        assert key and self.headers["X-Amz-Security-Token"] == TOKEN
+        self.server.keys.append(f"{key[1]} {key[2]}")
+        trouble = self.server.troubles.pop(0) if self.server.troubles else None
+        if trouble == "hang up":
+            self.close_connection = True
+        elif trouble:
+            self.reply(400, json.dumps({"__type": f"com.amazonaws.sqs#{trouble}", "message": f"{trouble} for {TOKEN}"}))
+        else:
+            self.server.received += [json.loads(entry["MessageBody"])["transaction_id"] for entry in request["Entries"]]
+            done = [{"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "d"} for entry in request["Entries"]]
+            self.reply(200, json.dumps({"Successful": done, "Failed": []}))
+
+    def reply(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet: the tests look at what was received."""
+
+
+class Cloud(ThreadingHTTPServer):
+    """`imds` is "v2", "no role" or "v1 only"; `troubles` are what the queue answers first; the rest is what was asked of it."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.imds, self.sessions = "v2", 0
+        self.troubles: list[str | None] = []
+        self.metadata_reads: list[tuple[str, str | None]] = []
+        self.keys: list[str] = []
+        self.received: list[str] = []
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    server = Cloud()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class Program:
+    """The producer, started; `finish` gives its exit code and its lines on stdout and stderr, which never hold a secret."""
+
+    def __init__(self, cloud: Cloud, *arguments: str, **environment: str) -> None:
+        plain = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{cloud.origin}/imds"}
+        command = [
+            sys.executable,
+            str(PROGRAM),
+            "--queue-url",
+            f"{cloud.origin}/000000000000/FinancialTransactionQueue",
+            "--region",
+            "us-east-1",
+        ]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen([*command, *arguments], env=plain | environment, text=True, **streams)
+
+    def finish(self) -> tuple[int, list[dict], list[dict]]:
+        try:
+            out, err = self.process.communicate(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        assert SECRET not in out + err and TOKEN[:40] not in out + err
+        return self.process.returncode, [json.loads(line) for line in out.splitlines()], [json.loads(line) for line in err.splitlines()]
+
+    def stop_when(self, ready: Callable[[], object], signum: signal.Signals = signal.SIGTERM) -> tuple[float, int, list[dict], list[dict]]:
+        """Send the signal once `ready`, and give how many seconds it took from there, beside what `finish` gives."""
+        deadline = time.monotonic() + 30
+        while not ready() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        in_time, begin = ready(), time.monotonic()
+        self.process.send_signal(signum)
+        code, out, err = self.finish()
+        assert in_time, (out, err)
+        return time.monotonic() - begin, code, out, err
+
+
+def logged(lines: list[dict]) -> list[str]:
+    return [each for line in lines if line["event"] == "sent" for each in line["transaction_ids"]]
+
+
+def test_what_is_logged_as_sent_is_what_arrived(cloud: Cloud):
+    code, out, err = Program(cloud, "--count", "35", "--rate", "10000").finish()
+    assert (code, err) == (0, [])
+    assert logged(out) == cloud.received and len(set(cloud.received)) == 35
+    assert [line["event"] for line in out] == ["started", *["sent"] * 4, "stopped"]
+    assert [line["total"] for line in out if line["event"] == "sent"] == [10, 20, 30, 35]
+
+
+def test_credentials_and_endpoint_come_from_instance_metadata_and_queue_url_whatever_the_environment_says(cloud: Cloud, tmp_path: Path):
+    # given every other source of credentials and endpoints, all of them wrong
+    wrong = "aws_access_key_id = AKIAFILE\naws_secret_access_key = file\n"
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(f"[default]\n{wrong}[other]\n{wrong}")
+    (tmp_path / "config").write_text(f"[default]\nregion = eu-west-1\nendpoint_url = http://127.0.0.1:1\n{wrong}")
+    environment = {
+        "HOME": str(tmp_path),
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_PROFILE": "of-nobody",
+        "AWS_DEFAULT_PROFILE": "of-nobody",
+        "AWS_ACCESS_KEY_ID": "AKIAENVIRONMENT",
+        "AWS_SECRET_ACCESS_KEY": "environment",
+        "AWS_SESSION_TOKEN": "environment",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "config"),
+        "AWS_ROLE_ARN": "arn:aws:iam::000000000000:role/other",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:1",
+        "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "many",
+    }
+    # when it runs
+    code, _, err = Program(cloud, "--count", "3", "--rate", "1000", **environment).finish()
+    # then the queue saw the instance's key, for the region that was asked for
+    assert (code, err) == (0, [])
+    assert set(cloud.keys) == {"ASIA1 us-east-1"} and len(cloud.received) == 3
+
+
+@pytest.mark.parametrize("imds", ["no role", "v1 only"])
+def test_without_credentials_one_line_says_so_and_the_exit_code_is_3(cloud: Cloud, imds: str):
+    cloud.imds = imds
+    code, _, err = Program(cloud, "--count", "1", AWS_ACCESS_KEY_ID="AKIAENVIRONMENT", AWS_SECRET_ACCESS_KEY="x").finish()
+    assert (code, len(err), cloud.keys) == (3, 1, [])
+    assert "no credentials from instance metadata" in err[0]["error"] and "instance profile" in err[0]["what_to_do"]
+
+
+def test_metadata_is_never_read_without_a_token(cloud: Cloud):
+    cloud.imds = "v1 only"
+    Program(cloud, "--count", "1").finish()
+    assert cloud.metadata_reads == []
+
+
+def test_credentials_that_the_queue_no_longer_takes_are_read_anew(cloud: Cloud):
+    cloud.troubles = [None, "ExpiredTokenException"]
+    code, out, _ = Program(cloud, "--count", "30", "--rate", "10000").finish()
+    assert code == 0 and logged(out) == cloud.received and len(set(cloud.received)) == 30
+    assert cloud.keys == ["ASIA1 us-east-1"] * 2 + ["ASIA2 us-east-1"] * 2
+
+
+@pytest.mark.parametrize(("trouble", "meaning"), [("QueueDoesNotExist", "no such queue"), ("AccessDeniedException", "no permission")])
+def test_a_refusal_at_the_start_is_one_line_with_advice_and_exit_code_3(cloud: Cloud, trouble: str, meaning: str):
+    cloud.troubles = [trouble]
+    code, _, err = Program(cloud, "--count", "1", "--rate", "1000").finish()
+    assert (code, len(err), err[0]["event"]) == (3, 1, "error")
+    assert err[0]["error"].startswith(f"{meaning}: {cloud.origin}/000000000000/FinancialTransactionQueue") and err[0]["what_to_do"]
+
+
+def test_a_bad_value_is_one_line_and_exit_code_2(cloud: Cloud):
+    code, out, err = Program(cloud, "--rate", "0").finish()
+    assert (code, out, len(err)) == (2, [], 1)
+
+
+def test_a_connection_that_breaks_is_tried_again(cloud: Cloud):
+    cloud.troubles = ["hang up", "hang up"]
+    code, out, _ = Program(cloud, "--count", "10", "--rate", "1000").finish()
+    assert code == 0 and logged(out) == cloud.received and len(cloud.received) == 10
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_at_once_with_everything_sent(cloud: Cloud, signum: signal.Signals):
+    # given a producer whose open batch would wait five minutes
+    program = Program(cloud, "--rate", "40", "--linger", "300")
+    # when the signal comes
+    seconds, code, out, err = program.stop_when(lambda: len(cloud.received) >= 30, signum)
+    # then
+    assert (code, err) == (0, []) and seconds < 15
+    assert logged(out) == cloud.received and len(set(cloud.received)) == len(cloud.received)
+    assert out[-1]["event"] == "stopped" and (out[-1]["unsent"], out[-1]["reason"]) == (0, "signal")
+
+
+def test_a_signal_ends_the_wait_for_a_transaction_that_is_hours_away(cloud: Cloud):
+    seconds, code, out, _ = Program(cloud, "--rate", "0.0001", "--seed", "1").stop_when(lambda: cloud.sessions)
+    assert code == 0 and seconds < 15 and out[-1]["sent"] == 0
+
+
+def test_a_signal_while_the_queue_is_away_ends_it_in_time_with_the_ids(cloud: Cloud):
+    # given a queue that breaks every connection
+    cloud.troubles = ["hang up"] * 10_000
+    program = Program(cloud, "--rate", "20", "--linger", "1")
+    # when the signal comes
+    seconds, code, out, err = program.stop_when(lambda: len(cloud.keys) >= 3)
+    # then
+    assert code == 1 and 10 < seconds < 27 and cloud.received == []
+    assert len(err) == 1 and len(err[0]["transaction_ids"]) == out[-1]["unsent"] > 0
+
+
+def test_importing_the_program_opens_no_connection_and_reads_no_configuration():
+    guard = """
+import os, sys
+def refuse(event, arguments):
+    reads_configuration = event == "open" and ".aws" in str(arguments[0])
+    assert event not in ("socket.connect", "socket.getaddrinfo") and not reads_configuration, (event, arguments)
+sys.addaudithook(refuse)
+sys.path.insert(0, sys.argv[1])
+import financial_producer
+"""
+    command = [sys.executable, "-c", guard, str(PROGRAM.parent)]
+    done = subprocess.run(command, env={"AWS_PROFILE": "of-nobody"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
