@@ -1,0 +1,101 @@
+"""`python -m embedded_cloud`: serve the embedded cloud on 127.0.0.1."""
+
+import argparse
+import ctypes
+import errno
+import logging
+import re
+import signal
+import socket
+import sys
+
+from embedded_cloud import environment
+
+EXIT_PORT_TAKEN = 3
+EXIT_NO_EMULATOR = 4
+
+# prctl(2), <linux/prctl.h>
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    if options.end_with_parent:
+        _end_with_parent()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", options.port))
+    except OSError as error:
+        listener.close()
+        return _bind_failed(options.port, error)
+    port = listener.getsockname()[1]
+    environment.prepare(port, options.account, options.region)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s [%(name)s] %(message)s", stream=sys.stderr)
+    try:
+        from embedded_cloud import server
+    except Exception as error:
+        print(
+            f"embedded_cloud: an emulator cannot be imported ({type(error).__name__}: {error}). Expected: the packages of"
+            f" requirements.txt in {sys.prefix}. Install them again, `make` does, and start anew.",
+            file=sys.stderr,
+        )
+        return EXIT_NO_EMULATOR
+    print(f"embedded_cloud: http://127.0.0.1:{port}, account {options.account}, region {options.region}", flush=True)
+    server.run(listener, options.account, options.region, options.session_seconds)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m embedded_cloud",
+        description="Serve the embedded cloud on 127.0.0.1, for the root key test/test. Nothing is kept when it stops.",
+        epilog=f"Exits {EXIT_PORT_TAKEN} when the port is taken, {EXIT_NO_EMULATOR} when an emulator cannot be imported.",
+    )
+    parser.add_argument("--port", type=_number(0, 65535), default=4566, help="TCP port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--account", type=_account, default="000000000000", help="account id, twelve digits (default: %(default)s)")
+    parser.add_argument("--region", default="us-east-1", help="region of what names none (default: %(default)s)")
+    parser.add_argument(
+        "--session-seconds",
+        type=_number(1, 43200),
+        default=21600,
+        help="how long the credentials of an instance's role live (default: %(default)s)",
+    )
+    parser.add_argument("--end-with-parent", action="store_true", help="end when the process that started this one ends (Linux)")
+    return parser
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent is gone, so that a killed supervisord leaves no cloud on the port."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _number(lowest: int, highest: int):  # type: ignore[no-untyped-def]
+    def number(text: str) -> int:
+        if not text.isdecimal() or not lowest <= int(text) <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {lowest} to {highest}")
+        return int(text)
+
+    return number
+
+
+def _account(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{12}", text):
+        raise argparse.ArgumentTypeError(f"{text} is not an account id of twelve digits")
+    return text
+
+
+def _bind_failed(port: int, error: OSError) -> int:
+    if error.errno == errno.EADDRINUSE:
+        print(
+            f"embedded_cloud: 127.0.0.1:{port} is taken by another process. `ss -ltnp 'sport = :{port}'` shows which; stop it, or"
+            " choose another port (embedded_cloud_port).",
+            file=sys.stderr,
+        )
+        return EXIT_PORT_TAKEN
+    print(f"embedded_cloud: cannot listen on 127.0.0.1:{port}: {error}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Who may do what, decided by MiniStack's own code also for the requests that moto answers."""
+
+import re
+import uuid
+from typing import Any
+
+from ministack import app as ministack_app
+from ministack.core import iam_actions, iam_evaluator, responses
+from ministack.core.router import detect_service, extract_access_key_id, extract_region
+from ministack.services import iam
+
+from embedded_cloud.calls import Call
+from embedded_cloud.environment import ROOT_ACCESS_KEY
+from embedded_cloud.messages import Request, Response
+
+Check = tuple[str, str, dict[str, Any]]
+
+_ACCOUNT_KEY = re.compile(r"\d{12}")
+_JSON_ERROR_CODES = {"AccessDeniedException": "AccessDenied"}
+
+
+def check_root_signatures_too() -> None:
+    """Have MiniStack verify root's signature like any other; by itself it accepts root's key with any secret."""
+    iam_evaluator._is_root_key = lambda access_key_id: False
+
+
+def unknown_key(request: Request, service: str) -> Response | None:
+    """The refusal of a key MiniStack would take for another account's root (twelve digits), or that two accounts own."""
+    key = extract_access_key_id(request.headers, request.query)
+    try:
+        unknown = key != ROOT_ACCESS_KEY and bool(_ACCOUNT_KEY.fullmatch(key))
+        iam_evaluator.find_iam_access_key_account(key)
+    except iam_evaluator.AmbiguousAccessKeyError:
+        unknown = True
+    return _authentication_failure(request, service, iam_evaluator._unknown_access_key()) if unknown else None
+
+
+def missing_signature(request: Request) -> Response:
+    """The refusal of a request that nobody signed, in the words of the service it seems to be meant for."""
+    named = ministack_app._routing_params(request.method, request.path, request.headers, request.body, request.query)
+    service = detect_service(request.method, request.path, request.headers, named)
+    failure = iam_evaluator.AuthError("MissingAuthenticationToken", "Request is missing Authentication Token")
+    return _authentication_failure(request, service, failure)
+
+
+def refusal(request: Request, call: Call) -> Response | None:
+    """AWS's answer to a call that its signature or its policies do not allow, None when it is allowed."""
+    key = _pin(request)
+    region, account = extract_region(request.headers, request.query), responses.get_account_id()
+    for action, arn, context in _checks(request, call, region, account):
+        denied = iam_evaluator.enforce(key, action, call.service, region, resource_arn=arn, service_context=context)
+        if isinstance(denied, iam_evaluator.AuthError):
+            return _authentication_failure(request, call.service, denied, action)
+        if denied:
+            status, headers, body = iam_actions.access_denied_response(
+                call.service,
+                action,
+                denied.principal_arn,
+                str(uuid.uuid4()),
+                headers=request.headers,
+                resource_arn=arn,
+                explicit_deny=denied.decision == "Deny",
+            )
+            return _response(request, status, headers, body)
+    return None
+
+
+def error_response(request: Request, service: str, code: str, message: str, status: int = 400) -> Response:
+    """An error of the service itself, in the protocol of the request."""
+    _status, headers, body = iam_actions.access_denied_response(
+        service, "", "", str(uuid.uuid4()), error_code=code, message=message, headers=request.headers
+    )
+    return _response(request, status, headers, body)
+
+
+def _pin(request: Request) -> str:
+    """Tell MiniStack's evaluator about this request, as its own front end does; the access key the request claims."""
+    key = extract_access_key_id(request.headers, request.query)
+    responses.set_request_account_id(ministack_app._request_account_scope(key))
+    responses.set_request_region(extract_region(request.headers, request.query))
+    responses.set_request_client_ip(request.client)
+    iam_evaluator.pin_request_origin(request.client, request.headers.get("x-forwarded-proto", "https") == "https")
+    iam_evaluator.pin_signed_request(request.method, request.raw_path, request.query, request.raw_headers)
+    iam_evaluator.pin_signed_body(request.body)
+    iam_evaluator.pin_request_caller(request.headers, request.query)
+    return key
+
+
+def _checks(request: Request, call: Call, region: str, account: str) -> list[Check]:
+    """Every (action, ARN, condition keys) that must be allowed for the call to be made."""
+    tags = iam_actions.request_tag_context(call.service, call.iam_action, request.body, call.parameters)
+    checks = [(call.iam_action, arn, tags) for arn in _resources(request, call, region, account)]
+    profile = call.value("IamInstanceProfile.Name") or call.value("IamInstanceProfile.Arn").rpartition("/")[2]
+    for role in (iam._instance_profiles.get(profile) or {}).get("Roles", []):
+        role_arn = (iam._roles.get(role) or {}).get("Arn", "*")
+        checks.append(("iam:PassRole", role_arn, {"iam:PassedToService": "ec2.amazonaws.com"}))
+    return checks
+
+
+def _resources(request: Request, call: Call, region: str, account: str) -> list[str]:
+    if call.service == "ssm":
+        # Public parameters belong to no account.
+        names = call.values("Name") + call.values("Names") + call.values("Path")
+        return [f"arn:aws:ssm:{region}::parameter/{name.strip('/')}" for name in names] or ["*"]
+    if call.service == "monitoring":
+        alarms = [f"arn:aws:cloudwatch:{region}:{account}:alarm:{name}" for name in call.values("AlarmName") + call.values("AlarmNames")]
+        boards = call.values("DashboardName") + call.values("DashboardNames")
+        dashboards = [f"arn:aws:cloudwatch::{account}:dashboard/{name}" for name in boards]
+        return alarms + dashboards + call.values("ResourceARN") or ["*"]
+    if call.action.startswith("Describe"):
+        return ["*"]  # EC2's Describe actions know no resources.
+    return [
+        iam_actions.extract_resource_arn(
+            "ec2", request.method, request.path, request.headers, request.body, call.parameters, region, account
+        )
+    ]
+
+
+def _authentication_failure(request: Request, service: str, failure: Any, action: str = "") -> Response:
+    status, headers, body = ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers)
+    return _response(request, status, headers, body)
+
+
+def _response(request: Request, status: int, headers: dict[str, str], body: bytes) -> Response:
+    named = dict(headers)
+    code = named.get("x-amzn-errortype", "")
+    if code and "x-amzn-query-mode" in request.headers:
+        # A client in query-compatible mode reads the code the query protocol would have given.
+        named["x-amzn-query-error"] = f"{_JSON_ERROR_CODES.get(code, code)};Sender"
+    return Response(status, body, tuple(named.items()))

@@ -1,0 +1,115 @@
+"""The running instance behind a Name tag, and the role its instance profile gives it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ministack.core import iam_evaluator
+from ministack.services import iam
+
+from embedded_cloud.moto_backend import MotoBackend
+
+EC2_PRINCIPAL = "ec2.amazonaws.com"
+
+
+class UnavailableError(LookupError):
+    """What the metadata service was asked for is not there; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What the metadata service tells an instance about itself. `profile` is a name, empty when none is attached."""
+
+    id: str
+    region: str
+    zone: str
+    account: str
+    profile: str
+    image: str
+    type: str
+    architecture: str
+    private_address: str
+    launched: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {
+            "accountId": self.account,
+            "architecture": self.architecture,
+            "availabilityZone": self.zone,
+            "imageId": self.image,
+            "instanceId": self.id,
+            "instanceType": self.type,
+            "pendingTime": self.launched,
+            "privateIp": self.private_address,
+            "region": self.region,
+            "version": "2017-09-30",
+        }
+
+
+async def running_instance(moto: MotoBackend, name: str) -> Instance:
+    """The one running instance whose Name tag is `name`; UnavailableError when there is none, or more than one."""
+    found = await moto.run(lambda: _running_instances(moto, name))
+    if len(found) != 1:
+        raise UnavailableError(f"{len(found) or 'no'} running instances have the Name tag {name}; exactly one is expected")
+    return found[0]
+
+
+def role_of(instance: Instance) -> dict[str, Any]:
+    """MiniStack's record of the role an instance may use.
+
+    UnavailableError when no profile is attached, when it has no role, or when the role is gone or does not trust EC2.
+    """
+    if not instance.profile:
+        raise UnavailableError(f"no instance profile is attached to {instance.id}")
+    profile = iam._instance_profiles.get_scoped(instance.account, None, instance.profile)
+    if profile is None or not profile["Roles"]:
+        raise UnavailableError(f"the instance profile {instance.profile} {'has no role' if profile else 'does not exist'}")
+    name = profile["Roles"][0]
+    role = iam._roles.get_scoped(instance.account, None, name)
+    if role is None:
+        raise UnavailableError(f"the role {name} of instance profile {instance.profile} does not exist")
+    if not _trusts_ec2(role, instance):
+        raise UnavailableError(f"the trust policy of role {name} does not let {EC2_PRINCIPAL} assume it")
+    return dict(role)
+
+
+def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
+    found = []
+    for backend in moto.backends("ec2"):
+        for instance in backend.all_instances():
+            tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
+            if instance.state == "running" and tags.get("Name") == name:
+                association = backend.iam_instance_profile_associations.get(instance.id)
+                found.append(
+                    Instance(
+                        id=instance.id,
+                        region=backend.region_name,
+                        zone=instance.placement.zone,
+                        account=moto.account,
+                        profile=association.iam_instance_profile.name if association else "",
+                        image=instance.image_id,
+                        type=instance.instance_type,
+                        architecture=instance.architecture,
+                        private_address=instance.private_ip or "",
+                        launched=instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    )
+                )
+    return found
+
+
+def _trusts_ec2(role: dict[str, Any], instance: Instance) -> bool:
+    document = role["AssumeRolePolicyDocument"]
+    document = json.loads(document) if isinstance(document, str) else document
+    statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
+    context = iam_evaluator.EvalContext(
+        principal_arn=EC2_PRINCIPAL,
+        principal_type="Service",
+        principal_account=instance.account,
+        action="sts:AssumeRole",
+        resource_arn=role["Arn"],
+        region=instance.region,
+    )
+    # A trust policy names no resource: it is the resource.
+    about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}
+    return iam_evaluator.evaluate_resource_policy(about_the_role, context, service=EC2_PRINCIPAL).decision == "Allow"

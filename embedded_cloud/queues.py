@@ -1,0 +1,38 @@
+"""Queues as AWS has them where MiniStack differs: how batch calls are authorised, and encryption by default.
+
+AWS authorises SendMessageBatch, DeleteMessageBatch and ChangeMessageVisibilityBatch by the permission of the single call ("Actions,
+resources, and condition keys for Amazon SQS" lists no batch action); MiniStack asks for actions that IAM does not know. A queue that is
+made has SSE-SQS unless told otherwise (API_CreateQueue, SqsManagedSseEnabled); MiniStack's has none.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ministack.core import iam_actions
+from ministack.services import sqs
+
+_BATCHES = {f"sqs:{action}Batch": f"sqs:{action}" for action in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")}
+
+
+def install() -> None:
+    """Replace what MiniStack looks up at each call."""
+    iam_actions.extract_iam_action = _with_single_actions(iam_actions.extract_iam_action)
+    sqs._HANDLERS["CreateQueue"] = _encrypted_by_default(sqs._HANDLERS["CreateQueue"])
+
+
+def _with_single_actions(original: Callable[..., str | None]) -> Callable[..., str | None]:
+    def extract_iam_action(*arguments: Any, **options: Any) -> str | None:
+        action = original(*arguments, **options)
+        return _BATCHES.get(action, action) if action else action
+
+    return extract_iam_action
+
+
+def _encrypted_by_default(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def create_queue(call: dict[str, Any], url: str) -> dict[str, Any]:
+        answer = original(call, url)
+        attributes = sqs._queues[answer["QueueUrl"]]["attributes"]
+        attributes.setdefault("SqsManagedSseEnabled", "false" if attributes.get("KmsMasterKeyId") else "true")
+        return answer
+
+    return create_queue

@@ -1,0 +1,111 @@
+"""What several tests share: an embedded cloud of their own, on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+
+
+@dataclass
+class EmbeddedCloud:
+    """A running embedded cloud. `client` makes boto3 clients of root, or of the credentials it is given."""
+
+    process: subprocess.Popen
+    endpoint: str
+    log: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.endpoint.rpartition(":")[2])
+
+    def client(self, service: str, access_key: str = "test", secret_key: str = "test", token: str | None = None) -> Any:
+        return boto3.client(
+            service,
+            REGION,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            aws_session_token=token,
+            config=Config(retries={"total_max_attempts": 1}, parameter_validation=False),
+        )
+
+    def resources(self) -> dict[str, list[str]]:
+        with urllib.request.urlopen(f"{self.endpoint}/_embedded_cloud/resources", timeout=10) as response:
+            return json.load(response)
+
+    def stop(self, seconds: float = 10) -> int:
+        """Ends it as supervisord does; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+def start_embedded_cloud(log: Path, *options: str) -> EmbeddedCloud:
+    """Starts one on a port the system picks, and waits until it is healthy."""
+    # What an operator's shell may hold must reach neither the emulators nor a function.
+    environment = os.environ | {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_PROFILE": "nobody",
+        "AWS_SESSION_TOKEN": "stale",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "OPERATORS_SECRET": "hunter2",
+    }
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "embedded_cloud", "--port", "0", *options],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert process.stdout is not None
+    announced = process.stdout.readline()
+    if "http://" not in announced:
+        raise RuntimeError(f"the embedded cloud did not start: {announced}{log.read_text()}")
+    cloud = EmbeddedCloud(process, announced.split()[1].rstrip(","), log)
+    for _attempt in range(200):
+        try:
+            with urllib.request.urlopen(f"{cloud.endpoint}/_embedded_cloud/health", timeout=5):
+                return cloud
+        except OSError:
+            time.sleep(0.05)
+    process.kill()
+    raise RuntimeError(f"the embedded cloud did not become healthy: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def start_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., EmbeddedCloud]]:
+    """Starts further embedded clouds, with options of their own; what still runs at the end is stopped."""
+    started: list[EmbeddedCloud] = []
+
+    def start(*options: str) -> EmbeddedCloud:
+        started.append(start_embedded_cloud(tmp_path_factory.mktemp("embedded-cloud") / "log", *options))
+        return started[-1]
+
+    yield start
+    for cloud in started:
+        if cloud.process.poll() is None:
+            cloud.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_cloud(start_cloud: Callable[..., EmbeddedCloud]) -> EmbeddedCloud:
+    """One embedded cloud for the whole run; every test uses names of its own in it."""
+    return start_cloud()
