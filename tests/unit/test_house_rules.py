@@ -100,7 +100,9 @@ def test_verify_looks_at_every_role_of_site():
 
 def test_the_report_gathers_every_role_that_verify_looks_at():
     report = (ROOT / "roles" / "pipeline" / "tasks" / "report.yml").read_text()
-    missing = [step["role"] for step in steps("verify.yml") if step["tasks_from"] == "verify" and f"{step['role']}_verification" not in report]
+    missing = [
+        step["role"] for step in steps("verify.yml") if step["tasks_from"] == "verify" and f"{step['role']}_verification" not in report
+    ]
     assert missing == []
 
 

@@ -1,0 +1,138 @@
+"""Compare AWS resources with what is expected, property by property, without changing anything.
+
+The readers (`aws_drift_<family>`) find properties, `aws_drift_values` says when two values mean the same, and this is the one
+place where they are compared. Clients are passed in, one for each service; boto3 clients may be shared between threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible.module_utils import aws_drift_data, aws_drift_ec2, aws_drift_iam, aws_drift_lambda, aws_drift_monitoring
+from ansible.module_utils.aws_drift_types import Disagreement, ResourceType
+from ansible.module_utils.aws_drift_values import Canonical, as_text
+from botocore.exceptions import BotoCoreError, ClientError
+
+TYPES: dict[str, ResourceType] = {
+    **aws_drift_iam.TYPES,
+    **aws_drift_data.TYPES,
+    **aws_drift_lambda.TYPES,
+    **aws_drift_monitoring.TYPES,
+    **aws_drift_ec2.TYPES,
+}
+
+# Readers wait for answers, so more than the cores help; AWS's tightest limit among them (DescribeAlarms, 9 a second) is kept.
+READERS_AT_ONCE = 8
+
+
+class ExpectationError(Exception):
+    """A type or property that does not exist. The text names those that do."""
+
+
+@dataclass
+class Drift:
+    """What comparing found: `checks` in the shape verify collects, `differences` with values, `before` and `after` by resource."""
+
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    differences: list[dict[str, Any]] = field(default_factory=list)
+    unreadable: list[dict[str, str]] = field(default_factory=list)
+    before: dict[str, dict[str, Any]] = field(default_factory=dict)
+    after: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    found: dict[str, Any] | None
+    error: str
+    seconds: float
+
+
+def required_services(resources: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The services whose clients `compare` needs. Raises ExpectationError for an unknown type or property."""
+    return sorted({service for resource in resources for service in _type_of(resource).services})
+
+
+def compare(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], *, default_remedy: str) -> Drift:
+    """Read the resources in parallel and compare each expected property.
+
+    A resource is a dict of `type`, `name`, `expected` and, optionally, `remedy`. Raises ExpectationError before any call is made
+    for an unknown type or property; an error of AWS becomes a failed check.
+    """
+    required_services(resources)
+    with ThreadPoolExecutor(max_workers=READERS_AT_ONCE) as readers:
+        readings = list(readers.map(lambda resource: _read(resource, clients), resources))
+    drift = Drift()
+    for resource, reading in zip(resources, readings, strict=True):
+        _compare_one(drift, resource, reading, resource.get("remedy") or default_remedy)
+    return drift
+
+
+def _type_of(resource: Mapping[str, Any]) -> ResourceType:
+    kind = TYPES.get(resource["type"])
+    if kind is None:
+        raise ExpectationError(f"{resource['name']}: there is no type {resource['type']!r}. Types: {_listed(TYPES)}.")
+    unknown = sorted(set(resource.get("expected") or {}) - set(kind.properties))
+    if unknown:
+        raise ExpectationError(
+            f"{resource['type']} {resource['name']}: there is no property {_listed(unknown)}. Properties: {_listed(kind.properties)}."
+        )
+    return kind
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _expected(resource: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_type_of(resource).implied, **(resource.get("expected") or {})}
+
+
+def _read(resource: Mapping[str, Any], clients: Mapping[str, Any]) -> _Reading:
+    started = time.monotonic()
+    found, error = None, ""
+    try:
+        found = _type_of(resource).read(clients, resource["name"], _expected(resource))
+    except ClientError as refusal:
+        details = refusal.response.get("Error", {})
+        error = f"{details.get('Code', 'Error')}: {details.get('Message', '')}"
+    except BotoCoreError as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    return _Reading(found, error, round(time.monotonic() - started, 3))
+
+
+def _compare_one(drift: Drift, resource: Mapping[str, Any], reading: _Reading, remedy: str) -> None:
+    kind = _type_of(resource)
+    label = f"{kind.label} {resource['name']}"
+    expected = {name: kind.properties[name](value) for name, value in _expected(resource).items()}
+
+    def check(name: str, wanted: str, found: str, passed: bool, seconds: float = 0.0) -> None:
+        drift.checks.append(
+            {"check": f"{label}: {name}", "passed": passed, "expected": wanted, "found": found, "seconds": seconds, "remedy": remedy}
+        )
+
+    if reading.error:
+        check("exists", "exists", reading.error, False, reading.seconds)
+        drift.unreadable.append({"resource": label, "error": reading.error})
+        return
+    if reading.found is None:
+        check("exists", "exists", "missing", False, reading.seconds)
+        drift.differences.append({"resource": label, "property": "exists", "expected": True, "found": False})
+        drift.before[label] = {}
+        drift.after[label] = expected
+        return
+    check("exists", "exists", "exists", True, reading.seconds)
+    for name, wanted in expected.items():
+        found = _canonical(kind.properties[name], reading.found.get(name))
+        check(name, as_text(wanted), as_text(found), found == wanted)
+        if found != wanted:
+            drift.differences.append({"resource": label, "property": name, "expected": wanted, "found": found})
+            drift.before.setdefault(label, {})[name] = found
+            drift.after.setdefault(label, {})[name] = wanted
+
+
+def _canonical(canonical: Canonical, found: Any) -> Any:
+    return [canonical(value) for value in found.values] if isinstance(found, Disagreement) else canonical(found)

@@ -1,0 +1,124 @@
+"""Readers of EC2 security groups and instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.module_utils.aws_drift_types import ResourceType, agreed, pages, tag_dict
+from ansible.module_utils.aws_drift_values import boolean, number, rules, text, text_map, text_set
+
+# States of an instance that still is one. Source: "Amazon EC2 instance state changes".
+LIVING_STATES = ["pending", "running", "stopping", "stopped"]
+VOLUME_PROPERTIES = frozenset({"root_volume_type", "root_volume_encrypted", "root_volume_size"})
+
+
+def read_security_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    ec2 = clients["ec2"]
+    vpc_id = expected.get("vpc_id") or _default_vpc(ec2)
+    if vpc_id is None:
+        return None
+    filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc_id]}]
+    groups = ec2.describe_security_groups(Filters=filters).get("SecurityGroups") or []
+    if not groups:
+        return None
+    return {
+        "vpc_id": groups[0].get("VpcId"),
+        "description": groups[0].get("Description"),
+        "ingress": [_rule(permission) for permission in groups[0].get("IpPermissions") or []],
+        "egress": [_rule(permission) for permission in groups[0].get("IpPermissionsEgress") or []],
+        "tags": tag_dict(groups[0].get("Tags")),
+    }
+
+
+def _default_vpc(ec2: Any) -> str | None:
+    vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}]).get("Vpcs") or []
+    return vpcs[0]["VpcId"] if vpcs else None
+
+
+def _rule(permission: Mapping[str, Any]) -> dict[str, Any]:
+    sources = [item["CidrIp"] for item in permission.get("IpRanges") or []]
+    sources += [item["CidrIpv6"] for item in permission.get("Ipv6Ranges") or []]
+    sources += [item["PrefixListId"] for item in permission.get("PrefixListIds") or []]
+    sources += [item["GroupId"] for item in permission.get("UserIdGroupPairs") or []]
+    return {
+        "protocol": permission.get("IpProtocol"),
+        "from_port": permission.get("FromPort"),
+        "to_port": permission.get("ToPort"),
+        "cidrs": sources,
+    }
+
+
+def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    ec2 = clients["ec2"]
+    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
+    reservations = pages(ec2, "describe_instances", "Reservations", Filters=filters)
+    instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+    if not instances:
+        return None
+    volumes = _root_volumes(ec2, instances) if VOLUME_PROPERTIES & expected.keys() else {}
+    described = [_instance(instance, volumes.get(_root_volume_id(instance), {})) for instance in instances]
+    return {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE_PROPERTIES}
+
+
+def _instance(instance: Mapping[str, Any], root_volume: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = instance.get("MetadataOptions") or {}
+    return {
+        "state": (instance.get("State") or {}).get("Name"),
+        "instance_type": instance.get("InstanceType"),
+        "instance_profile": (instance.get("IamInstanceProfile") or {}).get("Arn", "").rpartition("/")[2],
+        "http_tokens": metadata.get("HttpTokens"),
+        "http_hop_limit": metadata.get("HttpPutResponseHopLimit"),
+        "security_groups": sorted(group["GroupName"] for group in instance.get("SecurityGroups") or []),
+        "root_volume_type": root_volume.get("VolumeType"),
+        "root_volume_encrypted": root_volume.get("Encrypted"),
+        "root_volume_size": root_volume.get("Size"),
+        "key_name": instance.get("KeyName"),
+        "tags": tag_dict(instance.get("Tags")),
+    }
+
+
+def _root_volume_id(instance: Mapping[str, Any]) -> str:
+    devices = instance.get("BlockDeviceMappings") or []
+    roots = [device for device in devices if device.get("DeviceName") == instance.get("RootDeviceName")]
+    # An emulated image may call its root device otherwise than the instance does: the only device is the root then.
+    root = (roots or devices)[0] if roots or len(devices) == 1 else {}
+    return str((root.get("Ebs") or {}).get("VolumeId", ""))
+
+
+def _root_volumes(ec2: Any, instances: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    ids = [volume_id for volume_id in map(_root_volume_id, instances) if volume_id]
+    if not ids:
+        return {}
+    return {volume["VolumeId"]: volume for volume in pages(ec2, "describe_volumes", "Volumes", VolumeIds=ids)}
+
+
+INSTANCE_PROPERTIES = {
+    "state": text,
+    "instance_type": text,
+    "instance_profile": text,
+    "http_tokens": text,
+    "http_hop_limit": number,
+    "security_groups": text_set,
+    "root_volume_type": text,
+    "root_volume_encrypted": boolean,
+    "root_volume_size": number,
+    "key_name": text,
+    "tags": text_map,
+}
+
+TYPES = {
+    "security_group": ResourceType(
+        label="security group",
+        services=("ec2",),
+        read=read_security_group,
+        properties={"description": text, "ingress": rules, "egress": rules, "vpc_id": text, "tags": text_map},
+    ),
+    "ec2_instances": ResourceType(
+        label="instance",
+        services=("ec2",),
+        read=read_instances,
+        properties={"count": number, **INSTANCE_PROPERTIES},
+        implied={"count": 1},
+    ),
+}

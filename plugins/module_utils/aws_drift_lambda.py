@@ -1,0 +1,95 @@
+"""Readers of Lambda functions and of the event source mappings that concern one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.module_utils.aws_drift_types import ResourceType, agreed, unless_missing
+from ansible.module_utils.aws_drift_values import number, text, text_map, text_set
+from ansible.module_utils.lambda_mappings import describe, list_mappings
+
+MISSING = ("ResourceNotFoundException",)
+
+
+def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    answer = unless_missing(clients["lambda"].get_function, MISSING, FunctionName=name)
+    if answer is None:
+        return None
+    settings = answer["Configuration"]
+    return {
+        "runtime": settings.get("Runtime"),
+        "handler": settings.get("Handler"),
+        "role": settings.get("Role"),
+        "memory_size": settings.get("MemorySize"),
+        "timeout": settings.get("Timeout"),
+        "code_sha256": settings.get("CodeSha256"),
+        "environment": (settings.get("Environment") or {}).get("Variables"),
+        "architectures": settings.get("Architectures"),
+        "layers": [layer["Arn"] for layer in settings.get("Layers") or []],
+        "package_type": settings.get("PackageType"),
+        "state": settings.get("State"),
+        "last_update_status": settings.get("LastUpdateStatus"),
+        "reserved_concurrency": (answer.get("Concurrency") or {}).get("ReservedConcurrentExecutions"),
+        "tracing": (settings.get("TracingConfig") or {}).get("Mode"),
+        "log_group": (settings.get("LoggingConfig") or {}).get("LogGroup"),
+        "description": settings.get("Description"),
+        "tags": answer.get("Tags"),
+    }
+
+
+def read_mappings(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    client = clients["lambda"]
+    mappings = {mapping["UUID"]: mapping for mapping in list_mappings(client, FunctionName=name)}
+    if expected.get("event_source_arn"):
+        mappings |= {mapping["UUID"]: mapping for mapping in list_mappings(client, EventSourceArn=expected["event_source_arn"])}
+    described = [describe(mapping) for mapping in mappings.values()]
+    if not described:
+        return None
+    return {"count": len(described)} | {name: agreed(mapping[name] for mapping in described) for name in MAPPING_PROPERTIES}
+
+
+MAPPING_PROPERTIES = {
+    "event_source_arn": text,
+    "function_arn": text,
+    "state": text,
+    "batch_size": number,
+    "maximum_batching_window": number,
+    "function_response_types": text_set,
+    "maximum_concurrency": number,
+    "filters": text_set,
+}
+
+TYPES = {
+    "lambda_function": ResourceType(
+        label="function",
+        services=("lambda",),
+        read=read_function,
+        properties={
+            "runtime": text,
+            "handler": text,
+            "role": text,
+            "memory_size": number,
+            "timeout": number,
+            "code_sha256": text,
+            "environment": text_map,
+            "architectures": text_set,
+            "layers": text_set,
+            "package_type": text,
+            "state": text,
+            "last_update_status": text,
+            "reserved_concurrency": number,
+            "tracing": text,
+            "log_group": text,
+            "description": text,
+            "tags": text_map,
+        },
+    ),
+    "event_source_mappings": ResourceType(
+        label="mapping",
+        services=("lambda",),
+        read=read_mappings,
+        properties={"count": number, **MAPPING_PROPERTIES},
+        implied={"count": 1},
+    ),
+}

@@ -1,0 +1,108 @@
+"""Readers of CloudWatch log groups and alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.module_utils.aws_drift_types import ResourceType, pages, tag_dict
+from ansible.module_utils.aws_drift_values import boolean, number, text, text_map, text_set
+
+
+def read_log_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    logs = clients["logs"]
+    groups = pages(logs, "describe_log_groups", "logGroups", logGroupNamePrefix=name)
+    group = next((item for item in groups if item["logGroupName"] == name), None)
+    if group is None:
+        return None
+    found: dict[str, Any] = {
+        "retention_in_days": group.get("retentionInDays"),
+        "kms_key_id": group.get("kmsKeyId"),
+        "log_group_class": group.get("logGroupClass", "STANDARD"),
+    }
+    if "metric_filters" in expected:
+        found["metric_filters"] = [
+            item["filterName"] for item in pages(logs, "describe_metric_filters", "metricFilters", logGroupName=name)
+        ]
+    if "subscription_filters" in expected:
+        subscriptions = pages(logs, "describe_subscription_filters", "subscriptionFilters", logGroupName=name)
+        found["subscription_filters"] = [item["filterName"] for item in subscriptions]
+    if "tags" in expected:
+        # The ARN of a group ends in ":*" except where a group itself is meant.
+        found["tags"] = logs.list_tags_for_resource(resourceArn=group["arn"].removesuffix(":*")).get("tags") or {}
+    return found
+
+
+def read_alarm(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    cloudwatch = clients["cloudwatch"]
+    alarms = cloudwatch.describe_alarms(AlarmNames=[name], AlarmTypes=["MetricAlarm"]).get("MetricAlarms") or []
+    if not alarms:
+        return None
+    alarm = alarms[0]
+    found = {
+        "metric_name": alarm.get("MetricName"),
+        "namespace": alarm.get("Namespace"),
+        "dimensions": {item["Name"]: item["Value"] for item in alarm.get("Dimensions") or []},
+        "statistic": alarm.get("Statistic") or alarm.get("ExtendedStatistic"),
+        "period": alarm.get("Period"),
+        "evaluation_periods": alarm.get("EvaluationPeriods"),
+        "datapoints_to_alarm": alarm.get("DatapointsToAlarm"),
+        "threshold": alarm.get("Threshold"),
+        "comparison_operator": alarm.get("ComparisonOperator"),
+        # What AWS does when nothing was said. Source: PutMetricAlarm, CloudWatch API reference.
+        "treat_missing_data": alarm.get("TreatMissingData") or "missing",
+        "alarm_actions": alarm.get("AlarmActions"),
+        "ok_actions": alarm.get("OKActions"),
+        "insufficient_data_actions": alarm.get("InsufficientDataActions"),
+        "actions_enabled": alarm.get("ActionsEnabled"),
+        "description": alarm.get("AlarmDescription"),
+    }
+    if "tags" in expected:
+        found["tags"] = tag_dict(cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"]).get("Tags"))
+    return found
+
+
+def read_alarms(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    alarms = pages(clients["cloudwatch"], "describe_alarms", "MetricAlarms", AlarmNamePrefix=name, AlarmTypes=["MetricAlarm"])
+    return {"names": [alarm["AlarmName"] for alarm in alarms]}
+
+
+TYPES = {
+    "log_group": ResourceType(
+        label="log group",
+        services=("logs",),
+        read=read_log_group,
+        properties={
+            "retention_in_days": number,
+            "kms_key_id": text,
+            "log_group_class": text,
+            "metric_filters": text_set,
+            "subscription_filters": text_set,
+            "tags": text_map,
+        },
+    ),
+    "cloudwatch_alarm": ResourceType(
+        label="alarm",
+        services=("cloudwatch",),
+        read=read_alarm,
+        properties={
+            "metric_name": text,
+            "namespace": text,
+            "dimensions": text_map,
+            "statistic": text,
+            "period": number,
+            "evaluation_periods": number,
+            "datapoints_to_alarm": number,
+            "threshold": number,
+            "comparison_operator": text,
+            "treat_missing_data": text,
+            "alarm_actions": text_set,
+            "ok_actions": text_set,
+            "insufficient_data_actions": text_set,
+            "actions_enabled": boolean,
+            "description": text,
+            "tags": text_map,
+        },
+    ),
+    "cloudwatch_alarms": ResourceType(label="alarms", services=("cloudwatch",), read=read_alarms, properties={"names": text_set}),
+}

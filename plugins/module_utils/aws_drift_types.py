@@ -1,0 +1,64 @@
+"""What the readers of a service family have in common: the description of a resource type and of what a reader finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible.module_utils.aws_drift_values import Canonical
+from botocore.exceptions import ClientError
+
+# (clients by service, name, expected properties) -> found properties, or None when the resource is missing. Of the expected
+# values a reader uses only those that say where to look; their names say which calls it needs to make.
+Reader = Callable[[Mapping[str, Any], str, Mapping[str, Any]], dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class ResourceType:
+    """A kind of resource: how results call it, what reads it, and how each of its properties is compared.
+
+    `implied` holds expectations that hold unless the playbook names others.
+    """
+
+    label: str
+    services: tuple[str, ...]
+    read: Reader
+    properties: Mapping[str, Canonical]
+    implied: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Values of one property where several resources were found and differ among themselves: equal to no expected value."""
+
+    values: tuple[Any, ...]
+
+
+def agreed(values: Iterable[Any]) -> Any:
+    """The one value that all share, or their Disagreement."""
+    distinct: list[Any] = []
+    for value in values:
+        if value not in distinct:
+            distinct.append(value)
+    return distinct[0] if len(distinct) == 1 else Disagreement(tuple(distinct))
+
+
+def unless_missing(call: Callable[..., dict[str, Any]], missing: Iterable[str], **request: Any) -> dict[str, Any] | None:
+    """The answer of one call, or None when its error code is one of `missing`. Other errors are raised."""
+    try:
+        return call(**request)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in missing:
+            return None
+        raise
+
+
+def tag_dict(tags: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
+    """AWS's list of Key and Value as a dict."""
+    return {tag["Key"]: tag["Value"] for tag in tags or []}
+
+
+def pages(client: Any, operation: str, key: str, **request: Any) -> list[Any]:
+    """All entries under `key` of a paginated operation."""
+    return [entry for page in client.get_paginator(operation).paginate(**request) for entry in page.get(key) or []]

@@ -1,0 +1,175 @@
+"""The transactions that the probe sends, and what is wrong with what became of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+CENT = Decimal("0.01")
+# Cents that a binary float cannot hold, or spoils when multiplied by a hundred; the largest also shows rounding to single precision.
+CENTS = (Decimal("0.07"), Decimal("4.35"), Decimal("19.99"), Decimal("1234567.89"))
+# Thresholds stay where Decimal's default 28 digits leave room for cents.
+LARGEST = 10**20
+# What the function adds to a transaction.
+ADDED = frozenset({"transaction_category", "processed_at_utc"})
+# How far the clocks of this machine and of the function may be apart.
+CLOCK_SKEW = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where categories begin: an amount equal to a threshold belongs to the higher one."""
+
+    high: Decimal
+    medium: Decimal
+
+    @classmethod
+    def parse(cls, high: str, medium: str) -> Thresholds:
+        """From decimal strings; ValueError says which is wrong and why."""
+        parsed = {}
+        for name, text in (("high_value_threshold", high), ("medium_value_threshold", medium)):
+            try:
+                parsed[name] = Decimal(text)
+            except InvalidOperation:
+                raise ValueError(f"{name} must be a decimal number such as 1000.00: found {text!r}") from None
+            if not parsed[name].is_finite() or not 0 <= parsed[name] < LARGEST:
+                raise ValueError(f"{name} must be at least 0 and below {LARGEST}: found {text!r}")
+        if parsed["medium_value_threshold"] > parsed["high_value_threshold"]:
+            raise ValueError(f"medium_value_threshold must be at most high_value_threshold: found {medium!r} and {high!r}")
+        return cls(high=parsed["high_value_threshold"], medium=parsed["medium_value_threshold"])
+
+    def category(self, amount: Decimal) -> str:
+        """The category an amount belongs to."""
+        if amount >= self.high:
+            return "high_value"
+        return "medium_value" if amount >= self.medium else "standard"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A good transaction: `body` is what is sent, `fields` the same parsed (numbers as Decimal), `boundary` marks a threshold's edge."""
+
+    transaction_id: str
+    outbox_id: str
+    body: str
+    fields: dict[str, Any]
+    category: str
+    boundary: bool
+
+    @property
+    def amount(self) -> Decimal:
+        """The money sent."""
+        return self.fields["amount"]
+
+    @property
+    def label(self) -> str:
+        """Which one it is, for the name of a check: "boundary 10000.00" or "amount 19.99"."""
+        return f"{'boundary' if self.boundary else 'amount'} {self.amount:f}"
+
+
+@dataclass(frozen=True)
+class Poison:
+    """The record without an amount, in a spelling that parsing and writing again would not give back."""
+
+    transaction_id: str
+    outbox_id: str
+    body: str
+
+
+def make_samples(thresholds: Thresholds, now: datetime, new_id: Callable[[], Any]) -> list[Sample]:
+    """Every category, both sides of each threshold, and cents: nine records, so that they and the poison fit one SQS batch."""
+    edges = [
+        edge for threshold in dict.fromkeys((thresholds.high, thresholds.medium)) for edge in (threshold, threshold - CENT) if edge >= 0
+    ]
+    inner = [((thresholds.high + thresholds.medium) / 2).quantize(CENT), *CENTS]
+    samples = [_sample(amount, thresholds, now, new_id, boundary=True) for amount in edges]
+    return samples + [_sample(amount, thresholds, now, new_id, boundary=False) for amount in inner]
+
+
+def make_poison(now: datetime, new_id: Callable[[], Any]) -> Poison:
+    """A record that can never succeed: it has no amount."""
+    transaction_id = f"verify-{new_id()}"
+    body = f'{{"merchant" : "Caf\\u00e9 Zürich 東京",  "transaction_id":"{transaction_id}", "user_id":"verify", "currency":"CHF"'
+    body += f' , "timestamp":"{_stamp(now)}" }}'
+    return Poison(transaction_id, f"verify:{new_id()}", body)
+
+
+def _sample(amount: Decimal, thresholds: Thresholds, now: datetime, new_id: Callable[[], Any], *, boundary: bool) -> Sample:
+    if amount == amount.quantize(CENT):
+        amount = amount.quantize(CENT)
+    transaction_id = f"verify-{new_id()}"
+    # Values are JSON text already: an amount that never was a float cannot have been spoiled by one here.
+    texts = {
+        "transaction_id": json.dumps(transaction_id),
+        "user_id": '"verify"',
+        "amount": f"{amount:f}",
+        "currency": '"EUR"',
+        "timestamp": json.dumps(_stamp(now)),
+        "merchant": '"Café Zürich 東京"',
+        "verification": '{"fees": [0.07, 0.10, 1e3], "note": null, "nested": {"kept": true}}',
+    }
+    body = "{" + ", ".join(f'"{name}": {text}' for name, text in texts.items()) + "}"
+    fields = json.loads(body, parse_float=Decimal, parse_int=Decimal)
+    return Sample(transaction_id, f"verify:{new_id()}", body, fields, thresholds.category(amount), boundary)
+
+
+def _stamp(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def wrong_amount(sample: Sample, item: dict[str, Any]) -> str:
+    """How the stored money differs from what was sent, or nothing."""
+    stored = item.get("amount")
+    if isinstance(stored, Decimal) and stored == sample.amount:
+        return ""
+    return f"{sample.amount:f} is stored as {_show(stored)}"
+
+
+def wrong_fields(sample: Sample, item: dict[str, Any]) -> str:
+    """How any other field differs, is missing or is one too many, or nothing."""
+    wrong = []
+    for name in sorted((sample.fields.keys() | item.keys()) - ADDED - {"amount"}):
+        if name not in item:
+            wrong.append(f"{name} is missing")
+        elif name not in sample.fields:
+            wrong.append(f"{name} was never sent")
+        elif not _same(sample.fields[name], item[name]):
+            wrong.append(f"{name} is {_show(item[name])}, not {_show(sample.fields[name])}")
+    return "; ".join(wrong)
+
+
+def wrong_time(item: dict[str, Any], sent: datetime, now: datetime) -> str:
+    """Why `processed_at_utc` is not a UTC time between the sending and now, give or take the clocks' difference, or nothing."""
+    text = item.get("processed_at_utc")
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        return f"{_show(text)} is no ISO 8601 time"
+    if moment.utcoffset() != timedelta(0):
+        return f"{text} is not in UTC"
+    if not sent - CLOCK_SKEW <= moment <= now + CLOCK_SKEW:
+        return f"{text} is not between the sending ({_stamp(sent)}) and now ({_stamp(now)})"
+    return ""
+
+
+def _same(sent: Any, stored: Any) -> bool:
+    """Equal, and of the same kind all the way down: True is not 1."""
+    if type(sent) is not type(stored):
+        return False
+    if isinstance(sent, dict):
+        return sent.keys() == stored.keys() and all(_same(sent[name], stored[name]) for name in sent)
+    if isinstance(sent, list):
+        return len(sent) == len(stored) and all(map(_same, sent, stored))
+    return bool(sent == stored)
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return f"{value:f}" if isinstance(value, Decimal) else repr(value)

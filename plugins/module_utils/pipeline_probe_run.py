@@ -1,0 +1,213 @@
+"""The probe itself: send, wait, look, and always remove what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible.module_utils.consistent_items import KEY, Lookup, wait_for_items
+from ansible.module_utils.pipeline_checks import AWS_ERRORS, Check, Clock, explain, is_lasting, make_check, polls
+from ansible.module_utils.pipeline_probe_logs import LogFindings, Wanted, wait_for_lines
+from ansible.module_utils.pipeline_probe_quarantine import Message, QuarantineReader
+from ansible.module_utils.pipeline_probe_records import CLOCK_SKEW, Poison, Sample, Thresholds, make_poison, make_samples
+from ansible.module_utils.pipeline_probe_verdicts import Targets, log_checks, quarantine_checks, stored_checks
+
+# Seconds for what is left to look for once the transactions failed to arrive in time.
+SHORT_WAIT = 5.0
+# Seconds to get requests through that meet a throttle or a lost connection.
+RETRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The boto3 clients that the probe uses."""
+
+    sqs: Any
+    dynamodb: Any
+    logs: Any
+
+
+@dataclass
+class Outcome:
+    """The checks, the ids sent (the poison's last), and the ids not known to be gone."""
+
+    checks: list[Check] = field(default_factory=list)
+    transaction_ids: list[str] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+
+
+class PipelineProbe:
+    """One run. Bad pipelines make failed checks, never exceptions; `outcome` is kept up to date, for a caller that is interrupted."""
+
+    def __init__(self, clients: Clients, targets: Targets, thresholds: Thresholds, clock: Clock, new_id: Callable[[], Any]) -> None:
+        self._clients = clients
+        self._targets = targets
+        self._clock = clock
+        self._sent_at = clock.now()
+        self._samples: list[Sample] = make_samples(thresholds, self._sent_at, new_id)
+        self._poison: Poison = make_poison(self._sent_at, new_id)
+        # Every id that the queue has or may have (a request whose answer was lost), and the message ids of those it said it has.
+        self._sent: set[str] = set()
+        self._message_ids: dict[str, str] = {}
+        self._lookup = Lookup()
+        self._quarantine = QuarantineReader(clients.sqs, targets.dead_letter_queue_url, self._is_ours, clock)
+        self.outcome = Outcome(transaction_ids=[*(sample.transaction_id for sample in self._samples), self._poison.transaction_id])
+
+    def run(self, timeout: float, log_timeout: float) -> Outcome:
+        """Do all of it; the times are in seconds, for arriving (table and dead-letter queue) and for the log lines."""
+        try:
+            self._send()
+            if self._message_ids:
+                self._look(timeout, log_timeout)
+            else:
+                self._look_at_nothing()
+        finally:
+            self._remove_own()
+        return self.outcome
+
+    def _send(self) -> None:
+        started = self._clock.monotonic()
+        left = {
+            record.transaction_id: {
+                "Id": str(number),
+                "MessageBody": record.body,
+                "MessageAttributes": {"outbox_id": {"DataType": "String", "StringValue": record.outbox_id}},
+            }
+            for number, record in enumerate([*self._samples[:2], self._poison, *self._samples[2:]])
+        }
+        total, problem = len(left), ""
+        for _left in polls(self._clock, RETRY_SECONDS):
+            by_entry = {entry["Id"]: transaction_id for transaction_id, entry in left.items()}
+            sent_before = set(self._sent)
+            self._sent |= left.keys()
+            try:
+                response = self._clients.sqs.send_message_batch(QueueUrl=self._targets.queue_url, Entries=list(left.values()))
+            except AWS_ERRORS as error:
+                problem = explain(error)
+                if is_lasting(error):
+                    self._sent = sent_before
+                    break
+                continue
+            for accepted in response.get("Successful", []):
+                transaction_id = by_entry[accepted["Id"]]
+                self._message_ids[transaction_id] = accepted["MessageId"]
+                del left[transaction_id]
+            self._sent = sent_before | self._message_ids.keys()
+            refused = response.get("Failed", [])
+            problem = "; ".join(f"{one.get('Code')}: {one.get('Message', 'no message')}" for one in refused)
+            if not left or all(one.get("SenderFault") for one in refused):
+                break
+        self.outcome.checks.append(
+            make_check(
+                "probe: the queue takes its transactions",
+                not left,
+                f"{total} of {total} accepted",
+                f"{total - len(left)} of {total} accepted" + (f": {problem}" if problem else ""),
+                seconds=self._clock.monotonic() - started,
+                remedy=f"See that queue {self._targets.queue} exists (site.yml creates it) and that you may send to it.",
+            )
+        )
+
+    def _look(self, timeout: float, log_timeout: float) -> None:
+        accepted = [sample.transaction_id for sample in self._samples if sample.transaction_id in self._message_ids]
+        self._lookup = wait_for_items(self._clients.dynamodb, self._targets.table, accepted, self._clock, timeout)
+        self._lookup.missing += [sample.transaction_id for sample in self._samples if sample.transaction_id not in self._message_ids]
+        arrived = not self._lookup.missing
+        poison_id = self._message_ids.get(self._poison.transaction_id, "")
+        self._quarantine.find(timeout if arrived and poison_id else SHORT_WAIT)
+        poison_item = wait_for_items(self._clients.dynamodb, self._targets.table, [self._poison.transaction_id], self._clock, 0)
+        findings = wait_for_lines(
+            self._clients.logs,
+            self._targets.log_group,
+            self._sent_at - CLOCK_SKEW,
+            Wanted(frozenset(sample.transaction_id for sample in self._samples), poison_id, self._poison.outbox_id),
+            self._clock,
+            log_timeout if arrived else SHORT_WAIT,
+        )
+        self._judge(poison_item, findings)
+
+    def _look_at_nothing(self) -> None:
+        nothing = "not looked at: nothing was sent"
+        self._lookup = Lookup(missing=[sample.transaction_id for sample in self._samples], error=nothing)
+        self._quarantine.error = nothing
+        self._judge(Lookup(missing=[self._poison.transaction_id], error=nothing), LogFindings(error=nothing))
+
+    def _judge(self, poison_item: Lookup, findings: LogFindings) -> None:
+        message_id = self._message_ids.get(self._poison.transaction_id, "unknown, for it was not accepted")
+        self.outcome.checks += [
+            *stored_checks(self._targets, self._samples, self._lookup, self._sent_at, self._clock.now()),
+            *quarantine_checks(self._targets, self._poison, message_id, self._quarantine, poison_item),
+            *log_checks(self._targets, self._samples, message_id, findings),
+        ]
+
+    def _is_ours(self, message: Message) -> bool:
+        attributes = message.get("MessageAttributes", {})
+        return (
+            attributes.get("outbox_id", {}).get("StringValue") == self._poison.outbox_id
+            or attributes.get("source_message_id", {}).get("StringValue") in self._message_ids.values()
+            or any(transaction_id in message["Body"] for transaction_id in self.outcome.transaction_ids)
+        )
+
+    def _remove_own(self) -> None:
+        started = self._clock.monotonic()
+        problems = {**self._remove_items(), **self._remove_dead_letter()}
+        self.outcome.left_behind = list(problems)
+        by_problem: dict[str, list[str]] = {}
+        for transaction_id, problem in problems.items():
+            by_problem.setdefault(problem, []).append(transaction_id)
+        key = f'{{"{KEY}": {{"S": "<id>"}}}}'
+        self.outcome.checks.append(
+            make_check(
+                "probe: own records removed",
+                not problems,
+                "nothing of the probe's own is left",
+                "; ".join(f"{', '.join(ids)} {problem}" for problem, ids in by_problem.items()) or "all gone",
+                seconds=self._clock.monotonic() - started,
+                remedy=(
+                    f"Mend the pipeline first: what still waits in {self._targets.queue} is stored or dead-lettered only then. Then remove "
+                    f"each: aws dynamodb delete-item --table-name {self._targets.table} --key '{key}', "
+                    f"or delete its message from {self._targets.dead_letter_queue}."
+                ),
+            )
+        )
+
+    def _remove_items(self) -> dict[str, str]:
+        """Delete what was or may have been sent, and read back that it is gone; returns the ids that are not, with the reason."""
+        left = [transaction_id for transaction_id in self.outcome.transaction_ids if transaction_id in self._sent]
+        wanted = frozenset(left) - {self._poison.transaction_id}
+        seen = set(self._lookup.found)
+        problem = ""
+        for _left in polls(self._clock, RETRY_SECONDS):
+            try:
+                while left:
+                    arguments = {"TableName": self._targets.table, "Key": {KEY: {"S": left[0]}}, "ReturnValues": "ALL_OLD"}
+                    if self._clients.dynamodb.delete_item(**arguments).get("Attributes"):
+                        seen.add(left[0])
+                    left.pop(0)
+                break
+            except AWS_ERRORS as error:
+                problem = explain(error)
+                if is_lasting(error):
+                    break
+        problems = dict.fromkeys(left, f"could not be deleted: {problem}")
+        waiting = f"was never stored: it may still wait in {self._targets.queue}"
+        problems |= dict.fromkeys((one for one in self.outcome.transaction_ids if one in wanted - seen), waiting)
+        deleted = self._sent - problems.keys()
+        if deleted:
+            found = wait_for_items(self._clients.dynamodb, self._targets.table, deleted, self._clock, 0).found
+            problems |= dict.fromkeys(found, "is in the table again after it was deleted")
+        return problems
+
+    def _remove_dead_letter(self) -> dict[str, str]:
+        poison = self._poison.transaction_id
+        if poison not in self._sent:
+            return {}
+        if not self._quarantine.ours:
+            # It may have come since, or this run may have been interrupted before it looked.
+            self._quarantine.find(0)
+        queue = self._targets.dead_letter_queue
+        if not self._quarantine.ours:
+            return {poison: f"was never seen in {queue}: " + (self._quarantine.error or f"it may still wait in {self._targets.queue}")}
+        problem = self._quarantine.delete_ours()
+        return {poison: f"could not be deleted from {queue}: {problem}"} if problem else {}

@@ -1,0 +1,202 @@
+#!/usr/bin/python
+"""Ansible module: compare AWS resources with what is expected, property by property."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: aws_resource_drift
+short_description: Compare AWS resources with what is expected, property by property
+description:
+  - Reads each resource and compares every property named in O(resources[].expected) with what is found. Changes nothing.
+  - The result is RV(changed) when something differs, and its diff holds exactly the properties that differ. Before is what is found,
+    after what is expected, each under the resource's label such as C(queue FinancialTransactionQueue).
+  - A resource that is missing is one failed check, C(exists). So is one that cannot be read, with the error as what was found; it is
+    named in RV(unreadable) and in a warning, and is neither a difference nor a failure of the module.
+  - Values are compared by meaning. Policy documents regardless of the order of statements and lists, and of one string or a list of
+    one; numbers regardless of being text; lists that are sets for AWS regardless of order; tags as dicts, without those of AWS itself
+    (C(aws:)). C(null), an empty list, dict or text all mean "none".
+  - A list is compared whole, so that anything beside what is expected is a difference.
+  - Resources are read in parallel, and only with the calls that the named properties need.
+options:
+  remedy:
+    description: What to do about a failed check, for resources that name no remedy of their own.
+    type: str
+    default: Run site.yml again.
+  resources:
+    description: The resources to compare.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      type:
+        description:
+          - The type decides which properties O(resources[].expected) may name. An unknown type or property fails before any call is
+            made.
+          - C(iam_role), label C(role) - C(trust_policy) (document), C(managed_policies) (ARNs), C(inline_policies) (names),
+            C(max_session_duration) (seconds), C(permissions_boundary) (ARN), C(description), C(path), C(tags).
+          - C(iam_managed_policy), label C(policy) - C(document) (of the default version), C(path), C(tags). A customer's own, found by
+            its name.
+          - C(iam_instance_profile), label C(instance profile) - C(roles) (names), C(path), C(tags).
+          - C(dynamodb_table), label C(table) - C(status), C(key_schema) (dict of attribute and C(HASH) or C(RANGE)), C(attributes)
+            (dict of attribute and type such as C(S)), C(billing_mode), C(read_capacity), C(write_capacity) (units), C(global_indexes)
+            (names), C(local_indexes) (names), C(stream_enabled), C(deletion_protection), C(tags).
+          - C(sqs_queue), label C(queue) - C(visibility_timeout), C(message_retention_period), C(receive_message_wait_time),
+            C(delay_seconds) (seconds), C(maximum_message_size) (bytes), C(sse) (C(SQS), C(KMS) or C(none)), C(policy) (document),
+            C(redrive_policy) (dict of C(dead_letter_target_arn) and C(max_receive_count)), C(redrive_allow_policy) (dict of
+            C(redrive_permission) and C(source_queue_arns)), C(fifo), C(tags).
+          - C(lambda_function), label C(function) - C(runtime), C(handler), C(role) (ARN), C(memory_size) (MiB), C(timeout) (seconds),
+            C(code_sha256) (base64, as M(lambda_package) returns it), C(environment) (dict), C(architectures), C(layers) (ARNs),
+            C(package_type), C(state), C(last_update_status), C(reserved_concurrency), C(tracing) (C(PassThrough) or C(Active)),
+            C(log_group), C(description), C(tags).
+          - C(event_source_mappings), label C(mapping) - every mapping that has the function O(resources[].name) or the queue
+            C(event_source_arn). C(count) (1 unless named), C(event_source_arn), C(function_arn), C(state), C(batch_size),
+            C(maximum_batching_window) (seconds), C(function_response_types), C(maximum_concurrency), C(filters) (patterns).
+          - C(log_group), label C(log group) - C(retention_in_days), C(kms_key_id), C(log_group_class), C(metric_filters) (names),
+            C(subscription_filters) (names), C(tags).
+          - C(security_group), label C(security group) - C(description), C(ingress), C(egress) (lists of C(protocol), C(from_port),
+            C(to_port), C(cidrs); C(protocol) C(-1) for all, without ports; C(cidrs) may name groups and prefix lists too), C(vpc_id)
+            (where to look; the default VPC unless named), C(tags).
+          - C(ec2_instances), label C(instance) - every instance whose tag Name is O(resources[].name) and that is not terminated or
+            about to be. C(count) (1 unless named), C(state), C(instance_type), C(instance_profile) (name), C(http_tokens),
+            C(http_hop_limit), C(security_groups) (names), C(root_volume_type), C(root_volume_encrypted), C(root_volume_size) (GiB),
+            C(key_name), C(tags).
+          - C(cloudwatch_alarm), label C(alarm) - C(metric_name), C(namespace), C(dimensions) (dict), C(statistic), C(period)
+            (seconds), C(evaluation_periods), C(datapoints_to_alarm), C(threshold), C(comparison_operator), C(treat_missing_data),
+            C(alarm_actions), C(ok_actions), C(insufficient_data_actions), C(actions_enabled), C(description), C(tags).
+          - C(cloudwatch_alarms), label C(alarms) - C(names) of all metric alarms whose name starts with O(resources[].name). Always
+            exists.
+          - Where several mappings or instances are found and differ among themselves in a property, the list of their values is what
+            is found.
+        type: str
+        required: true
+      name:
+        description: Name of the resource.
+        type: str
+        required: true
+      expected:
+        description: The properties to compare and the value each shall have. None of them means that the resource shall merely exist.
+        type: dict
+        default: {}
+      remedy:
+        description: What to do about a failed check of this resource.
+        type: str
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+"""
+
+EXAMPLES = r"""
+- name: Show what would change
+  aws_resource_drift:
+    resources:
+      - type: sqs_queue
+        name: FinancialTransactionQueue
+        expected:
+          visibility_timeout: 360
+          redrive_policy:
+            dead_letter_target_arn: arn:aws:sqs:us-east-1:123456789012:FinancialTransactionQueue-dlq
+            max_receive_count: 10
+  when: ansible_diff_mode
+
+- name: Compare the mapping with what was deployed
+  aws_resource_drift:
+    remedy: Run "ansible-playbook site.yml --tags stream_processor".
+    resources:
+      - type: event_source_mappings
+        name: ProcessFinancialStream
+        expected:
+          event_source_arn: arn:aws:sqs:us-east-1:123456789012:FinancialTransactionQueue
+          state: Enabled
+          filters: []
+  register: mapping_drift
+  changed_when: false
+"""
+
+RETURN = r"""
+checks:
+  description: For each resource the check C(exists), and when it does, one check for each property.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    check:
+      description: The resource's label, its name and the property.
+      type: str
+      sample: "queue FinancialTransactionQueue: redrive_policy"
+    passed:
+      description: Whether what was found means the same as what was expected.
+      type: bool
+    expected:
+      description: The expected value as text; C(none) for none.
+      type: str
+    found:
+      description: The value found as text, C(missing) for a missing resource, or the error for one that could not be read.
+      type: str
+    seconds:
+      description: How long reading the resource took. Only its first check, C(exists), carries it, so that sums are right.
+      type: float
+    remedy:
+      description: What to do when the check failed.
+      type: str
+differences:
+  description: What differs. A missing resource is one difference, of the property C(exists).
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - resource: queue FinancialTransactionQueue
+      property: visibility_timeout
+      expected: 360
+      found: 30
+unreadable:
+  description: Resources that could not be read.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - resource: queue FinancialTransactionQueue
+      error: "AccessDenied: not authorized to perform sqs:GetQueueAttributes"
+"""
+
+from ansible.module_utils.aws_drift import ExpectationError, compare, required_services
+from ansible.module_utils.common.warnings import warn
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+
+ARGUMENT_SPEC = {
+    "remedy": {"type": "str", "default": "Run site.yml again."},
+    "resources": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "type": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "expected": {"type": "dict", "default": {}},
+            "remedy": {"type": "str"},
+        },
+    },
+}
+
+
+def main() -> None:
+    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    resources = module.params["resources"]
+    try:
+        clients = {service: module.client(service) for service in required_services(resources)}
+    except ExpectationError as error:
+        module.fail_json(msg=str(error))
+    drift = compare(resources, clients, default_remedy=module.params["remedy"])
+    for unread in drift.unreadable:
+        warn(f"Could not read {unread['resource']}: {unread['error']}")
+    module.exit_json(
+        changed=bool(drift.differences),
+        checks=drift.checks,
+        differences=drift.differences,
+        unreadable=drift.unreadable,
+        diff={"before": drift.before, "after": drift.after},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+#!/usr/bin/python
+"""Ansible module: a byte-for-byte reproducible zip of Lambda source code."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lambda_package
+short_description: Package Lambda source code into a reproducible zip
+description:
+  - Writes a zip whose bytes depend only on the names and contents of the files, so that an unchanged function is never uploaded again.
+  - Every Python file is compiled first; one that does not compile fails the module with file and line.
+  - Leaves out C(__pycache__) and compiled files. Empty folders, times, owners and modes are not kept (every file has mode 0644).
+  - Supports check mode, in which nothing is written but the hash is computed, and diff mode.
+options:
+  src:
+    description:
+      - A folder, whose files are packaged under their path below it, or a list of files, which are packaged under their own names.
+    type: list
+    elements: path
+    required: true
+  dest:
+    description: Where the zip goes. Missing folders are made.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Package the function
+  lambda_package:
+    src: lambda_src
+    dest: .local/build/ProcessFinancialStream.zip
+  register: package
+"""
+
+RETURN = r"""
+path:
+  description: Where the zip is, or would be in check mode.
+  returned: always
+  type: str
+sha256_base64:
+  description: SHA-256 of the zip in base64, which Lambda calls CodeSha256. In check mode that of the zip that would be written.
+  returned: always
+  type: str
+size:
+  description: Size of the zip in bytes.
+  returned: always
+  type: int
+files:
+  description: Names in the zip, sorted.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lambda_packages import PackageError, build, code_sha256, collect, write
+
+ARGUMENT_SPEC = {
+    "src": {"type": "list", "elements": "path", "required": True},
+    "dest": {"type": "path", "required": True},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    destination = Path(module.params["dest"])
+    try:
+        files = collect(module.params["src"])
+        package = build(files)
+        previous = destination.read_bytes() if destination.exists() else None
+        if package != previous and not module.check_mode:
+            write(package, destination)
+    except PackageError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename}: {error.strerror}. Check that src can be read and dest written.")
+
+    changed = package != previous
+    before = {"code_sha256": code_sha256(previous)} if previous is not None else {}
+    module.exit_json(
+        changed=changed,
+        path=str(destination),
+        sha256_base64=code_sha256(package),
+        size=len(package),
+        files=sorted(files),
+        diff={"before": before, "after": {"code_sha256": code_sha256(package)}} if changed else {"before": {}, "after": {}},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+#!/usr/bin/python
+"""Send known transactions through the pipeline and prove what became of each."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pipeline_probe
+short_description: Send known transactions through the pipeline and prove what became of each
+description:
+  - Sends its own transactions (ids C(verify-<uuid4>)) to the queue, among them every category, the amounts at and one cent below each
+    threshold, and cents that a binary float would spoil, and one poison record that has no amount.
+  - Waits until all are stored, reads each by its id (consistent reads, never a count) and compares every field exactly, money as decimals.
+  - Finds each id in a C(Successfully processed) line of the function's log, and proves the poison record by its log line and its message in
+    the dead-letter queue. That queue is read no further than needed, and every message that is not the probe's own is released at once.
+  - Removes its own records and its own dead-letter message, also when checks fail or the module is interrupted. What it could not remove is
+    named in a failed check. It never receives from the transaction queue itself, since that would use up receives of real transactions.
+  - A broken pipeline never fails this module. Each finding is a check; M(verification_report) fails for the lot of them.
+  - In check mode it sends nothing and is skipped.
+options:
+  queue_url:
+    description: URL of the transaction queue.
+    type: str
+    required: true
+  dead_letter_queue_url:
+    description: URL of the dead-letter queue.
+    type: str
+    required: true
+  table:
+    description: Name of the table.
+    type: str
+    required: true
+  log_group:
+    description: Name of the function's log group.
+    type: str
+    required: true
+  high_value_threshold:
+    description: Amounts from this one up are C(high_value). A decimal number, quoted, so that YAML makes no float of it.
+    type: str
+    required: true
+  medium_value_threshold:
+    description: Amounts from this one up, and below O(high_value_threshold), are C(medium_value); the rest are C(standard).
+    type: str
+    required: true
+  poison_reason:
+    description: The reason code the function gives to a record without an amount.
+    type: str
+    default: amount_missing
+  timeout:
+    description:
+      - Seconds to wait until everything is stored, and then again until the poison record is in the dead-letter queue.
+      - When not everything is stored by then, what is left to look for gets a few seconds only.
+    type: int
+    default: 60
+  log_timeout:
+    description: Seconds to wait until the log lines can be read, after everything is stored. CloudWatch can take half a minute.
+    type: int
+    default: 60
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+notes:
+  - Needs C(sqs:SendMessage) on the queue; C(sqs:ReceiveMessage), C(sqs:ChangeMessageVisibility) and C(sqs:DeleteMessage) on the dead-letter
+    queue; C(dynamodb:BatchGetItem) and C(dynamodb:DeleteItem) on the table; C(logs:FilterLogEvents) on the log group.
+author:
+  - The pipeline's authors
+"""
+
+EXAMPLES = r"""
+- name: Prove the pipeline end to end
+  pipeline_probe:
+    queue_url: "{{ pipeline_queue_url }}"
+    dead_letter_queue_url: "{{ pipeline_dead_letter_queue_url }}"
+    table: "{{ pipeline_table_name }}"
+    log_group: "{{ pipeline_log_group_name }}"
+    high_value_threshold: "{{ pipeline_high_value_threshold }}"
+    medium_value_threshold: "{{ pipeline_medium_value_threshold }}"
+    timeout: "{{ pipeline_verify_timeout }}"
+  register: probe
+"""
+
+RETURN = r"""
+checks:
+  description: One entry for each thing that was looked at. Absent in check mode.
+  returned: when not in check mode
+  type: list
+  elements: dict
+  contains:
+    check: {description: What was checked., type: str, sample: "probe: boundary 10000.00 is high_value"}
+    passed: {description: Whether it was so., type: bool}
+    expected: {description: What ought to be., type: str}
+    found: {description: What was found., type: str}
+    seconds: {description: Time spent on this check alone., type: float}
+    remedy: {description: What to do when it failed., type: str}
+transaction_ids:
+  description: The ids that were sent, the poison record's last.
+  returned: when not in check mode
+  type: list
+  elements: str
+left_behind:
+  description: Ids of the probe's own records that are not known to be gone. Empty when all is well.
+  returned: when not in check mode
+  type: list
+  elements: str
+"""
+
+import contextlib
+import signal
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from ansible.module_utils.pipeline_checks import system_clock
+from ansible.module_utils.pipeline_probe_records import Thresholds
+from ansible.module_utils.pipeline_probe_run import Clients, PipelineProbe
+from ansible.module_utils.pipeline_probe_verdicts import Targets
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class InterruptedProbe(BaseException):
+    """Somebody wants this process to end: not an Exception, so that nothing but the clean-up takes notice."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn the first signal into InterruptedProbe, and ignore further ones while the probe cleans up."""
+
+    def interrupt(number: int, _frame: Any) -> None:
+        for one in SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        raise InterruptedProbe(signal.Signals(number).name)
+
+    before = {one: signal.signal(one, interrupt) for one in SIGNALS}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleAWSModule(
+        argument_spec={
+            "queue_url": {"type": "str", "required": True},
+            "dead_letter_queue_url": {"type": "str", "required": True},
+            "table": {"type": "str", "required": True},
+            "log_group": {"type": "str", "required": True},
+            "high_value_threshold": {"type": "str", "required": True},
+            "medium_value_threshold": {"type": "str", "required": True},
+            "poison_reason": {"type": "str", "default": "amount_missing"},
+            "timeout": {"type": "int", "default": 60},
+            "log_timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    try:
+        thresholds = Thresholds.parse(options["high_value_threshold"], options["medium_value_threshold"])
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    for name in ("timeout", "log_timeout"):
+        if options[name] < 0:
+            module.fail_json(msg=f"{name} must not be negative: found {options[name]}")
+    if module.check_mode:
+        module.exit_json(changed=False, skipped=True, msg="The probe sends nothing in check mode, so it has nothing to check.")
+
+    targets = Targets(*(options[name] for name in ("queue_url", "dead_letter_queue_url", "table", "log_group", "poison_reason")))
+    clients = Clients(sqs=module.client("sqs"), dynamodb=module.client("dynamodb"), logs=module.client("logs"))
+    probe = PipelineProbe(clients, targets, thresholds, system_clock(), uuid.uuid4)
+    try:
+        with interruptible():
+            probe.run(options["timeout"], options["log_timeout"])
+    except InterruptedProbe as signalled:
+        left = ", ".join(probe.outcome.left_behind)
+        removed = f"Not known to be gone: {left}." if left else "Its own records are removed."
+        module.fail_json(msg=f"The probe was interrupted by {signalled}. {removed}", **vars(probe.outcome))
+    module.exit_json(changed=False, **vars(probe.outcome))
+
+
+if __name__ == "__main__":
+    main()
