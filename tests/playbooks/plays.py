@@ -1,0 +1,164 @@
+"""Runs the real plays, each group of tests on an embedded cloud of its own: a free port, and a directory that nothing else uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+PLAY_SECONDS = 300
+
+
+@dataclass
+class Run:
+    """What a play printed, and how it ended."""
+
+    status: int
+    output: str
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The recap, summed over the hosts: {"ok": 12, "changed": 0, ...}."""
+        sums: dict[str, int] = {}
+        for name, value in re.findall(r"\b(ok|changed|unreachable|failed|skipped|rescued|ignored)=(\d+)", self.output):
+            sums[name] = sums.get(name, 0) + int(value)
+        return sums
+
+    @property
+    def failed_checks(self) -> set[str]:
+        """The checks that verify.yml's table shows as failed."""
+        rows = [line.strip().split("|") for line in self.output.splitlines() if re.search(r"\|\s*FAIL\s*\|", line)]
+        return {row[0].strip(" -'\"") for row in rows}
+
+    def diffs(self) -> list[str]:
+        """The changed lines of every diff that was printed, without their indentation."""
+        return [line[0] + line[1:].strip() for line in self.output.splitlines() if re.match(r"[+-](?![+-]{2} )", line)]
+
+    def ended_well(self) -> Run:
+        assert self.status == 0, self.output[-6000:]
+        return self
+
+
+@dataclass
+class Pipeline:
+    """An inventory's worth of pipeline on an embedded cloud of its own."""
+
+    directory: Path
+    port: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def play(self, name: str, *options: str, **settings: Any) -> Run:
+        """Run ansible-playbook as an operator does; `settings` go in as extra variables."""
+        variables = {"embedded_cloud_port": self.port, "embedded_cloud_directory": str(self.directory)} | self.settings | settings
+        command = [str(BIN / "ansible-playbook"), f"{name}.yml", *options, "-e", json.dumps(variables)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")} | {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "ANSIBLE_NOCOLOR": "1",
+            # What an operator's shell may hold must not matter.
+            "AWS_ACCESS_KEY_ID": "AKIAOPERATORSOWN",
+            "AWS_SECRET_ACCESS_KEY": "of-the-shell",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        }
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PLAY_SECONDS, stdin=subprocess.DEVNULL, check=False
+        )
+        return Run(done.returncode, done.stdout + done.stderr)
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            REGION,
+            endpoint_url=self.endpoint,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 2}),
+        )
+
+    def queue_url(self, suffix: str = "") -> str:
+        return f"{self.endpoint}/{ACCOUNT}/FinancialTransactionQueue{suffix}"
+
+    def answers(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def processes(self) -> list[str]:
+        """Command lines of what runs from this pipeline's directory or serves its port."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(self.directory) in command or f"--port {self.port} " in command:
+                found.append(command)
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true answer of `condition`, asked four times a second; fails naming `what` when the time is up."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.25)
+
+
+def listings(pipeline: Pipeline) -> dict[str, list[str]]:
+    """Raw listings of every service on both backends, through the API; terminated instances are gone, as AWS counts them."""
+    iam, ec2, cloudwatch = pipeline.client("iam"), pipeline.client("ec2"), pipeline.client("cloudwatch")
+    reservations = ec2.describe_instances()["Reservations"]
+    instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+    return {
+        "queues": sorted(pipeline.client("sqs").list_queues().get("QueueUrls", [])),
+        "tables": sorted(pipeline.client("dynamodb").list_tables()["TableNames"]),
+        "functions": sorted(item["FunctionName"] for item in pipeline.client("lambda").list_functions()["Functions"]),
+        "mappings": sorted(item["UUID"] for item in pipeline.client("lambda").list_event_source_mappings()["EventSourceMappings"]),
+        "log groups": sorted(item["logGroupName"] for item in pipeline.client("logs").describe_log_groups()["logGroups"]),
+        "parameters": sorted(item["Name"] for item in pipeline.client("ssm").describe_parameters()["Parameters"]),
+        "roles": sorted(item["RoleName"] for item in iam.list_roles()["Roles"]),
+        "policies": sorted(item["Arn"] for item in iam.list_policies(Scope="Local")["Policies"]),
+        "instance profiles": sorted(item["InstanceProfileName"] for item in iam.list_instance_profiles()["InstanceProfiles"]),
+        "users": sorted(item["UserName"] for item in iam.list_users()["Users"]),
+        "instances": sorted(item["InstanceId"] for item in instances if item["State"]["Name"] != "terminated"),
+        "security groups": sorted(item["GroupName"] for item in ec2.describe_security_groups()["SecurityGroups"]),
+        "key pairs": sorted(item["KeyName"] for item in ec2.describe_key_pairs()["KeyPairs"]),
+        "volumes": sorted(item["VolumeId"] for item in ec2.describe_volumes()["Volumes"]),
+        "network interfaces": sorted(item["NetworkInterfaceId"] for item in ec2.describe_network_interfaces()["NetworkInterfaces"]),
+        "addresses": sorted(item["PublicIp"] for item in ec2.describe_addresses()["Addresses"]),
+        "alarms": sorted(item["AlarmName"] for item in cloudwatch.describe_alarms()["MetricAlarms"]),
+        "dashboards": sorted(item["DashboardName"] for item in cloudwatch.list_dashboards()["DashboardEntries"]),
+    }
+
+
+def supervisorctl(pipeline: Pipeline, *words: str) -> str:
+    config = pipeline.directory / "supervisor" / "supervisord.conf"
+    done = subprocess.run([str(BIN / "supervisorctl"), "-c", str(config), *words], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout + done.stderr

@@ -1,0 +1,136 @@
+"""From an empty cloud to a pipeline and back, in the order in which an operator goes. Each test starts where the one before ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from plays import Pipeline, listings, supervisorctl, wait_until
+
+STRANGER = "somebody-elses-queue"
+
+
+@pytest.fixture(scope="module")
+def remembered() -> dict[str, Any]:
+    """What a test leaves for a later one to compare with."""
+    return {}
+
+
+def test_check_mode_says_in_one_line_that_the_cloud_is_stopped(pipeline: Pipeline):
+    run = pipeline.play("site", "--check", "--diff")
+    assert "embedded cloud is stopped" in run.output.lower().replace("the embedded cloud is not running", "the embedded cloud is stopped")
+    assert not pipeline.answers()
+
+
+def test_check_mode_works_on_an_empty_cloud_and_makes_nothing(pipeline: Pipeline, remembered: dict[str, Any]):
+    pipeline.play("site", "--tags", "embedded_cloud").ended_well()
+    remembered["empty"] = listings(pipeline)
+
+    run = pipeline.play("site", "--check", "--diff").ended_well()
+
+    assert run.totals["changed"] > 0
+    assert "queue FinancialTransactionQueue:" in run.output
+    assert listings(pipeline) == remembered["empty"]
+
+
+def test_site_deploys_and_says_what_there_is(pipeline: Pipeline):
+    run = pipeline.play("site").ended_well()
+    for line in (pipeline.queue_url(), "ansible-playbook verify.yml", "ansible-playbook teardown.yml"):
+        assert line in run.output
+    assert listings(pipeline)["tables"] == ["RealTimeTransactions"]
+
+
+def test_a_second_site_changes_nothing(pipeline: Pipeline):
+    run = pipeline.play("site").ended_well()
+    assert run.totals["changed"] == 0, run.output
+
+
+def test_check_mode_says_that_nothing_would_change(pipeline: Pipeline):
+    run = pipeline.play("site", "--check", "--diff").ended_well()
+    assert run.totals["changed"] == 0, run.output
+    assert run.diffs() == []
+
+
+def test_check_mode_shows_exactly_the_property_that_would_change(pipeline: Pipeline):
+    run = pipeline.play("site", "--check", "--diff", pipeline_high_value_threshold="25000").ended_well()
+    assert sorted(run.diffs()) == ["+HIGH_VALUE_THRESHOLD: '25000'", "-HIGH_VALUE_THRESHOLD: '10000'"]
+
+
+def test_verify_passes_with_transactions_in_the_table(pipeline: Pipeline):
+    run = pipeline.play("verify").ended_well()
+    assert run.failed_checks == set()
+    assert run.totals["changed"] == 0
+    items = pipeline.client("dynamodb").scan(TableName="RealTimeTransactions", ConsistentRead=True)["Items"]
+    assert items
+    assert not [item for item in items if item["transaction_id"]["S"].startswith("verify-")], "verify.yml left records behind"
+
+
+def test_a_killed_producer_comes_back_by_itself(pipeline: Pipeline):
+    before = supervisorctl(pipeline, "pid", "FinancialTransactionProducer").strip()
+    os.kill(int(before), signal.SIGKILL)
+    wait_until(
+        lambda: supervisorctl(pipeline, "pid", "FinancialTransactionProducer").strip() not in (before, "0", ""), 20, "a new producer"
+    )
+
+
+def test_a_role_runs_alone_by_its_tag(pipeline: Pipeline):
+    run = pipeline.play("site", "--tags", "transaction_queue").ended_well()
+    assert run.totals["changed"] == 0
+    assert "Make the queue" in run.output
+    assert "Make the table" not in run.output
+
+
+def test_the_guard_stops_on_another_account_before_anything_changes(pipeline: Pipeline):
+    run = pipeline.play("site", pipeline_account_id="111111111111", pipeline_environment="other")
+    assert run.status != 0
+    assert "expects 111111111111" in " ".join(run.output.split())
+    assert not [queue for queue in listings(pipeline)["queues"] if queue.endswith("-other")]
+
+
+def test_the_guard_refuses_an_environment_name_that_no_resource_could_carry(pipeline: Pipeline):
+    run = pipeline.play("site", pipeline_environment="Not Good")
+    assert run.status != 0
+    assert "1 to 20 of a-z, 0-9 and -" in " ".join(run.output.split())
+
+
+def test_teardown_asks_for_confirmation_and_removes_nothing_without_it(pipeline: Pipeline):
+    before = listings(pipeline)
+    run = pipeline.play("teardown", pipeline_teardown_needs_confirmation=True)
+    assert run.status != 0
+    assert "-e confirm_teardown=default" in " ".join(run.output.split())
+    assert "table RealTimeTransactions:" in run.output
+    assert listings(pipeline) == before
+
+
+def test_another_environment_and_a_strangers_queue_survive_a_teardown_with_a_dead_producer(pipeline: Pipeline):
+    pipeline.play("site", pipeline_environment="blue").ended_well()
+    pipeline.client("sqs").create_queue(QueueName=STRANGER)
+    supervisorctl(pipeline, "stop", "FinancialTransactionProducer")
+
+    pipeline.play("teardown", "-e", "confirm_teardown=default").ended_well()
+
+    left = listings(pipeline)
+    assert [queue.rpartition("/")[2] for queue in left["queues"]] == [
+        "FinancialTransactionQueue-blue",
+        "FinancialTransactionQueue-dlq-blue",
+        STRANGER,
+    ]
+    assert left["tables"] == ["RealTimeTransactions-blue"]
+    assert left["roles"] == ["EC2-SQS-Role-blue", "Lambda-SQS-DynamoDB-Role-blue"]
+    assert len(left["instances"]) == 1
+    assert "RUNNING" in supervisorctl(pipeline, "status", "FinancialTransactionProducer-blue")
+
+
+def test_teardown_of_all_leaves_a_cloud_as_empty_as_before(pipeline: Pipeline, remembered: dict[str, Any]):
+    pipeline.play("teardown", pipeline_environment="blue").ended_well()
+    assert listings(pipeline) == remembered["empty"] | {"queues": [f"{pipeline.endpoint}/000000000000/{STRANGER}"]}
+    pipeline.client("sqs").delete_queue(QueueUrl=f"{pipeline.endpoint}/000000000000/{STRANGER}")
+    assert listings(pipeline) == remembered["empty"]
+
+
+def test_a_second_teardown_is_no_error_and_leaves_no_process(pipeline: Pipeline):
+    pipeline.play("teardown").ended_well()
+    assert pipeline.processes() == []
+    assert not pipeline.answers()

@@ -1,0 +1,207 @@
+"""The roles' policies and the calls that are made agree both ways: all work with the policies as they are, and each action is missed.
+
+The embedded cloud enforces what the producer and the function call themselves. What AWS does on a role's behalf, polling the queue and
+writing the log, it does not enforce; there the policy is evaluated for exactly the calls that AWS documents.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from plays import ACCOUNT, REGION, Pipeline
+
+PRODUCER_ROLE = "EC2-SQS-Role"
+PROCESSOR_ROLE = "Lambda-SQS-DynamoDB-Role"
+FUNCTION = "ProcessFinancialStream"
+INSTANCE = "FinancialTransactionProducer"
+QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:FinancialTransactionQueue"
+DEAD_LETTERS_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:FinancialTransactionQueue-dlq"
+TABLE_ARN = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/RealTimeTransactions"
+STREAMS_ARN = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{FUNCTION}:log-stream:*"
+A_STREAM = STREAMS_ARN.replace("*", "2026/01/01/[$LATEST]0123456789abcdef")
+
+
+def transaction(**fields: Any) -> dict[str, Any]:
+    return {"transaction_id": str(uuid.uuid4()), "amount": 1, "currency": "EUR"} | fields
+
+
+def invoke(pipeline: Pipeline, *records: dict[str, Any]) -> list[str]:
+    """The message ids that the function reports as failed, when it is handed these records as a batch."""
+    event = {
+        "Records": [
+            {
+                "messageId": str(number),
+                "receiptHandle": "handle",
+                "body": json.dumps(record),
+                "attributes": {},
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+                "eventSourceARN": QUEUE_ARN,
+                "awsRegion": REGION,
+            }
+            for number, record in enumerate(records)
+        ]
+    }
+    answer = pipeline.client("lambda").invoke(FunctionName=FUNCTION, Payload=json.dumps(event).encode())
+    payload = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, payload
+    return [failure["itemIdentifier"] for failure in payload["batchItemFailures"]]
+
+
+def send_as_the_instance(pipeline: Pipeline) -> bool:
+    base = f"{pipeline.endpoint}/_imds/{INSTANCE}/latest"
+    ask = Request(f"{base}/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+    with urlopen(ask, timeout=10) as response:
+        headers = {"X-aws-ec2-metadata-token": response.read().decode()}
+    with urlopen(Request(f"{base}/meta-data/iam/security-credentials/{PRODUCER_ROLE}", headers=headers), timeout=10) as response:
+        session = json.load(response)
+    client = boto3.client(
+        "sqs",
+        REGION,
+        endpoint_url=pipeline.endpoint,
+        aws_access_key_id=session["AccessKeyId"],
+        aws_secret_access_key=session["SecretAccessKey"],
+        aws_session_token=session["Token"],
+    )
+    entries = [{"Id": "0", "MessageBody": json.dumps(transaction())}]
+    try:
+        return not client.send_message_batch(QueueUrl=pipeline.queue_url(), Entries=entries).get("Failed")
+    except ClientError as error:
+        assert error.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException"), error
+        return False
+
+
+def inserts(pipeline: Pipeline) -> bool:
+    return invoke(pipeline, transaction()) == []
+
+
+def inserts_odd_names(pipeline: Pipeline) -> bool:
+    return invoke(pipeline, transaction(**{"a 'quoted' name": 1})) == []
+
+
+def recognises_duplicates(pipeline: Pipeline) -> bool:
+    """The table knows the id already: only reading it back tells the same content from a conflict."""
+    known = transaction(transaction_id="known")
+    table = pipeline.client("dynamodb")
+    item = {"transaction_id": {"S": "known"}, "amount": {"N": "1"}, "currency": {"S": "EUR"}}
+    table.put_item(TableName="RealTimeTransactions", Item=item)
+    return invoke(pipeline, known) == []
+
+
+def quarantines(pipeline: Pipeline) -> bool:
+    return invoke(pipeline, {"transaction_id": "no amount"}) == []
+
+
+# (role, action, resource): what shows that the action is used. True while it is allowed.
+ENFORCED: dict[tuple[str, str, str], Callable[[Pipeline], bool]] = {
+    (PRODUCER_ROLE, "sqs:SendMessage", QUEUE_ARN): send_as_the_instance,
+    (PROCESSOR_ROLE, "dynamodb:PartiQLInsert", TABLE_ARN): inserts,
+    (PROCESSOR_ROLE, "dynamodb:PutItem", TABLE_ARN): inserts_odd_names,
+    (PROCESSOR_ROLE, "dynamodb:BatchGetItem", TABLE_ARN): recognises_duplicates,
+    (PROCESSOR_ROLE, "sqs:SendMessage", DEAD_LETTERS_ARN): quarantines,
+}
+
+# What AWS calls on the role's behalf, with an example of the resource. Lambda's developer guide, "Using Lambda with Amazon SQS", execution
+# role permissions; and the basic execution policy less logs:CreateLogGroup, for the log group is made before the function.
+ON_BEHALF: dict[tuple[str, str, str], str] = {
+    (PROCESSOR_ROLE, "sqs:ReceiveMessage", QUEUE_ARN): QUEUE_ARN,
+    (PROCESSOR_ROLE, "sqs:DeleteMessage", QUEUE_ARN): QUEUE_ARN,
+    (PROCESSOR_ROLE, "sqs:GetQueueAttributes", QUEUE_ARN): QUEUE_ARN,
+    (PROCESSOR_ROLE, "logs:CreateLogStream", STREAMS_ARN): A_STREAM,
+    (PROCESSOR_ROLE, "logs:PutLogEvents", STREAMS_ARN): A_STREAM,
+}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def document(pipeline: Pipeline, role: str) -> dict[str, Any]:
+    iam, arn = pipeline.client("iam"), f"arn:aws:iam::{ACCOUNT}:policy/{role}"
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+
+
+def dropped(policy: dict[str, Any], action: str, resource: str) -> dict[str, Any]:
+    """The policy without one action on one resource."""
+    statements = []
+    for statement in policy["Statement"]:
+        actions = as_list(statement["Action"])
+        if statement["Resource"] == resource:
+            actions = [one for one in actions if one != action]
+        if actions:
+            statements.append(statement | {"Action": actions})
+    return policy | {"Statement": statements}
+
+
+@contextmanager
+def policy_in_force(pipeline: Pipeline, role: str, policy: dict[str, Any]) -> Iterator[None]:
+    iam, arn = pipeline.client("iam"), f"arn:aws:iam::{ACCOUNT}:policy/{role}"
+    before = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    version = iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(policy), SetAsDefault=True)["PolicyVersion"]["VersionId"]
+    try:
+        yield
+    finally:
+        iam.set_default_policy_version(PolicyArn=arn, VersionId=before)
+        iam.delete_policy_version(PolicyArn=arn, VersionId=version)
+
+
+def decision(pipeline: Pipeline, policy: dict[str, Any], action: str, resource: str) -> str:
+    answer = pipeline.client("iam").simulate_custom_policy(
+        PolicyInputList=[json.dumps(policy)], ActionNames=[action], ResourceArns=[resource]
+    )
+    return answer["EvaluationResults"][0]["EvalDecision"]
+
+
+@pytest.fixture(scope="module")
+def deployed(pipeline: Pipeline) -> Pipeline:
+    """The infrastructure alone, with the mapping off, so that the only calls are the tests' own."""
+    pipeline.play("site", "--limit", "embedded_cloud:operator").ended_well()
+    functions = pipeline.client("lambda")
+    (mapping,) = functions.list_event_source_mappings(FunctionName=FUNCTION)["EventSourceMappings"]
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    return pipeline
+
+
+def test_the_policies_allow_what_is_called_and_nothing_else(deployed: Pipeline):
+    allowed = {
+        (role, action, statement["Resource"])
+        for role in (PRODUCER_ROLE, PROCESSOR_ROLE)
+        for statement in document(deployed, role)["Statement"]
+        for action in as_list(statement["Action"])
+    }
+    assert allowed == set(ENFORCED) | set(ON_BEHALF)
+
+
+@pytest.mark.parametrize(("role", "action", "resource"), ENFORCED)
+def test_an_enforced_action_is_used_and_missed(deployed: Pipeline, role: str, action: str, resource: str):
+    works = ENFORCED[role, action, resource]
+    assert works(deployed)
+    with policy_in_force(deployed, role, dropped(document(deployed, role), action, resource)):
+        assert not works(deployed)
+
+
+@pytest.mark.parametrize(("role", "action", "resource"), ON_BEHALF)
+def test_an_action_on_the_roles_behalf_is_allowed_and_missed(deployed: Pipeline, role: str, action: str, resource: str):
+    example = ON_BEHALF[role, action, resource]
+    policy = document(deployed, role)
+    assert decision(deployed, policy, action, example) == "allowed"
+    assert decision(deployed, dropped(policy, action, resource), action, example) != "allowed"
+
+
+@pytest.mark.parametrize("role", [PRODUCER_ROLE, PROCESSOR_ROLE])
+def test_no_role_reaches_another_environments_resources(deployed: Pipeline, role: str):
+    policy = document(deployed, role)
+    for statement in policy["Statement"]:
+        for action in as_list(statement["Action"]):
+            other = statement["Resource"].replace("FinancialTransactionQueue", "Other").replace("RealTimeTransactions", "Other")
+            other = other.replace(FUNCTION, "Other")
+            assert decision(deployed, policy, action, other) != "allowed", (action, other)

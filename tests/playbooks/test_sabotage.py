@@ -1,0 +1,207 @@
+"""Each way of breaking the pipeline is caught by verify.yml by name, and mended by site.yml."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from plays import ACCOUNT, REGION, ROOT, Pipeline, supervisorctl, wait_until
+
+FUNCTION = "ProcessFinancialStream"
+QUEUE = "FinancialTransactionQueue"
+TABLE = "RealTimeTransactions"
+PROCESSOR_ROLE = "Lambda-SQS-DynamoDB-Role"
+PRODUCER = "FinancialTransactionProducer"
+QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{QUEUE}"
+LOG_GROUP = f"/aws/lambda/{FUNCTION}"
+
+
+def mapping_id(pipeline: Pipeline) -> str:
+    (mapping,) = pipeline.client("lambda").list_event_source_mappings(FunctionName=FUNCTION)["EventSourceMappings"]
+    return mapping["UUID"]
+
+
+def delete_mapping(pipeline: Pipeline) -> None:
+    pipeline.client("lambda").delete_event_source_mapping(UUID=mapping_id(pipeline))
+
+
+def disable_mapping(pipeline: Pipeline) -> None:
+    pipeline.client("lambda").update_event_source_mapping(UUID=mapping_id(pipeline), Enabled=False)
+
+
+def add_second_mapping(pipeline: Pipeline) -> None:
+    pipeline.client("lambda").create_event_source_mapping(FunctionName=FUNCTION, EventSourceArn=QUEUE_ARN, BatchSize=1)
+
+
+def add_filter(pipeline: Pipeline) -> None:
+    criteria = {"Filters": [{"Pattern": json.dumps({"body": {"currency": ["XXX"]}})}]}
+    pipeline.client("lambda").update_event_source_mapping(UUID=mapping_id(pipeline), FilterCriteria=criteria)
+
+
+def remove_partial_batch_responses(pipeline: Pipeline) -> None:
+    pipeline.client("lambda").update_event_source_mapping(UUID=mapping_id(pipeline), FunctionResponseTypes=[])
+
+
+def remove_dynamodb_permission(pipeline: Pipeline) -> None:
+    iam, arn = pipeline.client("iam"), f"arn:aws:iam::{ACCOUNT}:policy/{PROCESSOR_ROLE}"
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    document["Statement"] = [statement for statement in document["Statement"] if "dynamodb" not in json.dumps(statement)]
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
+
+
+def add_inline_policy(pipeline: Pipeline) -> None:
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::any/*"}]}
+    pipeline.client("iam").put_role_policy(RoleName=PROCESSOR_ROLE, PolicyName="extra", PolicyDocument=json.dumps(document))
+
+
+def open_port(pipeline: Pipeline) -> None:
+    rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    pipeline.client("ec2").authorize_security_group_ingress(GroupName=PRODUCER, IpPermissions=[rule])
+
+
+def deploy_code(pipeline: Pipeline, old: str, new: str) -> None:
+    """Put the function's code in place with one thing changed."""
+    package, changed = io.BytesIO(), False
+    with zipfile.ZipFile(package, "w") as archive:
+        for source in sorted((ROOT / "lambda_src").glob("*.py")):
+            text = source.read_text()
+            changed = changed or old in text
+            archive.writestr(source.name, text.replace(old, new))
+    assert changed, f"nothing in lambda_src says {old!r} any more"
+    pipeline.client("lambda").update_function_code(FunctionName=FUNCTION, ZipFile=package.getvalue())
+
+
+def delete_log_group(pipeline: Pipeline) -> None:
+    pipeline.client("logs").delete_log_group(logGroupName=LOG_GROUP)
+
+
+def stop_producer(pipeline: Pipeline) -> None:
+    assert "stopped" in supervisorctl(pipeline, "stop", PRODUCER)
+
+
+def remove_redrive_policy(pipeline: Pipeline) -> None:
+    pipeline.client("sqs").set_queue_attributes(QueueUrl=pipeline.queue_url(), Attributes={"RedrivePolicy": ""})
+
+
+def delete_table(pipeline: Pipeline) -> None:
+    pipeline.client("dynamodb").delete_table(TableName=TABLE)
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """How to break something; the checks that must fail by name; the role whose tag mends it."""
+
+    name: str
+    do: Callable[[Pipeline], None]
+    caught_as: tuple[str, ...]
+    mended_by: str
+
+
+def miscategorise(pipeline: Pipeline) -> None:
+    deploy_code(pipeline, *MISCATEGORISING)
+
+
+def round_money(pipeline: Pipeline) -> None:
+    deploy_code(pipeline, *ROUNDING)
+
+
+# What the code says, and what it is changed to say.
+MISCATEGORISING = ("if amount >= self.high_value", "if amount > self.high_value")
+ROUNDING = ('return {"N": plain_number(value, top)}', 'return {"N": str(round(float(plain_number(value, top)), 1))}')
+
+SABOTAGES = [
+    Sabotage("mapping deleted", delete_mapping, (f"mapping {FUNCTION}: exists",), "stream_processor"),
+    Sabotage("mapping disabled", disable_mapping, (f"mapping {FUNCTION}: state",), "stream_processor"),
+    Sabotage("second mapping", add_second_mapping, (f"mapping {FUNCTION}: count",), "stream_processor"),
+    Sabotage("filter added", add_filter, (f"mapping {FUNCTION}: filters",), "stream_processor"),
+    Sabotage(
+        "ReportBatchItemFailures removed",
+        remove_partial_batch_responses,
+        (f"mapping {FUNCTION}: function_response_types",),
+        "stream_processor",
+    ),
+    Sabotage(
+        "dynamodb permission removed",
+        remove_dynamodb_permission,
+        (f"policy {PROCESSOR_ROLE}: document", "probe: its transactions are stored"),
+        "iam_roles",
+    ),
+    Sabotage(
+        "function miscategorises a boundary",
+        miscategorise,
+        (f"function {FUNCTION}: code_sha256", "probe: boundary 10000.00 is high_value"),
+        "stream_processor",
+    ),
+    Sabotage(
+        "function rounds money",
+        round_money,
+        (f"function {FUNCTION}: code_sha256", "probe: cents are stored exactly"),
+        "stream_processor",
+    ),
+    Sabotage("log group missing", delete_log_group, (f"log group {LOG_GROUP}: exists",), "stream_processor"),
+    Sabotage("producer stopped", stop_producer, (f"producer {PRODUCER}: running",), "producer_service"),
+    Sabotage("redrive policy removed", remove_redrive_policy, (f"queue {QUEUE}: redrive_policy",), "transaction_queue"),
+    Sabotage("table missing", delete_table, (f"table {TABLE}: exists", "probe: its transactions are stored"), "transaction_table"),
+    Sabotage("extra ingress rule", open_port, (f"security group {PRODUCER}: ingress",), "producer_instance"),
+]
+
+
+@pytest.fixture(scope="module")
+def deployed(pipeline: Pipeline) -> Pipeline:
+    # A failed batch is hidden for six times the function's timeout: short here, so that what one test left is gone in the next.
+    pipeline.settings |= {
+        "pipeline_verify_timeout": 15,
+        "pipeline_function_timeout": 5,
+        "pipeline_batching_window": 0,
+        "pipeline_queue_maximum_receives": 200,
+    }
+    pipeline.play("site").ended_well()
+    pipeline.play("verify").ended_well()
+    return pipeline
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name.replace(" ", "-"))
+def test_verify_names_it_and_site_mends_it(deployed: Pipeline, sabotage: Sabotage):
+    sabotage.do(deployed)
+
+    found = deployed.play("verify")
+    assert found.status != 0, f"verify.yml passed with: {sabotage.name}"
+    message = " ".join(found.output.split())
+    for check in sabotage.caught_as:
+        assert f"{check}: expected" in message, found.output[-8000:]
+
+    deployed.play("site", "--tags", sabotage.mended_by).ended_well()
+    assert deployed.play("site", "--check", "--tags", sabotage.mended_by).ended_well().totals["changed"] == 0
+
+
+def test_an_extra_inline_policy_is_named_with_what_to_do(deployed: Pipeline):
+    """site.yml does not remove what it did not make: deleting somebody's policy is the operator's decision."""
+    add_inline_policy(deployed)
+    found = deployed.play("verify", "--tags", "iam_roles")
+    deployed.client("iam").delete_role_policy(RoleName=PROCESSOR_ROLE, PolicyName="extra")
+    assert found.status != 0
+    assert f"role {PROCESSOR_ROLE}: inline_policies: expected" in " ".join(found.output.split())
+
+
+def test_all_is_well_after_all_was_mended(deployed: Pipeline):
+    assert deployed.play("site").ended_well().totals["changed"] == 0
+    wait_until(lambda: no_probe_records(deployed), 90, "an end of the records that broken runs left in the queue")
+    assert deployed.play("verify").ended_well().failed_checks == set()
+
+
+def no_probe_records(pipeline: Pipeline) -> bool:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    counts = pipeline.client("sqs").get_queue_attributes(QueueUrl=pipeline.queue_url(), AttributeNames=names)["Attributes"]
+    return sum(int(count) for count in counts.values()) < 20
+
+
+def test_a_package_is_the_same_to_the_byte_wherever_it_is_built(deployed: Pipeline, tmp_path: Path):
+    built = (ROOT / ".local" / "build" / f"{FUNCTION}.zip").read_bytes()
+    deployed.play("site", "--tags", "stream_processor", pipeline_build_directory=str(tmp_path)).ended_well()
+    assert (tmp_path / f"{FUNCTION}.zip").read_bytes() == built

@@ -1,0 +1,270 @@
+"""10,000 messages: every good one is stored once to the digit, every bad one quarantined with its reason; also with workers killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boto3.dynamodb.types import TypeDeserializer
+from plays import Pipeline, wait_until
+
+TOTAL = 10_000
+BAD_OF_EACH_KIND = 6
+MINIMUM_BAD = 100
+TABLE = "RealTimeTransactions"
+MEBIBYTE = 1024 * 1024
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def body(**fields: Any) -> str:
+    """A transaction as text, in which a str amount is written as a number, so that it never passes through a float."""
+    amount = fields.pop("amount", "12.34")
+    record = json.dumps({"transaction_id": new_id(), "user_id": "user-1", "currency": "EUR", "merchant": "Café Zoë"} | fields)
+    return f'{record[:-1]}, "amount": {amount}}}'
+
+
+def without(text: str, field: str) -> str:
+    record = json.loads(text)
+    del record[field]
+    return json.dumps(record)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+# One maker of a body for each class of record that can never succeed, under the reason it must be quarantined with.
+BAD: dict[str, list[Any]] = {
+    "not_json": [lambda: f"not json {new_id()}", lambda: body(extra=new_id())[:-1]],
+    "not_an_object": [lambda: json.dumps([new_id()]), lambda: f'"{new_id()}"'],
+    "duplicate_key": [lambda: body()[:-1] + ', "amount": 1}', lambda: body(nested={})[:-1] + ', "more": {"a": 1, "a": 2}}'],
+    "lone_surrogate": [lambda: body()[:-1] + r', "note": "\ud800"}'],
+    "id_missing": [lambda: without(body(), "transaction_id")],
+    "id_empty": [lambda: body(transaction_id="")],
+    "id_not_a_string": [lambda: body(transaction_id=17), lambda: body(transaction_id=None)],
+    "id_too_long": [lambda: body(transaction_id="é" * 1025)],
+    "amount_missing": [lambda: without(body(), "amount")],
+    "amount_not_a_number": [partial(body, amount=found) for found in ("null", "true", '"12.34"')],
+    "amount_negative": [lambda: body(amount="-0.01")],
+    "amount_not_finite": [partial(body, amount=found) for found in ("NaN", "Infinity", "-Infinity")],
+    "number_out_of_range": [
+        lambda: body(amount="1" * 39),
+        lambda: body(amount="1e126"),
+        lambda: body()[:-1] + ', "rate": 1e-131}',
+    ],
+    "nesting_too_deep": [lambda: body(deep=nested(33))],
+    "item_too_large": [lambda: body(large="x" * (400 * 1024))],
+    "reserved_field": [lambda: body(transaction_category="standard"), lambda: body(processed_at_utc="2026-01-01T00:00:00Z")],
+}
+
+# Records that look odd and are good: kept whole, to the digit.
+ODD = [
+    lambda: body(amount="1e3"),
+    lambda: body(amount="0.07"),
+    lambda: body(amount="1234567.89"),
+    lambda: body(amount="99999999999999999999999999999999999.99"),
+    lambda: body(amount="1" + "0" * 50),
+    lambda: body(amount="-0"),
+    lambda: body(deep=nested(31)),
+    lambda: body(**{"odd name 'quoted' \"too\"": {"a": [1, None, True, "ü"]}}),
+    lambda: body(large="y" * 200_000),
+    lambda: body(empty="", none=None, flag=False, mapping={}, listing=[]),
+]
+
+
+@dataclass
+class Stream:
+    """What is sent: `good` maps id to the record as sent (numbers are Decimal); `bad` maps outbox_id to its reason and its body."""
+
+    messages: list[tuple[str, str]]
+    good: dict[str, dict[str, Any]]
+    bad: dict[str, tuple[str, str]]
+
+
+def make_stream(seed: int) -> Stream:
+    stream = Stream([], {}, {})
+    number = iter(range(10**9))
+
+    def add(text: str, reason: str | None = None) -> None:
+        outbox_id = f"test-{seed}:{next(number)}"
+        stream.messages.append((outbox_id, text))
+        if reason:
+            stream.bad[outbox_id] = (reason, text)
+        else:
+            record = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+            stream.good[record["transaction_id"]] = record
+
+    for reason, makers in BAD.items():
+        for maker in makers:
+            for _ in range(BAD_OF_EACH_KIND):
+                add(maker(), reason)
+    first = [body(amount="10.00") for _ in range(50)]
+    for text in first:
+        add(text)
+    for maker in ODD:
+        for _ in range(10):
+            add(maker())
+    while len(stream.messages) < TOTAL - 2 * len(first):
+        add(body(amount=f"{len(stream.messages)}.{len(stream.messages) % 100:02d}"))
+    random.Random(seed).shuffle(stream.messages)
+    for text in first:  # the same again is stored once; another content under a known id is a conflict
+        stream.messages.append((f"test-{seed}:{next(number)}", text))
+    for text in first:
+        add_conflict(stream, f"test-{seed}:{next(number)}", text)
+    return stream
+
+
+def add_conflict(stream: Stream, outbox_id: str, text: str) -> None:
+    changed = text.replace('"amount": 10.00', '"amount": 11.00')
+    stream.messages.append((outbox_id, changed))
+    stream.bad[outbox_id] = ("conflict", changed)
+
+
+def send(pipeline: Pipeline, messages: list[tuple[str, str]]) -> None:
+    """All of them in order, in calls of at most ten entries and 900 kB."""
+    client = pipeline.client("sqs")
+    for batch in batches(messages):
+        entries = [
+            {"Id": str(n), "MessageBody": text, "MessageAttributes": {"outbox_id": {"DataType": "String", "StringValue": outbox_id}}}
+            for n, (outbox_id, text) in enumerate(batch)
+        ]
+        assert not client.send_message_batch(QueueUrl=pipeline.queue_url(), Entries=entries).get("Failed")
+
+
+def batches(messages: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    batch: list[tuple[str, str]] = []
+    size = 0
+    for message in messages:
+        length = len(message[1].encode()) + 200
+        if batch and (len(batch) == 10 or size + length > 900_000):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += length
+    yield batch
+
+
+def waiting(pipeline: Pipeline) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
+    counts = pipeline.client("sqs").get_queue_attributes(QueueUrl=pipeline.queue_url(), AttributeNames=names)["Attributes"]
+    return sum(int(count) for count in counts.values())
+
+
+class ExactDeserializer(TypeDeserializer):
+    """boto3's own refuses the zeros after a number's 38 digits."""
+
+    def _deserialize_n(self, value: str) -> Decimal:
+        return Decimal(value)
+
+
+def stored(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    client, deserialize = pipeline.client("dynamodb"), ExactDeserializer().deserialize
+    items: dict[str, dict[str, Any]] = {}
+    for page in client.get_paginator("scan").paginate(TableName=TABLE, ConsistentRead=True):
+        for item in page["Items"]:
+            record = {name: deserialize(value) for name, value in item.items()}
+            assert record["transaction_id"] not in items
+            items[record["transaction_id"]] = record
+    return items
+
+
+def dead_letters(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """By outbox_id, everything in the dead-letter queue, which is emptied; the same record may be there more than once."""
+    client, url = pipeline.client("sqs"), pipeline.queue_url("-dlq")
+    found: dict[str, dict[str, Any]] = {}
+    while True:
+        answer = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=0)
+        messages = answer.get("Messages", [])
+        if not messages:
+            return found
+        for message in messages:
+            attributes = {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()}
+            found[attributes["outbox_id"]] = {"body": message["Body"], **attributes}
+            client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def function_workers(pipeline: Pipeline) -> list[int]:
+    """Process ids of the workers in which the embedded cloud of this pipeline runs the function."""
+    children: dict[int, list[int]] = {}
+    cloud = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(entry.name))
+        if f"embedded_cloud --port {pipeline.port} " in command:
+            cloud = int(entry.name)
+    assert cloud, "the embedded cloud does not run"
+    return children.get(cloud, [])
+
+
+def kill_workers(pipeline: Pipeline) -> int:
+    killed = 0
+    for worker in function_workers(pipeline):
+        try:
+            os.kill(worker, signal.SIGKILL)
+            killed += 1
+        except ProcessLookupError:
+            continue
+    return killed
+
+
+@pytest.fixture(scope="module")
+def deployed(pipeline: Pipeline) -> Pipeline:
+    """The infrastructure without the producer, with capacity for the test and short times, so that a killed batch is soon retried."""
+    pipeline.settings |= {
+        "pipeline_table_write_capacity": 4000,
+        "pipeline_queue_maximum_message_size": MEBIBYTE,
+        "pipeline_function_timeout": 5,
+        "pipeline_batching_window": 0,
+        "pipeline_queue_maximum_receives": 200,
+    }
+    pipeline.play("site", "--limit", "embedded_cloud:operator").ended_well()
+    return pipeline
+
+
+@pytest.mark.parametrize("kills", [0, 4], ids=["undisturbed", "with-workers-killed"])
+def test_every_good_record_is_stored_once_to_the_digit_and_every_bad_one_quarantined(deployed: Pipeline, kills: int):
+    stream = make_stream(seed=kills)
+    assert len(stream.messages) == TOTAL
+    assert len(stream.bad) >= MINIMUM_BAD
+    before = set(stored(deployed))
+
+    # The first writes are all in before their repetitions and conflicts come: which is first must not be chance.
+    originals, repetitions = stream.messages[:-100], stream.messages[-100:]
+    with ThreadPoolExecutor(4) as senders:
+        list(senders.map(lambda part: send(deployed, originals[part::4]), range(4)))
+    killed = 0
+    for share in range(kills):
+        wait_until(lambda share=share: waiting(deployed) < TOTAL * (kills - share) / (kills + 1), 120, f"share {share} of the stream")
+        killed += kill_workers(deployed)
+    assert killed >= kills
+    wait_until(lambda: waiting(deployed) == 0, 240, "an empty queue")
+    send(deployed, repetitions)
+    wait_until(lambda: waiting(deployed) == 0, 120, "an empty queue")
+
+    items = {key: item for key, item in stored(deployed).items() if key not in before}
+    own = {"transaction_category", "processed_at_utc"}
+    assert {key: {name: value for name, value in item.items() if name not in own} for key, item in items.items()} == stream.good
+    letters = dead_letters(deployed)
+    assert {outbox_id: (letter["reason"], letter["body"]) for outbox_id, letter in letters.items()} == stream.bad
+    assert all(json.loads(letter["detail"]) is not None and letter["source_message_id"] for letter in letters.values())
