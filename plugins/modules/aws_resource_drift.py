@@ -149,6 +149,10 @@ differences:
       property: visibility_timeout
       expected: 360
       found: 30
+in_sync:
+  description: Whether every resource was read and nothing differs.
+  returned: always
+  type: bool
 unreadable:
   description: Resources that could not be read.
   returned: always
@@ -193,6 +197,7 @@ def main() -> None:
         changed=bool(drift.differences),
         checks=drift.checks,
         differences=drift.differences,
+        in_sync=not (drift.differences or drift.unreadable),
         unreadable=drift.unreadable,
         diff={"before": drift.before, "after": drift.after},
     )
