@@ -11,7 +11,7 @@ FIND_PYTHON = for p in python3.13 python3.12 python3; do \
 BIN := .venv/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --require-hashes
 # What pip says is much; a line for each package is progress enough.
-PROGRESS = | sed -n -E 's/^(Collecting|Downloading|Installing|Successfully) ?([^ ]*).*/  \1 \2/p' | grep -v Downloading
+PROGRESS = | sed -n -u -E 's/^(Collecting|Installing|Successfully) ([^ ]*).*/  \1 \2/p'
 
 .PHONY: help
 help: ## List the targets
@@ -47,7 +47,7 @@ lint: .venv/.tests ## Run the linters and the type checks
 
 .PHONY: test
 test: lint ## Run the linters and all the tests
-	@. $(BIN)/activate; python -m pytest tests
+	@. $(BIN)/activate; python -m pytest --numprocesses 2 --dist loadfile tests
 
 .PHONY: lock
 lock: .venv/.tests ## Write the requirements files anew from the .in files
@@ -56,7 +56,12 @@ lock: .venv/.tests ## Write the requirements files anew from the .in files
 
 .PHONY: clean
 clean: ## Stop what runs and remove what was made
-	@if [ -e .local/supervisor/supervisord.conf ] && [ -x $(BIN)/supervisorctl ]; then \
-		$(BIN)/supervisorctl -c .local/supervisor/supervisord.conf shutdown || true; fi
+	@config=.local/supervisor/supervisord.conf; \
+	if [ -e "$$config" ]; then \
+		socket="$$(sed -n 's/^file=//p' "$$config")"; pid="$$(cat .local/supervisor/supervisord.pid 2>/dev/null || true)"; \
+		$(BIN)/supervisorctl -c "$$config" shutdown || true; \
+		for _ in $$(seq 60); do [ -n "$$pid" ] && kill -0 "$$pid" 2>/dev/null || break; sleep 0.5; done; \
+		rm -rf "$$(dirname "$$socket")"; \
+	fi
 	@rm -rf .local .venv .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

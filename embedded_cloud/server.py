@@ -11,7 +11,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
-from embedded_cloud import authorization, partiql, queues
+from embedded_cloud import authorization, partiql, policy_versions, queues
 from embedded_cloud.imds import MetadataService
 from embedded_cloud.moto_backend import MotoBackend
 from embedded_cloud.router import Router
@@ -28,6 +28,7 @@ def run(listener: socket.socket, account: str, region: str, session_seconds: int
     """Serve on `listener`; does not return: both emulators leave threads that cannot be joined, so the process just ends."""
     authorization.check_root_signatures_too()
     partiql.install()
+    policy_versions.install()
     queues.install()
     asyncio.run(_serve(listener, account, region, session_seconds))
 

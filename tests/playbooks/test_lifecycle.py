@@ -78,8 +78,8 @@ def test_a_killed_producer_comes_back_by_itself(pipeline: Pipeline):
 def test_a_role_runs_alone_by_its_tag(pipeline: Pipeline):
     run = pipeline.play("site", "--tags", "transaction_queue").ended_well()
     assert run.totals["changed"] == 0
-    assert "Make the queue" in run.output
-    assert "Make the table" not in run.output
+    assert "Compare the queues" in run.output
+    assert "Compare the transaction table" not in run.output
 
 
 def test_the_guard_stops_on_another_account_before_anything_changes(pipeline: Pipeline):

@@ -120,6 +120,10 @@ ON_BEHALF: dict[tuple[str, str, str], str] = {
 }
 
 
+# A policy needs a statement.
+HARMLESS = {"Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*"}
+
+
 def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
@@ -139,19 +143,26 @@ def dropped(policy: dict[str, Any], action: str, resource: str) -> dict[str, Any
             actions = [one for one in actions if one != action]
         if actions:
             statements.append(statement | {"Action": actions})
-    return policy | {"Statement": statements}
+    return policy | {"Statement": statements or [HARMLESS]}
 
 
 @contextmanager
 def policy_in_force(pipeline: Pipeline, role: str, policy: dict[str, Any]) -> Iterator[None]:
-    iam, arn = pipeline.client("iam"), f"arn:aws:iam::{ACCOUNT}:policy/{role}"
-    before = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-    version = iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(policy), SetAsDefault=True)["PolicyVersion"]["VersionId"]
+    before = document(pipeline, role)
+    put(pipeline, role, policy)
     try:
         yield
     finally:
-        iam.set_default_policy_version(PolicyArn=arn, VersionId=before)
-        iam.delete_policy_version(PolicyArn=arn, VersionId=version)
+        put(pipeline, role, before)
+
+
+def put(pipeline: Pipeline, role: str, policy: dict[str, Any]) -> None:
+    """Make this the policy's only version."""
+    iam, arn = pipeline.client("iam"), f"arn:aws:iam::{ACCOUNT}:policy/{role}"
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(policy), SetAsDefault=True)
+    for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+        if not version["IsDefaultVersion"]:
+            iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
 
 
 def decision(pipeline: Pipeline, policy: dict[str, Any], action: str, resource: str) -> str:

@@ -154,10 +154,10 @@ SABOTAGES = [
 
 @pytest.fixture(scope="module")
 def deployed(pipeline: Pipeline) -> Pipeline:
-    # A failed batch is hidden for six times the function's timeout: short here, so that what one test left is gone in the next.
+    # A failed batch is hidden for six times the function's timeout: short here, so that it is soon tried again.
     pipeline.settings |= {
-        "pipeline_verify_timeout": 15,
-        "pipeline_function_timeout": 5,
+        "pipeline_verify_timeout": 10,
+        "pipeline_function_timeout": 15,
         "pipeline_batching_window": 0,
         "pipeline_queue_maximum_receives": 200,
     }

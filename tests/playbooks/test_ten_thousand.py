@@ -234,7 +234,7 @@ def deployed(pipeline: Pipeline) -> Pipeline:
     pipeline.settings |= {
         "pipeline_table_write_capacity": 4000,
         "pipeline_queue_maximum_message_size": MEBIBYTE,
-        "pipeline_function_timeout": 5,
+        "pipeline_function_timeout": 15,
         "pipeline_batching_window": 0,
         "pipeline_queue_maximum_receives": 200,
     }
