@@ -11,7 +11,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
-from embedded_cloud import authorization, partiql, policy_versions, queues
+from embedded_cloud import authorization, function_logs, partiql, policy_versions, queues
 from embedded_cloud.imds import MetadataService
 from embedded_cloud.moto_backend import MotoBackend
 from embedded_cloud.router import Router
@@ -27,6 +27,7 @@ LAST_RESORT_SECONDS = 6.0
 def run(listener: socket.socket, account: str, region: str, session_seconds: int) -> None:
     """Serve on `listener`; does not return: both emulators leave threads that cannot be joined, so the process just ends."""
     authorization.check_root_signatures_too()
+    function_logs.install()
     partiql.install()
     policy_versions.install()
     queues.install()

@@ -156,7 +156,7 @@ SABOTAGES = [
 def deployed(pipeline: Pipeline) -> Pipeline:
     # A failed batch is hidden for six times the function's timeout: short here, so that it is soon tried again.
     pipeline.settings |= {
-        "pipeline_verify_timeout": 10,
+        "pipeline_verify_timeout": 5,
         "pipeline_function_timeout": 15,
         "pipeline_batching_window": 0,
         "pipeline_queue_maximum_receives": 200,
@@ -167,7 +167,8 @@ def deployed(pipeline: Pipeline) -> Pipeline:
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name.replace(" ", "-"))
-def test_verify_names_it_and_site_mends_it(deployed: Pipeline, sabotage: Sabotage):
+def test_verify_names_it_and_nothing_else_and_site_mends_it(deployed: Pipeline, sabotage: Sabotage):
+    """What is not mended fails the next one, which would name it too."""
     sabotage.do(deployed)
 
     found = deployed.play("verify")
@@ -175,9 +176,14 @@ def test_verify_names_it_and_site_mends_it(deployed: Pipeline, sabotage: Sabotag
     message = " ".join(found.output.split())
     for check in sabotage.caught_as:
         assert f"{check}: expected" in message, found.output[-8000:]
+    assert {check for check in found.failed_checks if not follows(check)} == {check for check in sabotage.caught_as if not follows(check)}
 
     deployed.play("site", "--tags", sabotage.mended_by).ended_well()
-    assert deployed.play("site", "--check", "--tags", sabotage.mended_by).ended_well().totals["changed"] == 0
+
+
+def follows(check: str) -> bool:
+    """Whether a check looks at what comes out at the end, and so may fail whatever is broken."""
+    return check.startswith(("probe: ", "producer: "))
 
 
 def test_an_extra_inline_policy_is_named_with_what_to_do(deployed: Pipeline):
