@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from typing import Any
 
 import pytest
@@ -18,9 +19,20 @@ def remembered() -> dict[str, Any]:
     return {}
 
 
+def test_a_taken_port_is_named_and_nothing_is_started(pipeline: Pipeline):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", pipeline.port))
+        other.listen()
+        run = pipeline.play("site")
+    assert run.status != 0
+    assert f"127.0.0.1:{pipeline.port} is taken" in " ".join(run.output.split())
+    assert pipeline.processes() == []
+
+
 def test_check_mode_says_in_one_line_that_the_cloud_is_stopped(pipeline: Pipeline):
     run = pipeline.play("site", "--check", "--diff")
-    assert "embedded cloud is stopped" in run.output.lower().replace("the embedded cloud is not running", "the embedded cloud is stopped")
+    assert run.status != 0
+    assert "The embedded cloud is stopped and --check starts nothing" in " ".join(run.output.split())
     assert not pipeline.answers()
 
 
