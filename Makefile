@@ -43,7 +43,7 @@ teardown: .venv/.runtime ## Remove what the demo made
 
 .PHONY: lint
 lint: .venv/.tests ## Run the linters and the type checks
-	@. $(BIN)/activate; set -x; ruff check .; ruff format --check .; yamllint --strict .; mypy; ansible-lint --offline --quiet
+	@. $(BIN)/activate; set -x; ruff check .; ruff format --check .; yamllint --strict .; mypy; ansible-lint --offline -q
 
 .PHONY: test
 test: lint ## Run the linters and all the tests

@@ -6,10 +6,11 @@ import os
 import re
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
-from plays import Pipeline, listings, supervisorctl, wait_until
+from plays import Pipeline, free_port, listings, supervisorctl, wait_until
 
 STRANGER = "somebody-elses-queue"
 
@@ -136,8 +137,14 @@ def test_another_environment_and_a_strangers_queue_survive_a_teardown_with_a_dea
     assert "RUNNING" in supervisorctl(pipeline, "status", "FinancialTransactionProducer-blue")
 
 
-def test_teardown_of_all_leaves_a_cloud_as_empty_as_before(pipeline: Pipeline, remembered: dict[str, Any]):
-    pipeline.play("teardown", pipeline_environment="blue").ended_well()
+def test_an_unreachable_producer_keeps_nothing_else_from_being_removed(pipeline: Pipeline, remembered: dict[str, Any], tmp_path: Path):
+    unreachable = tmp_path / "unreachable.yml"
+    host = f"{{ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: {free_port()}}}"
+    unreachable.write_text(f"all: {{hosts: {{producer: {host}}}}}")
+
+    run = pipeline.play("teardown", "-i", "inventories/local", "-i", str(unreachable), pipeline_environment="blue").ended_well()
+
+    assert "UNREACHABLE" in run.output
     assert listings(pipeline) == remembered["empty"] | {"queues": [f"{pipeline.endpoint}/000000000000/{STRANGER}"]}
     pipeline.client("sqs").delete_queue(QueueUrl=f"{pipeline.endpoint}/000000000000/{STRANGER}")
     assert listings(pipeline) == remembered["empty"]

@@ -39,7 +39,7 @@ def add_second_mapping(pipeline: Pipeline) -> None:
 
 
 def add_filter(pipeline: Pipeline) -> None:
-    criteria = {"Filters": [{"Pattern": json.dumps({"body": {"currency": ["XXX"]}})}]}
+    criteria = {"Filters": [{"Pattern": json.dumps({"body": {"currency": ["NONE"]}})}]}
     pipeline.client("lambda").update_event_source_mapping(UUID=mapping_id(pipeline), FilterCriteria=criteria)
 
 
