@@ -97,7 +97,8 @@ def test_a_role_runs_alone_by_its_tag(pipeline: Pipeline):
 
 
 def test_the_guard_stops_on_another_account_before_anything_changes(pipeline: Pipeline):
-    run = pipeline.play("site", pipeline_account_id="111111111111", pipeline_environment="other")
+    cloud = {"embedded_cloud_account_id": "000000000000"}  # stays the account it is
+    run = pipeline.play("site", pipeline_account_id="111111111111", pipeline_environment="other", **cloud)
     assert run.status != 0
     assert "expects 111111111111" in " ".join(run.output.split())
     assert not [queue for queue in listings(pipeline)["queues"] if queue.endswith("-other")]
