@@ -47,7 +47,7 @@ lint: .venv/.tests ## Run the linters and the type checks
 
 .PHONY: test
 test: lint ## Run the linters and all the tests
-	@. $(BIN)/activate; python -m pytest --numprocesses 2 --dist loadfile tests
+	@. $(BIN)/activate; python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/playbooks tests/unit
 
 .PHONY: lock
 lock: .venv/.tests ## Write the requirements files anew from the .in files
