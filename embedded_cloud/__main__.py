@@ -42,7 +42,7 @@ def main() -> int:
         )
         return EXIT_NO_EMULATOR
     print(f"embedded_cloud: http://127.0.0.1:{port}, account {options.account}, region {options.region}", flush=True)
-    server.run(listener, options.account, options.region, options.session_seconds)
+    server.run(listener, options)
     return 0
 
 
@@ -61,6 +61,27 @@ def _parser() -> argparse.ArgumentParser:
         default=21600,
         help="how long the credentials of an instance's role live (default: %(default)s)",
     )
+    parser.add_argument(
+        "--time-scale",
+        type=_share,
+        default=1.0,
+        help="how much of AWS's waiting times to keep: until a queue's name is free again, a new role is known, an instance runs"
+        " (0 to 1, default: %(default)s)",
+    )
+    parser.add_argument(
+        "--free-plan", action="store_true", help="the account is on AWS's Free account plan, which launches eligible instance types only"
+    )
+    parser.add_argument(
+        "--fault-rate",
+        type=_share,
+        default=0.0,
+        help="share of the operator's requests that are throttled, answered with 500 or 503, or lose their connection before or after"
+        " they took effect, 0 to 1; PUT /_embedded_cloud/faults changes this and the next two (default: %(default)s)",
+    )
+    parser.add_argument("--fault-seed", type=_number(0, 2**31), default=0, help="which requests these are (default: %(default)s)")
+    parser.add_argument(
+        "--latency", type=_number(0, 60_000), default=0, help="milliseconds added to each of the operator's requests (default: %(default)s)"
+    )
     parser.add_argument("--end-with-parent", action="store_true", help="end when the process that started this one ends (Linux)")
     return parser
 
@@ -77,6 +98,16 @@ def _number(lowest: int, highest: int):  # type: ignore[no-untyped-def]
         return int(text)
 
     return number
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return share
 
 
 def _account(text: str) -> str:

@@ -1,5 +1,6 @@
 """Who may do what, decided by MiniStack's own code also for the requests that moto answers."""
 
+import json
 import re
 import uuid
 from typing import Any
@@ -9,11 +10,13 @@ from ministack.core import iam_actions, iam_evaluator, responses
 from ministack.core.router import detect_service, extract_access_key_id, extract_region
 from ministack.services import iam
 
+from embedded_cloud import ec2_permissions
 from embedded_cloud.calls import Call
 from embedded_cloud.environment import ROOT_ACCESS_KEY
 from embedded_cloud.messages import Request, Response
+from embedded_cloud.moto_backend import MotoBackend
 
-Check = tuple[str, str, dict[str, Any]]
+Check = ec2_permissions.Check
 
 _ACCOUNT_KEY = re.compile(r"\d{12}")
 _JSON_ERROR_CODES = {"AccessDeniedException": "AccessDenied"}
@@ -43,11 +46,12 @@ def missing_signature(request: Request) -> Response:
     return _authentication_failure(request, service, failure)
 
 
-def refusal(request: Request, call: Call) -> Response | None:
+async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response | None:
     """AWS's answer to a call that its signature or its policies do not allow, None when it is allowed."""
+    region = extract_region(request.headers, request.query)
+    tags = await ec2_permissions.tags_of_named(call, moto, region)
     key = _pin(request)
-    region, account = extract_region(request.headers, request.query), responses.get_account_id()
-    for action, arn, context in _checks(request, call, region, account):
+    for action, arn, context in _checks(request, call, region, responses.get_account_id(), tags):
         denied = iam_evaluator.enforce(key, action, call.service, region, resource_arn=arn, service_context=context)
         if isinstance(denied, iam_evaluator.AuthError):
             return _authentication_failure(request, call.service, denied, action)
@@ -67,10 +71,33 @@ def refusal(request: Request, call: Call) -> Response | None:
 
 def error_response(request: Request, service: str, code: str, message: str, status: int = 400) -> Response:
     """An error of the service itself, in the protocol of the request."""
+    return _response(request, *error_answer(request.headers, service, code, message, status))
+
+
+def error_answer(request_headers: dict[str, str], service: str, code: str, message: str, status: int) -> tuple[int, dict[str, str], bytes]:
+    """The same as MiniStack's handlers answer: status, headers and body."""
     _status, headers, body = iam_actions.access_denied_response(
-        service, "", "", str(uuid.uuid4()), error_code=code, message=message, headers=request.headers
+        service, "", "", str(uuid.uuid4()), error_code=code, message=message, headers=request_headers
     )
-    return _response(request, status, headers, body)
+    return status, headers, body
+
+
+def trusts_service(role: dict[str, Any], service: str, account: str, region: str) -> bool:
+    """Whether the trust policy of a role, as MiniStack keeps it, lets a service (ec2.amazonaws.com) assume it."""
+    document = role["AssumeRolePolicyDocument"]
+    document = json.loads(document) if isinstance(document, str) else document
+    statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
+    context = iam_evaluator.EvalContext(
+        principal_arn=service,
+        principal_type="Service",
+        principal_account=account,
+        action="sts:AssumeRole",
+        resource_arn=role["Arn"],
+        region=region,
+    )
+    # A trust policy names no resource: it is the resource.
+    about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}
+    return iam_evaluator.evaluate_resource_policy(about_the_role, context, service=service).decision == "Allow"
 
 
 def _pin(request: Request) -> str:
@@ -86,10 +113,13 @@ def _pin(request: Request) -> str:
     return key
 
 
-def _checks(request: Request, call: Call, region: str, account: str) -> list[Check]:
+def _checks(request: Request, call: Call, region: str, account: str, tags: ec2_permissions.Tags) -> list[Check]:
     """Every (action, ARN, condition keys) that must be allowed for the call to be made."""
-    tags = iam_actions.request_tag_context(call.service, call.iam_action, request.body, call.parameters)
-    checks = [(call.iam_action, arn, tags) for arn in _resources(request, call, region, account)]
+    request_tags = iam_actions.request_tag_context(call.service, call.iam_action, request.body, call.parameters)
+    if call.service == "ec2":
+        checks = ec2_permissions.checks(call, region, account, tags, request_tags)
+    else:
+        checks = [(call.iam_action, arn, request_tags) for arn in _resources(call, region, account)]
     profile = call.value("IamInstanceProfile.Name") or call.value("IamInstanceProfile.Arn").rpartition("/")[2]
     for role in (iam._instance_profiles.get(profile) or {}).get("Roles", []):
         role_arn = (iam._roles.get(role) or {}).get("Arn", "*")
@@ -97,23 +127,16 @@ def _checks(request: Request, call: Call, region: str, account: str) -> list[Che
     return checks
 
 
-def _resources(request: Request, call: Call, region: str, account: str) -> list[str]:
+def _resources(call: Call, region: str, account: str) -> list[str]:
     if call.service == "ssm":
         # Public parameters belong to no account.
         names = call.values("Name") + call.values("Names") + call.values("Path")
         return [f"arn:aws:ssm:{region}::parameter/{name.strip('/')}" for name in names] or ["*"]
-    if call.service == "monitoring":
-        alarms = [f"arn:aws:cloudwatch:{region}:{account}:alarm:{name}" for name in call.values("AlarmName") + call.values("AlarmNames")]
-        boards = call.values("DashboardName") + call.values("DashboardNames")
-        dashboards = [f"arn:aws:cloudwatch::{account}:dashboard/{name}" for name in boards]
-        return alarms + dashboards + call.values("ResourceARN") or ["*"]
-    if call.action.startswith("Describe"):
-        return ["*"]  # EC2's Describe actions know no resources.
-    return [
-        iam_actions.extract_resource_arn(
-            "ec2", request.method, request.path, request.headers, request.body, call.parameters, region, account
-        )
-    ]
+    alarms = call.values("AlarmName") + call.values("AlarmNames") or (["*"] if call.action == "DescribeAlarms" else [])
+    boards = call.values("DashboardName") + call.values("DashboardNames")
+    named = [f"arn:aws:cloudwatch:{region}:{account}:alarm:{name}" for name in alarms]
+    named += [f"arn:aws:cloudwatch::{account}:dashboard/{name}" for name in boards]
+    return named + call.values("ResourceARN") or ["*"]
 
 
 def _authentication_failure(request: Request, service: str, failure: Any, action: str = "") -> Response:

@@ -1,4 +1,4 @@
-"""The instance metadata service, version 2, of every running instance: under /_imds/<Name tag>/ what EC2 has on 169.254.169.254.
+"""The instance metadata service, version 2, of every running instance: under /_imds/<its id or Name tag>/ what EC2 has on 169.254.169.254.
 
 Behaviour follows "Use the Instance Metadata Service" and "Retrieve security credentials from instance metadata" of the EC2 user
 guide: tokens live 1 to 21,600 seconds, requests that came through a proxy (X-Forwarded-For) are refused, and new credentials are

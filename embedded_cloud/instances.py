@@ -1,12 +1,11 @@
 """The running instance behind a Name tag, and the role its instance profile gives it."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from ministack.core import iam_evaluator
 from ministack.services import iam
 
+from embedded_cloud import authorization
 from embedded_cloud.moto_backend import MotoBackend
 
 EC2_PRINCIPAL = "ec2.amazonaws.com"
@@ -48,10 +47,10 @@ class Instance:
 
 
 async def running_instance(moto: MotoBackend, name: str) -> Instance:
-    """The one running instance whose Name tag is `name`; UnavailableError when there is none, or more than one."""
+    """The one running instance whose id or Name tag is `name`; UnavailableError when there is none, or more than one."""
     found = await moto.run(lambda: _running_instances(moto, name))
     if len(found) != 1:
-        raise UnavailableError(f"{len(found) or 'no'} running instances have the Name tag {name}; exactly one is expected")
+        raise UnavailableError(f"{len(found) or 'no'} running instances have the id or the Name tag {name}; exactly one is expected")
     return found[0]
 
 
@@ -69,7 +68,7 @@ def role_of(instance: Instance) -> dict[str, Any]:
     role = iam._roles.get_scoped(instance.account, None, name)
     if role is None:
         raise UnavailableError(f"the role {name} of instance profile {instance.profile} does not exist")
-    if not _trusts_ec2(role, instance):
+    if not authorization.trusts_service(role, EC2_PRINCIPAL, instance.account, instance.region):
         raise UnavailableError(f"the trust policy of role {name} does not let {EC2_PRINCIPAL} assume it")
     return dict(role)
 
@@ -79,7 +78,7 @@ def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
     for backend in moto.backends("ec2"):
         for instance in backend.all_instances():
             tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-            if instance.state == "running" and tags.get("Name") == name:
+            if instance.state == "running" and name in (instance.id, tags.get("Name")):
                 association = backend.iam_instance_profile_associations.get(instance.id)
                 found.append(
                     Instance(
@@ -96,20 +95,3 @@ def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
                     )
                 )
     return found
-
-
-def _trusts_ec2(role: dict[str, Any], instance: Instance) -> bool:
-    document = role["AssumeRolePolicyDocument"]
-    document = json.loads(document) if isinstance(document, str) else document
-    statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
-    context = iam_evaluator.EvalContext(
-        principal_arn=EC2_PRINCIPAL,
-        principal_type="Service",
-        principal_account=instance.account,
-        action="sts:AssumeRole",
-        resource_arn=role["Arn"],
-        region=instance.region,
-    )
-    # A trust policy names no resource: it is the resource.
-    about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}
-    return iam_evaluator.evaluate_resource_policy(about_the_role, context, service=EC2_PRINCIPAL).decision == "Allow"

@@ -1,5 +1,6 @@
 """One endpoint for both emulators: routes a request by the service its signature was made for."""
 
+import json
 import logging
 import os
 import re
@@ -7,12 +8,15 @@ from typing import Any
 
 from ministack.app import app as ministack
 
-from embedded_cloud import authorization, calls, messages, public_parameters
+from embedded_cloud import authorization, calls, messages, permission_record, public_parameters
 from embedded_cloud.calls import Call, UnclearCallError
+from embedded_cloud.faults import FaultInjector, FaultSettings
+from embedded_cloud.fidelity import Fidelity
 from embedded_cloud.imds import PREFIX as IMDS_PREFIX
 from embedded_cloud.imds import MetadataService
 from embedded_cloud.messages import Message, Receive, Request, Response, Send
 from embedded_cloud.moto_backend import MotoBackend
+from embedded_cloud.repeats import ClientTokens
 from embedded_cloud.resources import list_resources
 
 logger = logging.getLogger(__name__)
@@ -30,10 +34,13 @@ _OPEN_DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
 class Router:
     """The ASGI application."""
 
-    def __init__(self, moto: MotoBackend, metadata: MetadataService, region: str) -> None:
+    def __init__(self, moto: MotoBackend, metadata: MetadataService, fidelity: Fidelity, faults: FaultInjector, region: str) -> None:
         self._moto = moto
+        self._fidelity = fidelity
         self._metadata = metadata
         self._region = region
+        self._faults = faults
+        self._client_tokens = ClientTokens()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -60,6 +67,9 @@ class Router:
         if request.path.startswith("/_"):
             await messages.send_response(send, messages.text(404, f"This cloud has nothing at {request.path}"))
             return
+        await self._faults.handle(request, service, send, lambda sent: self._handle_signed(scope, request, service, receive, sent))
+
+    async def _handle_signed(self, scope: dict[str, Any], request: Request, service: str, receive: Receive, send: Send) -> None:
         refusal = authorization.unknown_key(request, service)
         answer = refusal or await self._answer_with_moto(request, service)
         if answer is not None:
@@ -74,20 +84,33 @@ class Router:
             return messages.text(403, "Forbidden: this page answers to loopback names only")
         if request.path.startswith(IMDS_PREFIX):
             return await self._metadata.handle(request)
+        if (request.method, request.path) == ("PUT", f"{CONTROL_PREFIX}faults"):
+            return self._set_faults(request)
         if request.method != "GET":
             return messages.text(405, "Method Not Allowed")
+        if request.path == f"{CONTROL_PREFIX}faults":
+            return messages.as_json(200, self._faults.counts)
         if request.path == f"{CONTROL_PREFIX}health":
             return await self._health()
         if request.path == f"{CONTROL_PREFIX}resources":
             return messages.as_json(200, await list_resources(self._moto))
+        if request.path == f"{CONTROL_PREFIX}permissions":
+            return permission_record.answer(request)
         return messages.text(404, f"This cloud has nothing at {request.path}")
+
+    def _set_faults(self, request: Request) -> Response:
+        try:
+            self._faults.start_anew(FaultSettings.from_document(json.loads(request.body)))
+        except ValueError as error:
+            return messages.text(400, f"Bad Request: {error}")
+        return messages.as_json(200, self._faults.counts)
 
     async def _health(self) -> Response:
         emulators = {"ministack": await self._ministack_is_ready(), "moto": await self._moto_is_ready()}
         ready = all(emulators.values())
         state = {"status": "ready" if ready else "not ready", "emulators": emulators}
         identity = {"pid": os.getpid(), "account": self._moto.account, "region": self._region}
-        return messages.as_json(200 if ready else 503, state | identity)
+        return messages.as_json(200 if ready else 503, state | identity | {"faults": self._faults.settings})
 
     async def _ministack_is_ready(self) -> bool:
         scope = {"type": "http", "method": "GET", "path": "/_ministack/ready", "query_string": b"", "headers": [], "http_version": "1.1"}
@@ -111,11 +134,15 @@ class Router:
             return authorization.error_response(request, service, "InvalidAction", str(error)) if service in MOTO_SERVICES else None
         if service == "ssm" and not public_parameters.asks_for_public_parameters(call):
             return None
-        return authorization.refusal(request, call) or await self._call_moto(request, call)
+        denied = await authorization.refusal(request, call, self._moto)
+        return denied or await self._fidelity.refusal(request, call) or await self._call_moto(request, call)
 
     async def _call_moto(self, request: Request, call: Call) -> Response:
         try:
-            return await self._moto.handle(await public_parameters.with_image_resolved(request, call, self._moto))
+            resolved = await public_parameters.with_image_resolved(request, call, self._moto)
+            response = await self._client_tokens.answer(request, call, lambda: self._moto.handle(resolved))
+            await self._fidelity.seen(call, response)
+            return response
         except public_parameters.UnresolvableImageError as error:
             return authorization.error_response(request, call.service, "InvalidParameterValue", str(error))
         except Exception as error:

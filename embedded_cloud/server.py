@@ -1,5 +1,6 @@
 """Puts the parts together and serves them until SIGTERM."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -11,7 +12,10 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
-from embedded_cloud import authorization, function_logs, partiql, policy_versions, queues
+from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats
+from embedded_cloud.faults import FaultInjector, FaultSettings
+from embedded_cloud.fidelity import Fidelity
+from embedded_cloud.fidelity_world import Times, World
 from embedded_cloud.imds import MetadataService
 from embedded_cloud.moto_backend import MotoBackend
 from embedded_cloud.router import Router
@@ -24,18 +28,24 @@ LIFESPAN_SECONDS = 3.0
 LAST_RESORT_SECONDS = 6.0
 
 
-def run(listener: socket.socket, account: str, region: str, session_seconds: int) -> None:
+def run(listener: socket.socket, options: argparse.Namespace) -> None:
     """Serve on `listener`; does not return: both emulators leave threads that cannot be joined, so the process just ends."""
+    moto = MotoBackend(options.account)
+    fidelity = Fidelity(World(Times(options.time_scale), moto, options.free_plan))
+    faults = FaultInjector(FaultSettings(options.fault_rate, options.fault_seed, options.latency))
     authorization.check_root_signatures_too()
+    fidelity.install()
     function_logs.install()
     partiql.install()
+    permissions.install()
     policy_versions.install()
     queues.install()
-    asyncio.run(_serve(listener, account, region, session_seconds))
+    repeats.install()
+    router = Router(moto, MetadataService(moto, options.session_seconds), fidelity, faults, options.region)
+    asyncio.run(_serve(listener, moto, router, options.region))
 
 
-async def _serve(listener: socket.socket, account: str, region: str, session_seconds: int) -> None:
-    moto = MotoBackend(account)
+async def _serve(listener: socket.socket, moto: MotoBackend, router: Router, region: str) -> None:
     await moto.warm_up(region)
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
@@ -43,7 +53,6 @@ async def _serve(listener: socket.socket, account: str, region: str, session_sec
     config.shutdown_timeout = LIFESPAN_SECONDS
     config.keep_alive_timeout = 75
     config.errorlog = logging.getLogger("hypercorn")
-    router = Router(moto, MetadataService(moto, session_seconds), region)
     await serve(router, config, shutdown_trigger=_stop_signal)  # type: ignore[arg-type]
     _end(0)
 

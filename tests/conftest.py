@@ -57,7 +57,7 @@ class EmbeddedCloud:
 
 
 def start_embedded_cloud(log: Path, *options: str) -> EmbeddedCloud:
-    """Starts one on a port the system picks, and waits until it is healthy."""
+    """Starts one on a port the system picks, where nothing takes AWS's time unless `options` say so; waits until it is healthy."""
     # What an operator's shell may hold must reach neither the emulators nor a function.
     environment = os.environ | {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -68,7 +68,7 @@ def start_embedded_cloud(log: Path, *options: str) -> EmbeddedCloud:
     }
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "embedded_cloud", "--port", "0", *options],
+            [sys.executable, "-m", "embedded_cloud", "--port", "0", "--time-scale", "0", *options],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -80,7 +80,7 @@ def start_embedded_cloud(log: Path, *options: str) -> EmbeddedCloud:
     if "http://" not in announced:
         raise RuntimeError(f"the embedded cloud did not start: {announced}{log.read_text()}")
     cloud = EmbeddedCloud(process, announced.split()[1].rstrip(","), log)
-    for _attempt in range(200):
+    for _attempt in range(1000):
         try:
             with urllib.request.urlopen(f"{cloud.endpoint}/_embedded_cloud/health", timeout=5):
                 return cloud
@@ -109,3 +109,9 @@ def start_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 def embedded_cloud(start_cloud: Callable[..., EmbeddedCloud]) -> EmbeddedCloud:
     """One embedded cloud for the whole run; every test uses names of its own in it."""
     return start_cloud()
+
+
+@pytest.fixture(scope="session")
+def slow_cloud(start_cloud: Callable[..., EmbeddedCloud]) -> EmbeddedCloud:
+    """One embedded cloud where what takes AWS some seconds takes a fifth of that."""
+    return start_cloud("--time-scale", "0.2")

@@ -91,7 +91,7 @@ def test_passing_a_role_to_an_instance_needs_pass_role(embedded_cloud):
     iam.create_instance_profile(InstanceProfileName="passed")
     iam.add_role_to_instance_profile(InstanceProfileName="passed", RoleName="passed")
     run = {"Action": "ec2:RunInstances", "Resource": "*"}
-    instance = {"ImageId": "ami-12345678", "MinCount": 1, "MaxCount": 1, "IamInstanceProfile": {"Name": "passed"}}
+    instance = {"ImageId": "ami-03cf127a", "MinCount": 1, "MaxCount": 1, "IamInstanceProfile": {"Name": "passed"}}
     without = user_with(embedded_cloud, "runner", run)("ec2")
     assert code_of(lambda: without.run_instances(**instance)) == "UnauthorizedOperation"
     allowed = user_with(embedded_cloud, "passer", run, {"Action": "iam:PassRole", "Resource": role})("ec2")

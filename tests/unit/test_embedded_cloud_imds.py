@@ -31,13 +31,14 @@ class Instance:
 
     def launch(self, **options) -> str:
         tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": self.name}]}]
-        launched = self.ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, TagSpecifications=tags, **options)
+        launched = self.ec2.run_instances(ImageId="ami-03cf127a", MinCount=1, MaxCount=1, TagSpecifications=tags, **options)
         return launched["Instances"][0]["InstanceId"]
 
-    def call(self, method: str, path: str, **headers: str) -> tuple[int, str]:
+    def call(self, method: str, path: str, by: str = "", **headers: str) -> tuple[int, str]:
+        """Answer of this instance's metadata service, which is found by its name or `by` its id."""
         connection = http.client.HTTPConnection("127.0.0.1", self.cloud.port, timeout=10)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, f"/_imds/{self.name}/{path}", headers=named)
+        connection.request(method, f"/_imds/{by or self.name}/{path}", headers=named)
         response = connection.getresponse()
         return response.status, response.read().decode()
 
@@ -172,6 +173,15 @@ def test_two_instances_of_one_name_have_no_metadata(embedded_cloud):
     twin.launch()
     status, body = twin.call("PUT", "latest/api/token", **{TTL: "60"})
     assert (status, "2 running instances" in body) == (404, True)
+
+
+def test_two_instances_of_one_name_each_have_their_own_metadata_by_their_id(embedded_cloud):
+    twin = Instance(embedded_cloud)
+    for instance_id in (twin.id, twin.launch()):
+        status, token = twin.call("PUT", "latest/api/token", by=instance_id, **{TTL: "60"})
+        assert status == 200, token
+        found = twin.call("GET", "latest/meta-data/instance-id", by=instance_id, X_aws_ec2_metadata_token=token)
+        assert found == (200, instance_id)
 
 
 def test_without_a_profile_there_are_no_credentials(embedded_cloud):

@@ -177,6 +177,6 @@ def test_a_missing_emulator_is_named_with_what_to_do():
     assert "requirements.txt" in refused.stderr
 
 
-@pytest.mark.parametrize("options", [("--port", "65536"), ("--account", "12"), ("--session-seconds", "0")])
+@pytest.mark.parametrize("options", [("--port", "65536"), ("--account", "12"), ("--session-seconds", "0"), ("--time-scale", "1.5")])
 def test_a_nonsensical_option_is_refused(options):
     assert run(*options).returncode == 2

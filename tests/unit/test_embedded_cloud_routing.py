@@ -54,7 +54,7 @@ def test_a_signature_opens_no_page_of_the_emulators(embedded_cloud):
 def test_ec2_is_motos(embedded_cloud):
     # MiniStack's DescribeInstances has neither network interfaces nor metadata options.
     ec2 = embedded_cloud.client("ec2")
-    launched = ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, MetadataOptions={"HttpTokens": "required"})
+    launched = ec2.run_instances(ImageId="ami-03cf127a", MinCount=1, MaxCount=1, MetadataOptions={"HttpTokens": "required"})
     found = ec2.describe_instances(InstanceIds=[launched["Instances"][0]["InstanceId"]])["Reservations"][0]["Instances"][0]
     assert found["MetadataOptions"]["HttpTokens"] == "required"
     assert found["NetworkInterfaces"]
@@ -79,7 +79,7 @@ def test_an_alarm_reads_back_as_it_was_put(embedded_cloud):
 
 
 def test_a_dashboard_that_is_not_json_is_refused(embedded_cloud):
-    with pytest.raises(ClientError, match="invalid JSON"):
+    with pytest.raises(ClientError, match="valid JSON object"):
         embedded_cloud.client("cloudwatch").put_dashboard(DashboardName="routing", DashboardBody="no json")
 
 
@@ -113,7 +113,7 @@ def test_an_instance_profile_made_by_iam_is_known_to_ec2(embedded_cloud):
     iam.create_instance_profile(InstanceProfileName="routing-profile")
     iam.add_role_to_instance_profile(InstanceProfileName="routing-profile", RoleName="routing-profile")
     launched = embedded_cloud.client("ec2").run_instances(
-        ImageId="ami-12345678", MinCount=1, MaxCount=1, IamInstanceProfile={"Name": "routing-profile"}
+        ImageId="ami-03cf127a", MinCount=1, MaxCount=1, IamInstanceProfile={"Name": "routing-profile"}
     )
     assert launched["Instances"][0]["IamInstanceProfile"]["Arn"].endswith("/routing-profile")
 
@@ -128,7 +128,7 @@ def test_an_iam_call_that_ministack_refuses_is_not_replayed(embedded_cloud):
         refused.create_instance_profile(InstanceProfileName="routing-refused")
     with pytest.raises(ClientError, match="routing-refused"):
         embedded_cloud.client("ec2").run_instances(
-            ImageId="ami-12345678", MinCount=1, MaxCount=1, IamInstanceProfile={"Name": "routing-refused"}
+            ImageId="ami-03cf127a", MinCount=1, MaxCount=1, IamInstanceProfile={"Name": "routing-refused"}
         )
 
 

@@ -1,0 +1,135 @@
+"""Faults of the control plane: throttling, server errors, lost connections and latency, at a chosen rate; none unless asked for.
+
+They meet the operator: requests signed with a long-term key, root's or a user's. A request with a session token comes from a role, so from
+the function or the producer; what they do when AWS fails is another subject, with tests of its own, and a run is to show how the plays
+fare. Instance metadata is no API and has no retries to try; the pages under /_embedded_cloud/ must tell the truth about the faults.
+
+For a seed, the n-th request of an action meets the same fate however requests of different actions interleave, which they do when hosts
+run side by side: a run can be repeated.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ministack.core import iam_actions
+
+from embedded_cloud import authorization, messages
+from embedded_cloud.messages import Message, Request, Response, Send
+
+# Equally likely. A closed connection lost its request ("before"), or its answer: the call took effect ("after").
+KINDS = ("throttling", "error_500", "error_503", "closed_before", "closed_after")
+
+# Code, status and text by the signature's service. Sources: "Error codes for the Amazon EC2 API"; TooManyRequestsException (Lambda API
+# reference); RequestThrottled (SQS; its status from botocore's retry rules); "Common error types" for the others, which are
+# `Throttling` in the query protocol and `ThrottlingException` in JSON.
+_THROTTLING = {
+    "ec2": ("RequestLimitExceeded", 503, "Request limit exceeded."),
+    "lambda": ("TooManyRequestsException", 429, "Rate exceeded"),
+    "sqs": ("RequestThrottled", 403, "Request is throttled."),
+    "iam": ("Throttling", 400, "Rate exceeded"),
+    "sts": ("Throttling", 400, "Rate exceeded"),
+    "monitoring": ("Throttling", 400, "Rate exceeded"),
+}
+_JSON_THROTTLING = ("ThrottlingException", 400, "Rate exceeded")
+# Source: "Common error types", which every service shares.
+_SERVER_ERRORS = {
+    "error_500": ("InternalFailure", 500, "The request processing has failed because of an unknown error, exception or failure."),
+    "error_503": ("ServiceUnavailable", 503, "The request has failed due to a temporary failure of the server."),
+}
+
+
+@dataclass(frozen=True)
+class FaultSettings:
+    """`rate` is the share of requests that meet a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request."""
+
+    rate: float = 0.0
+    seed: int = 0
+    latency_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"the rate of faults is {self.rate}; it must be from 0 to 1")
+        if not 0 <= self.latency_ms <= 60_000:
+            raise ValueError(f"the latency is {self.latency_ms} ms; it must be from 0 to 60000")
+
+    @classmethod
+    def from_document(cls, document: Any) -> "FaultSettings":
+        """From a JSON object of these three names, all of them optional. Raises ValueError that says what is wrong."""
+        if not isinstance(document, dict) or document.keys() - cls.__dataclass_fields__.keys():
+            raise ValueError(f"expected an object of {', '.join(cls.__dataclass_fields__)}; found {document!r}")
+        kinds: dict[str, tuple[type, ...]] = {"rate": (int, float), "seed": (int,), "latency_ms": (int,)}
+        for name, value in document.items():
+            if isinstance(value, bool) or not isinstance(value, kinds[name]):
+                raise ValueError(f"{name} is {value!r}, which is no {'number' if name == 'rate' else 'whole number'}")
+        return cls(**document)
+
+
+class FaultInjector:
+    """Decides what becomes of each request, and counts."""
+
+    def __init__(self, settings: FaultSettings) -> None:
+        self.start_anew(settings)
+
+    def start_anew(self, settings: FaultSettings) -> None:
+        """Take these settings, and count from zero."""
+        self._settings = settings
+        self._requests: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return asdict(self._settings)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The settings, how many requests they were applied to, and how many met each kind of fault."""
+        return self.settings | {"requests": self._requests.total(), "faults": {kind: self._faults[kind] for kind in KINDS}}
+
+    async def handle(self, request: Request, service: str, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
+        """Have `answer` handle the signed request and send what came of it, or put a fault in its way."""
+        if self._settings == FaultSettings() or "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in request.query:
+            await answer(send)
+            return
+        fault = self._next_fault(_action(request, service))
+        await asyncio.sleep(self._settings.latency_ms / 1000)
+        if fault is None:
+            await answer(send)
+        elif fault == "closed_before":
+            await _close(send)
+        elif fault == "closed_after":
+            await answer(_discard)
+            await _close(send)
+        else:
+            await messages.send_response(send, _refusal(request, service, fault))
+
+    def _next_fault(self, action: str) -> str | None:
+        self._requests[action] += 1
+        drawn = random.Random(f"{self._settings.seed} {action} {self._requests[action]}").random()
+        if drawn >= self._settings.rate:
+            return None
+        fault = KINDS[int(drawn / self._settings.rate * len(KINDS))]
+        self._faults[fault] += 1
+        return fault
+
+
+def _action(request: Request, service: str) -> str:
+    action = iam_actions.extract_iam_action(service, request.method, request.path, request.headers, request.body, request.query)
+    return action or service
+
+
+def _refusal(request: Request, service: str, fault: str) -> Response:
+    code, status, message = _THROTTLING.get(service, _JSON_THROTTLING) if fault == "throttling" else _SERVER_ERRORS[fault]
+    return authorization.error_response(request, service, code, message, status)
+
+
+async def _discard(message: Message) -> None:
+    """Where a lost answer goes."""
+
+
+async def _close(send: Send) -> None:
+    """Promise a body and send none: the server then closes the connection, and the client has no answer."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
