@@ -1,0 +1,225 @@
+"""inventories/aws as it is, with the embedded cloud where its profile points: what AWS would be asked, an embedded cloud answers.
+
+The embedded cloud runs no hosts, so the plays are limited to the operator's side.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plays import ACCOUNT, Pipeline, Run, listings
+
+INVENTORY = ("-i", "inventories/aws")
+NAME = "FinancialTransactionProducer"
+ADDRESS = "203.0.113.7"
+PROFILE = "[default]\naws_access_key_id = test\naws_secret_access_key = {secret}\n"
+
+
+class AddressService(BaseHTTPRequestHandler):
+    """Answers as checkip.amazonaws.com does: with an address and a line's end."""
+
+    answer = f"{ADDRESS}\n"
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.answer.encode())
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Nothing to the test's output."""
+
+
+@pytest.fixture(scope="module")
+def address_service() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), AddressService)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def aws(start_cloud: Callable[..., Any], address_service: str, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """The operator's machine: a profile, and no more; what is overridden is where AWS and the address service are."""
+    cloud, home = start_cloud(), tmp_path_factory.mktemp("operator")
+    (home / "config").write_text(PROFILE.format(secret="test"))
+    settings = {
+        "pipeline_account_id": ACCOUNT,
+        "pipeline_sqs_endpoint": cloud.endpoint,
+        "pipeline_address_service": address_service,
+        "pipeline_producer_key_file": str(home / "ssh" / "producer"),
+        "pipeline_producer_instance_type": "t3.micro",
+        "pipeline_producer_count": 2,
+    }
+    return Pipeline(home, cloud.port, settings, {"AWS_CONFIG_FILE": str(home / "config"), "AWS_ENDPOINT_URL": cloud.endpoint})
+
+
+def play(aws: Pipeline, name: str, *options: str, **settings: Any) -> Run:
+    return aws.play(name, *INVENTORY, "--limit", "operator", *options, **settings)
+
+
+def words(run: Run) -> str:
+    return " ".join(run.output.split())
+
+
+def hosts(aws: Pipeline, *options: str) -> dict[str, Any]:
+    return json.loads(aws.run("ansible-inventory", *INVENTORY, "--list", *options).ended_well().output)
+
+
+def launch(aws: Pipeline, name: str, **tags: str) -> str:
+    pairs = [{"Key": key, "Value": value} for key, value in (tags | {"Name": name}).items()]
+    ec2 = aws.client("ec2")
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    started = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=[{"ResourceType": "instance", "Tags": pairs}])
+    return started["Instances"][0]["InstanceId"]
+
+
+def key_file(aws: Pipeline) -> Path:
+    return Path(aws.settings["pipeline_producer_key_file"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def empty(aws: Pipeline) -> dict[str, list[str]]:
+    return listings(aws)
+
+
+def test_an_account_id_that_is_not_set_stops_before_anything(aws: Pipeline, empty: dict[str, list[str]]):
+    run = play(aws, "site", pipeline_account_id="")
+    assert run.status != 0
+    assert "pipeline_account_id is not set" in words(run)
+    assert listings(aws) == empty
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (PROFILE.format(secret="wrong"), "InvalidSignature|SignatureDoesNotMatch|AuthFailure"),
+        (PROFILE.format(secret="test") + "aws_session_token = ended\n", "Token|AuthFailure"),
+        ("[default]\nregion = us-east-1\n", "Unable to locate credentials"),
+        ("", "profile \\(default\\) could not be found"),
+    ],
+    ids=["wrong", "ended", "none", "no-profile"],
+)
+def test_credentials_that_cannot_be_used_are_an_error_of_the_inventory(aws: Pipeline, tmp_path: Path, config: str, reason: str):
+    (tmp_path / "config").write_text(config)
+    shell = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true"}
+    run = Pipeline(aws.directory, aws.port, {}, aws.environment | shell).run("ansible-inventory", *INVENTORY, "--list")
+    assert run.status != 0
+    assert re.search(reason, words(run)), run.output
+    assert "Completely failed to parse inventory source" in words(run)
+    assert "inventories/aws/instances.aws_ec2.yml" in words(run)
+
+
+def test_what_cannot_be_is_said_all_at_once_before_anything_is_changed(aws: Pipeline, empty: dict[str, list[str]], tmp_path: Path):
+    (tmp_path / "key").write_text("nobody's")
+    (tmp_path / "key").chmod(0o644)
+    wrong = {
+        "pipeline_producer_image": "resolve:ssm:/aws/service/al2099",
+        "pipeline_producer_instance_type": "t9.micro",
+        "pipeline_producer_key_file": str(tmp_path / "key"),
+    }
+    run = play(aws, "site", **wrong)
+    assert run.status != 0
+    for problem in ("no image /aws/service/al2099", "no instance type t9.micro", f"chmod 600 {tmp_path}/key", "Nothing was changed."):
+        assert problem in words(run)
+    assert listings(aws) == empty
+
+
+def test_an_address_that_cannot_be_found_is_an_error_that_says_how_to_give_it(
+    aws: Pipeline, empty: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(AddressService, "answer", "<html>log in to this network</html>")
+    run = play(aws, "site", "--tags", "producer_instance")
+    assert run.status != 0
+    assert "expected was an IPv4 address" in words(run)
+    assert '-e \'{"pipeline_ssh_sources": ["203.0.113.7/32"]}\'' in words(run)
+    assert listings(aws) == empty
+
+
+def test_a_check_on_an_empty_account_makes_nothing_and_would_launch_with_standard_credits(aws: Pipeline, empty: dict[str, list[str]]):
+    run = play(aws, "site", "--tags", "producer_instance", "--check", "-v").ended_well()
+    assert "CpuCredits: standard" in run.output
+    assert listings(aws) == empty
+    assert not key_file(aws).exists()
+
+
+def test_site_deploys_two_instances_with_the_key_pair_and_lets_the_operator_in(aws: Pipeline):
+    launch(aws, "stranger")
+    launch(aws, f"{NAME}-blue", Pipeline="financial-transactions", Environment="blue")
+    gone = launch(aws, NAME, Pipeline="financial-transactions", Environment="default")
+    aws.client("ec2").terminate_instances(InstanceIds=[gone])
+
+    run = play(aws, "site", pipeline_producer_instance_type="t2.micro").ended_well()
+
+    assert "t2.micro is not Free Tier eligible in this account" in words(run)
+    assert "t3.micro is Free Tier eligible" in words(run)
+    assert stat.S_IMODE(key_file(aws).stat().st_mode) == 0o600
+    instances = described(aws)
+    assert [instance["KeyName"] for instance in instances] == [NAME, NAME]
+    (group,) = aws.client("ec2").describe_security_groups(GroupNames=[NAME])["SecurityGroups"]
+    assert [source["CidrIp"] for rule in group["IpPermissions"] for source in rule["IpRanges"]] == [f"{ADDRESS}/32"]
+
+
+def described(aws: Pipeline) -> list[dict[str, Any]]:
+    filters = [{"Name": "tag:Name", "Values": [NAME]}, {"Name": "instance-state-name", "Values": ["running"]}]
+    reservations = aws.client("ec2").describe_instances(Filters=filters)["Reservations"]
+    return [instance for reservation in reservations for instance in reservation["Instances"]]
+
+
+def test_a_second_site_changes_nothing(aws: Pipeline):
+    before = key_file(aws).read_bytes()
+    run = play(aws, "site", pipeline_producer_instance_type="t2.micro").ended_well()
+    assert run.totals["changed"] == 0, run.output
+    assert key_file(aws).read_bytes() == before
+
+
+def address(variables: dict[str, Any]) -> str:
+    """What came from AWS is marked in the listing, as text that holds no template."""
+    value = variables["ansible_host"]
+    return value["__ansible_unsafe"] if isinstance(value, dict) else value
+
+
+def test_the_inventory_finds_the_running_instances_of_the_environment_alone(aws: Pipeline):
+    found = hosts(aws)
+    assert sorted(found["producers"]["hosts"]) == sorted(f"{NAME}-{instance['InstanceId']}" for instance in described(aws))
+    addresses = {address(found["_meta"]["hostvars"][host]) for host in found["producers"]["hosts"]}
+    assert addresses == {instance["PublicIpAddress"] for instance in described(aws)}
+    assert not any("stranger" in host for host in found["_meta"]["hostvars"])
+    assert "embedded_cloud" not in found
+
+    (blue,) = hosts(aws, "-e", "pipeline_environment=blue")["producers"]["hosts"]
+    assert blue.startswith(f"{NAME}-blue-i-")
+
+
+def test_more_instances_than_wanted_are_terminated_by_nobody(aws: Pipeline):
+    run = play(aws, "site", "--tags", "producer_instance", pipeline_producer_count=1, pipeline_producer_instance_type="t2.micro")
+    assert run.status != 0
+    assert f"2 instances are named {NAME}" in words(run)
+    assert len(described(aws)) == 2
+
+
+def test_teardown_leaves_the_strangers_and_the_private_key_and_asks_nobody_for_an_address(aws: Pipeline, empty: dict[str, list[str]]):
+    asked = AddressService.asked
+    refused = play(aws, "teardown")
+    assert "ansible-playbook teardown.yml -i inventories/aws -e confirm_teardown=default" in words(refused)
+
+    play(aws, "teardown", "-e", "confirm_teardown=default").ended_well()
+
+    assert AddressService.asked == asked
+    assert key_file(aws).exists()
+    left = listings(aws)
+    instances = left.pop("instances")
+    assert len(instances) == 2
+    ignored = {"instances", "volumes", "network interfaces"}
+    assert {kind: names for kind, names in left.items() if kind not in ignored} == {
+        kind: names for kind, names in empty.items() if kind not in ignored
+    }
