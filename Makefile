@@ -49,19 +49,30 @@ lint: .venv/.tests ## Run the linters and the type checks
 test: lint ## Run the linters and all the tests
 	@. $(BIN)/activate; python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/playbooks tests/unit
 
+.PHONY: rehearsal
+rehearsal: .venv/.tests ## Run the plays, and sabotages, against a systemd host reached over SSH (needs root)
+	@tests/rehearsal/guest check
+	@. $(BIN)/activate; python -m pytest tests/rehearsal
+
+.PHONY: molecule
+molecule: .venv/.tests ## Run the tests of the producer's role on such a host (needs root)
+	@tests/rehearsal/guest check
+	@. $(BIN)/activate; cd roles/producer_service; molecule test
+
 .PHONY: lock
 lock: .venv/.tests ## Write the requirements files anew from the .in files
-	@for f in requirements requirements-dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	@for f in requirements requirements-dev producer_src/requirements; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate $$f.in -o $$f.txt; done
 
 .PHONY: clean
 clean: ## Stop what runs and remove what was made
-	@config=.local/supervisor/supervisord.conf; \
-	if [ -e "$$config" ]; then \
-		socket="$$(sed -n 's/^file=//p' "$$config")"; pid="$$(cat .local/supervisor/supervisord.pid 2>/dev/null || true)"; \
+	@for directory in .local/guests/*/; do [ ! -d "$$directory" ] || tests/rehearsal/guest stop "$$(basename "$$directory")"; done
+	@for config in .local/supervisor/supervisord.conf .local/*/supervisor/supervisord.conf; do \
+		[ -e "$$config" ] || continue; \
+		socket="$$(sed -n 's/^file=//p' "$$config")"; pid="$$(cat "$$(dirname "$$config")/supervisord.pid" 2>/dev/null || true)"; \
 		$(BIN)/supervisorctl -c "$$config" shutdown || true; \
 		for _ in $$(seq 60); do [ -n "$$pid" ] && kill -0 "$$pid" 2>/dev/null || break; sleep 0.5; done; \
 		rm -rf "$$(dirname "$$socket")"; \
-	fi
+	done
 	@rm -rf .local .venv .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

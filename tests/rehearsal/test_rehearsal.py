@@ -1,0 +1,190 @@
+"""The plays against a systemd host reached over SSH, in the order an operator goes; each test starts where the one before ended."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plays import ROOT, Pipeline, Run, free_port, listings, supervisorctl, wait_until
+
+GUEST = ROOT / "tests" / "rehearsal" / "guest"
+GUESTS = ROOT / ".local" / "guests"
+SERVICE = "FinancialTransactionProducer-rehearsal"
+HOME = f"/opt/{SERVICE}"
+UNIT = f"/etc/systemd/system/{SERVICE}.service"
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
+@dataclass
+class Rehearsal(Pipeline):
+    """A pipeline whose producer is a guest on 127.0.0.1:`ssh_port`."""
+
+    ssh_port: int = 0
+
+    @property
+    def guest(self) -> str:
+        return f"rehearsal-{self.ssh_port}"
+
+    def play(self, name: str, *options: str, **settings: Any) -> Run:
+        where = {"guest_name": self.guest, "guest_port": self.ssh_port}
+        return super().play(name, "-i", "inventories/rehearsal", *options, **where, **settings)
+
+    def shell(self, script: str) -> str:
+        """What a script prints that root runs on the guest; it must end well."""
+        known = GUESTS / self.guest / "known_hosts"
+        command = ["ssh", "-q", "-i", str(GUESTS / "id_ed25519"), "-p", str(self.ssh_port), "-o", "IdentitiesOnly=yes"]
+        command += ["-o", f"UserKnownHostsFile={known}", "ec2-user@127.0.0.1", "sudo bash -eu"]
+        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The program's own lines since the guest was booted."""
+        lines = self.shell(f"journalctl --quiet --output=cat --unit={SERVICE}").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """A guest that is up, and a cloud that is not; at the end neither is."""
+    settings = {"pipeline_verify_timeout": 30}
+    made = Rehearsal(tmp_path_factory.mktemp("rehearsal"), free_port(), settings, ssh_port=free_port())
+    try:
+        subprocess.run([str(GUEST), "start", made.guest, str(made.ssh_port)], check=True, timeout=600)
+        yield made
+    finally:
+        subprocess.run([str(GUEST), "stop", made.guest], check=True, timeout=120)
+        if (made.directory / "supervisor" / "supervisord.conf").exists():
+            supervisorctl(made, "shutdown")
+            wait_until(lambda: not made.processes(), 30, f"an end of {made.processes()}")
+
+
+def test_check_mode_works_on_an_empty_host_and_makes_nothing(rehearsal: Rehearsal):
+    rehearsal.play("site", "--tags", "embedded_cloud").ended_well()
+    rehearsal.play("site", "--check", "--diff").ended_well()
+    assert rehearsal.shell("ls /opt; getent passwd financial-producer || true") == ""
+
+
+def test_site_deploys(rehearsal: Rehearsal):
+    rehearsal.play("site").ended_well()
+    assert rehearsal.shell(f"systemctl is-active {SERVICE}") == "active\n"
+
+
+def test_a_second_site_changes_nothing(rehearsal: Rehearsal):
+    run = rehearsal.play("site").ended_well()
+    assert run.totals["changed"] == 0, run.output
+
+
+def test_check_mode_says_that_nothing_would_change(rehearsal: Rehearsal):
+    run = rehearsal.play("site", "--check", "--diff").ended_well()
+    assert run.totals["changed"] == 0, run.output
+
+
+def test_verify_passes_and_changes_nothing(rehearsal: Rehearsal):
+    run = rehearsal.play("verify").ended_well()
+    assert run.failed_checks == set()
+    assert run.totals["changed"] == 0
+
+
+def test_an_upgrade_in_place_loses_nothing(rehearsal: Rehearsal):
+    before = len(rehearsal.journal())
+    # All that is drawn waits for its batch when the stop comes.
+    rehearsal.play("site", "--tags", "producer_service", pipeline_producer_rate=5, pipeline_producer_linger=20).ended_well()
+    wait_until(lambda: len(rehearsal.journal()) > before, 60, "the program's new start")
+    rehearsal.play("site", "--tags", "producer_service").ended_well()
+
+    lines = rehearsal.journal()
+    stops = [line for line in lines if line["event"] == "stopped"]
+    assert len(stops) == 2
+    assert [(line["unsent"], line["reason"]) for line in stops] == [(0, "signal")] * 2
+    sent = {one for line in lines if line["event"] == "sent" for one in line["transaction_ids"]}
+    table = rehearsal.client("dynamodb").get_paginator("scan")
+
+    def missing() -> set[str]:
+        pages = table.paginate(TableName="RealTimeTransactions-rehearsal", ConsistentRead=True)
+        return sent - {item["transaction_id"]["S"] for page in pages for item in page["Items"]}
+
+    wait_until(lambda: not missing(), 60, f"all of {len(sent)} in the table")
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """What root does to the host; the checks that must fail by name; what root undoes because no play does (setting a clock)."""
+
+    name: str
+    do: str
+    caught_as: frozenset[str]
+    undo: str = ""
+
+
+SABOTAGES = [
+    Sabotage(
+        "service masked",
+        f"systemctl stop {SERVICE}; rm {UNIT}; systemctl mask {SERVICE}",
+        frozenset({"running", "starts at boot", "unit"}),
+    ),
+    Sabotage("virtual environment broken", f"rm -r {HOME}/venv-*/lib/python3*/site-packages/botocore", frozenset({"packages"})),
+    Sabotage(
+        "wrong queue URL",
+        f"sed -i '/^QUEUE_URL=/s/Queue/Wrong/' {HOME}/settings.env; systemctl restart {SERVICE}",
+        frozenset({"settings"}),
+    ),
+    Sabotage(
+        # What sudo runs and what systemd starts from now on sees a clock that is ten minutes slow.
+        "clock ten minutes off",
+        f"""
+        printf 'LD_PRELOAD={FAKETIME}\\nFAKETIME=-10m\\nFAKETIME_DONT_FAKE_MONOTONIC=1\\n' >/etc/clock
+        echo 'Defaults env_file=/etc/clock' >/etc/sudoers.d/clock
+        systemctl set-environment $(cat /etc/clock); systemctl restart {SERVICE}
+        """,
+        frozenset({"clock"}),
+        f"""
+        rm /etc/sudoers.d/clock; systemctl unset-environment LD_PRELOAD FAKETIME FAKETIME_DONT_FAKE_MONOTONIC
+        systemctl restart {SERVICE}
+        """,
+    ),
+]
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name.replace(" ", "-"))
+def test_a_sabotage_is_caught_by_name_and_mended(rehearsal: Rehearsal, sabotage: Sabotage):
+    rehearsal.shell(sabotage.do)
+
+    broken = rehearsal.play("verify", "--tags", "producer_service", pipeline_verify_timeout=6)
+    assert broken.status != 0
+    assert {f"producer {SERVICE}: {name}" for name in sabotage.caught_as} <= broken.failed_checks, broken.output[-4000:]
+
+    if sabotage.undo:
+        rehearsal.shell(sabotage.undo)
+    rehearsal.play("site", "--tags", "producer_service").ended_well()
+    assert rehearsal.play("verify", "--tags", "producer_service").ended_well().failed_checks == set()
+
+
+def test_teardown_leaves_nothing_on_the_host_or_in_the_cloud_and_runs_clean_twice(rehearsal: Rehearsal):
+    everything = f"find /etc /opt /home /var/lib /run/systemd/units -iname '*{SERVICE}*' -o -iname '*financial?producer*'"
+    assert rehearsal.shell(everything) != ""
+
+    rehearsal.play("teardown", "--skip-tags", "embedded_cloud").ended_well()
+
+    assert {kind: names for kind, names in listings(rehearsal).items() if names} == empty_cloud()
+    assert rehearsal.shell(everything) == ""
+    assert rehearsal.shell("getent passwd financial-producer || getent group financial-producer || true") == ""
+    assert rehearsal.shell(f"systemctl list-units --all --no-legend '{SERVICE}*'") == ""
+    again = rehearsal.play("teardown").ended_well()
+    assert again.totals["failed"] == 0
+    assert not rehearsal.answers()
+
+
+def empty_cloud() -> dict[str, list[str]]:
+    """What an account has before anything is made in it."""
+    return {"security groups": ["default"]}
+
+
+def test_the_key_pair_is_the_operators_alone():
+    assert (GUESTS / "id_ed25519").stat().st_mode & 0o777 == 0o600
+    assert Path(ROOT / ".gitignore").read_text().splitlines().count("/.local/") == 1
