@@ -1,4 +1,4 @@
-"""Readers of EC2 security groups and instances."""
+"""Readers of EC2 security groups, instances and key pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.aws_drift_types import ResourceType, agreed, pages, tag_dict
-from ansible.module_utils.aws_drift_values import boolean, number, rules, text, text_map, text_set
+from ansible.module_utils.aws_drift_values import boolean, number, public_key, rules, text, text_map, text_set
 
 # States of an instance that still is one. Source: "Amazon EC2 instance state changes".
 LIVING_STATES = ["pending", "running", "stopping", "stopped"]
@@ -29,6 +29,10 @@ def read_security_group(clients: Mapping[str, Any], name: str, expected: Mapping
         "egress": [_rule(permission) for permission in groups[0].get("IpPermissionsEgress") or []],
         "tags": tag_dict(groups[0].get("Tags")),
     }
+
+
+def has_default_vpc(ec2: Any) -> bool:
+    return _default_vpc(ec2) is not None
 
 
 def _default_vpc(ec2: Any) -> str | None:
@@ -93,6 +97,12 @@ def _root_volumes(ec2: Any, instances: list[dict[str, Any]]) -> dict[str, dict[s
     return {volume["VolumeId"]: volume for volume in pages(ec2, "describe_volumes", "Volumes", VolumeIds=ids)}
 
 
+def read_key_pair(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    filters = [{"Name": "key-name", "Values": [name]}]
+    found = clients["ec2"].describe_key_pairs(Filters=filters, IncludePublicKey=True).get("KeyPairs") or []
+    return {"public_key": found[0].get("PublicKey"), "tags": tag_dict(found[0].get("Tags"))} if found else None
+
+
 INSTANCE_PROPERTIES = {
     "state": text,
     "instance_type": text,
@@ -120,5 +130,11 @@ TYPES = {
         read=read_instances,
         properties={"count": number, **INSTANCE_PROPERTIES},
         implied={"count": 1},
+    ),
+    "key_pair": ResourceType(
+        label="key pair",
+        services=("ec2",),
+        read=read_key_pair,
+        properties={"public_key": public_key, "tags": text_map},
     ),
 }

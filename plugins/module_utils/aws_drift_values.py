@@ -38,6 +38,11 @@ def text(value: Any) -> Any:
     return None if value is None or value == "" else str(value)
 
 
+def public_key(value: Any) -> Any:
+    """An OpenSSH public key without its comment, which EC2 replaces."""
+    return " ".join(str(value).split()[:2]) if str(value).startswith("ssh-") else text(value)
+
+
 def boolean(value: Any) -> Any:
     """True or false, also when written as text; absent means false."""
     if isinstance(value, str):

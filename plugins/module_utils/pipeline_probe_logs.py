@@ -41,6 +41,10 @@ class Wanted:
             line.get("source_message_id") == self.source_message_id or line.get("outbox_id") == self.outbox_id
         )
 
+    def is_final(self, line: dict[str, Any]) -> bool:
+        """Whether the poison's line is the last one, and not about a copy that was sent because an answer was lost."""
+        return line.get("outcome") in FINAL and line.get("source_message_id") == self.source_message_id
+
 
 def wait_for_lines(client: Any, group: str, since: datetime, wanted: Wanted, clock: Clock, seconds: float) -> LogFindings:
     """Read the group's lines since then until all that is wanted is there, the seconds are up, or the group cannot be read at all."""
@@ -65,7 +69,8 @@ def wait_for_lines(client: Any, group: str, since: datetime, wanted: Wanted, clo
 
 
 def _complete(wanted: Wanted, findings: LogFindings) -> bool:
-    return wanted.transaction_ids <= findings.named and findings.poison is not None and findings.poison.get("outcome") in FINAL
+    poison = findings.poison
+    return wanted.transaction_ids <= findings.named and poison is not None and wanted.is_final(poison)
 
 
 def _note(line: dict[str, Any] | None, wanted: Wanted, findings: LogFindings) -> None:
@@ -75,7 +80,7 @@ def _note(line: dict[str, Any] | None, wanted: Wanted, findings: LogFindings) ->
     ids = line.get("transaction_ids")
     if line.get("message") == "Successfully processed" and isinstance(ids, list):
         findings.named |= wanted.transaction_ids.intersection(one for one in ids if isinstance(one, str))
-    elif wanted.is_poison(line):
+    elif wanted.is_poison(line) and not (findings.poison and wanted.is_final(findings.poison)):
         findings.poison = line
 
 

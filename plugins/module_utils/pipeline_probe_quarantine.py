@@ -9,9 +9,10 @@ from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, explain, in_
 
 Message = dict[str, Any]
 
-# One sweep lasts no longer, and hides what it passes for somewhat longer, should this process be killed before it can release it.
-SWEEP_SECONDS = 30
-HIDDEN_SECONDS = 60
+# One sweep lasts no longer, and hides what it passes for somewhat longer: should this process be killed before it can release it, or
+# should the answer that held it be lost, it shows again by itself, and early enough to be met by a later sweep.
+SWEEP_SECONDS = 15
+HIDDEN_SECONDS = 20
 
 
 class QuarantineReader:
@@ -20,14 +21,18 @@ class QuarantineReader:
     SQS cannot be searched: others' messages must be received to get past them. They are hidden for one sweep (until the own message is met,
     or nothing more comes), then made visible again at once.
 
-    `ours` are the own messages that were met, `others` is how many of the rest the longest sweep met, `unreleased` how many of those stay
+    `ours` are the own messages that were met, first the one that is looked for (a send that was made again because its answer was lost
+    makes copies), `others` is how many of the rest the longest sweep met, `unreleased` how many of those stay
     hidden for up to a minute because the release was refused, `error` why reading stopped early, if it did.
     """
 
-    def __init__(self, client: Any, url: str, is_ours: Callable[[Message], bool], clock: Clock) -> None:
+    def __init__(
+        self, client: Any, url: str, is_ours: Callable[[Message], bool], is_wanted: Callable[[Message], bool], clock: Clock
+    ) -> None:
         self._client = client
         self._url = url
         self._is_ours = is_ours
+        self._is_wanted = is_wanted
         self._clock = clock
         self.ours: list[Message] = []
         self.others = 0
@@ -36,7 +41,7 @@ class QuarantineReader:
         self.seconds = 0.0
 
     def find(self, seconds: float) -> None:
-        """Sweep until the own message is met or the seconds are up; at least once."""
+        """Sweep until the message that is looked for is met or the seconds are up; at least once."""
         started = self._clock.monotonic()
         for left in polls(self._clock, seconds, first=0.5, longest=5.0):
             try:
@@ -46,7 +51,7 @@ class QuarantineReader:
                 self.error = explain(error)
                 if is_lasting(error):
                     break
-            if self.ours:
+            if self._is_met():
                 break
         self.seconds += self._clock.monotonic() - started
 
@@ -64,7 +69,7 @@ class QuarantineReader:
         end = self._clock.monotonic() + min(max(left, 2.0), SWEEP_SECONDS)
         held: list[Message] = []
         try:
-            while not self.ours and self._clock.monotonic() < end:
+            while not self._is_met() and self._clock.monotonic() < end:
                 response = self._client.receive_message(
                     QueueUrl=self._url,
                     MaxNumberOfMessages=10,
@@ -76,11 +81,15 @@ class QuarantineReader:
                 messages = response.get("Messages", [])
                 held += [message for message in messages if not self._is_ours(message)]
                 self.ours += [message for message in messages if self._is_ours(message)]
+                self.ours.sort(key=self._is_wanted, reverse=True)
                 if not messages:
                     break
         finally:
             self.others = max(self.others, len(held))
             self._release(held)
+
+    def _is_met(self) -> bool:
+        return any(self._is_wanted(message) for message in self.ours)
 
     def _release(self, held: list[Message]) -> None:
         for chunk in in_chunks(held, 10):

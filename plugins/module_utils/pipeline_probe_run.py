@@ -50,8 +50,10 @@ class PipelineProbe:
         # Every id that the queue has or may have (a request whose answer was lost), and the message ids of those it said it has.
         self._sent: set[str] = set()
         self._message_ids: dict[str, str] = {}
+        # Whether the queue may have copies, whose message ids are not known: an answer was lost, and the request made again.
+        self._may_have_copies = False
         self._lookup = Lookup()
-        self._quarantine = QuarantineReader(clients.sqs, targets.dead_letter_queue_url, self._is_ours, clock)
+        self._quarantine = QuarantineReader(clients.sqs, targets.dead_letter_queue_url, self._is_ours, self._is_wanted, clock)
         self.outcome = Outcome(transaction_ids=[*(sample.transaction_id for sample in self._samples), self._poison.transaction_id])
 
     def run(self, timeout: float, log_timeout: float) -> Outcome:
@@ -88,7 +90,9 @@ class PipelineProbe:
                 if is_lasting(error):
                     self._sent = sent_before
                     break
+                self._may_have_copies = True
                 continue
+            self._may_have_copies |= response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
             for accepted in response.get("Successful", []):
                 transaction_id = by_entry[accepted["Id"]]
                 self._message_ids[transaction_id] = accepted["MessageId"]
@@ -148,6 +152,10 @@ class PipelineProbe:
             or attributes.get("source_message_id", {}).get("StringValue") in self._message_ids.values()
             or any(transaction_id in message["Body"] for transaction_id in self.outcome.transaction_ids)
         )
+
+    def _is_wanted(self, message: Message) -> bool:
+        source = message.get("MessageAttributes", {}).get("source_message_id", {}).get("StringValue")
+        return self._is_ours(message) and (not self._may_have_copies or source == self._message_ids.get(self._poison.transaction_id))
 
     def _remove_own(self) -> None:
         started = self._clock.monotonic()
@@ -210,4 +218,7 @@ class PipelineProbe:
         if not self._quarantine.ours:
             return {poison: f"was never seen in {queue}: " + (self._quarantine.error or f"it may still wait in {self._targets.queue}")}
         problem = self._quarantine.delete_ours()
+        if self._may_have_copies and not problem:
+            self._quarantine.find(SHORT_WAIT)
+            problem = self._quarantine.delete_ours()
         return {poison: f"could not be deleted from {queue}: {problem}"} if problem else {}

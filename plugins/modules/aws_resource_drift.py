@@ -60,6 +60,7 @@ options:
             about to be. C(count) (1 unless named), C(state), C(instance_type), C(instance_profile) (name), C(http_tokens),
             C(http_hop_limit), C(security_groups) (names), C(root_volume_type), C(root_volume_encrypted), C(root_volume_size) (GiB),
             C(key_name), C(tags).
+          - C(key_pair), label C(key pair) - C(public_key) (in OpenSSH's form; its comment means nothing), C(tags).
           - C(cloudwatch_alarm), label C(alarm) - C(metric_name), C(namespace), C(dimensions) (dict), C(statistic), C(period)
             (seconds), C(evaluation_periods), C(datapoints_to_alarm), C(threshold), C(comparison_operator), C(treat_missing_data),
             C(alarm_actions), C(ok_actions), C(insufficient_data_actions), C(actions_enabled), C(description), C(tags).
