@@ -1,0 +1,167 @@
+"""The operator's policy and the calls that the plays make agree both ways: all three plays run with it, and each of its actions is missed.
+
+The plays run once, as a user who has no other permission; site.yml twice, the second time to set right what was changed by hand meanwhile.
+The embedded cloud tells which permissions that took, by AWS's names (embedded_cloud/permissions.py, ec2_permissions.py). Whether the policy
+allows them, in parts or in all, is then evaluated, by the code that decides in the cloud.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from drifts import drift_everything
+from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
+from operators import POLICIES, as_list, make_operator, needed, rendered
+from plays import ACCOUNT, REGION, ROOT, Pipeline, Run, listings, supervisorctl, wait_until
+
+# All the plays are one fixture.
+pytestmark = pytest.mark.timeout(1200)
+
+# What AWS needs, by its documentation, and the plays do not ask of the embedded cloud.
+DOCUMENTED: list[dict[str, Any]] = [
+    # CreateSecurityGroup makes the group in the default VPC when it names none ("CreateSecurityGroup" in EC2's API reference), and that VPC
+    # is a resource of the action (Service Authorization Reference).
+    {"action": "ec2:CreateSecurityGroup", "resource": f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/vpc-default", "context": {}},
+    # amazon.aws.ec2_instance sends all five metadata options of the instance it changes; moto describes three of them, so that the module
+    # fails here before it sends anything.
+    {
+        "action": "ec2:ModifyInstanceMetadataOptions",
+        "resource": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/i-producer",
+        "context": {"aws:ResourceTag/Name": "FinancialTransactionProducer"},
+    },
+]
+
+# A launch may use any security group; a mapping is read until it is gone, and what is gone has no function to be conditioned on.
+UNCONDITIONED = ("ec2:RunInstances", "lambda:GetEventSourceMapping")
+
+TEMPLATES = [json.loads((ROOT / template).read_text()) for template in POLICIES]
+ACTIONS = sorted({action for policy in TEMPLATES for statement in policy["Statement"] for action in as_list(statement["Action"])})
+
+
+@dataclass
+class Rehearsed:
+    """What the plays printed, the operator's policies, the permissions that were needed, and what the cloud held in the end."""
+
+    runs: dict[str, Run]
+    policies: list[dict[str, Any]]
+    needed: list[dict[str, Any]]
+    left: dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def rehearsed(pipeline: Pipeline) -> Rehearsed:
+    # On AWS the instance has a key pair; here it needs none.
+    pipeline.settings |= {
+        "pipeline_producer_key_name": "FinancialTransactionProducer",
+        "pipeline_producer_key_file": str(pipeline.directory / "ssh" / "producer"),
+    }
+    pipeline.play("site", "--tags", "embedded_cloud").ended_well()
+    policies = [rendered(template, pipeline.directory) for template in POLICIES]
+    key = make_operator(pipeline, policies)
+    runs = {"first site": pipeline.play("site").ended_well()}
+    # No transaction is to meet the function that is put in place of ours.
+    supervisorctl(pipeline, "stop", "FinancialTransactionProducer")
+    wait_until(lambda: waiting(pipeline) == 0, 60, "an empty queue")
+    drift_everything(pipeline)
+    runs["second site"] = pipeline.play("site").ended_well()
+    runs["verify"] = pipeline.play("verify").ended_well()
+    # The cloud that knows what was needed has to live a little longer.
+    runs["teardown"] = pipeline.play("teardown", "--skip-tags", "embedded_cloud").ended_well()
+    return Rehearsed(runs, policies, needed(pipeline, key), listings(pipeline))
+
+
+def waiting(pipeline: Pipeline) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    counts = pipeline.client("sqs").get_queue_attributes(QueueUrl=pipeline.queue_url(), AttributeNames=names)["Attributes"]
+    return sum(int(count) for count in counts.values())
+
+
+def allowed(policies: list[dict[str, Any]], permission: dict[str, Any]) -> bool:
+    context = EvalContext(
+        principal_arn=f"arn:aws:iam::{ACCOUNT}:user/operator",
+        principal_type="User",
+        principal_account=ACCOUNT,
+        action=permission["action"],
+        resource_arn=permission["resource"],
+        region=REGION,
+        service_context={name.lower(): value for name, value in permission["context"].items()},
+    )
+    return evaluate(context, [parse_policy_document(policy) for policy in policies]).decision == "Allow"
+
+
+def without(policies: list[dict[str, Any]], action: str) -> list[dict[str, Any]]:
+    short = []
+    for policy in policies:
+        left = [statement | {"Action": [one for one in as_list(statement["Action"]) if one != action]} for statement in policy["Statement"]]
+        # A statement without an action would match every action.
+        short.append(policy | {"Statement": [statement for statement in left if statement["Action"]]})
+    return short
+
+
+def singles(policies: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every action of every statement with every resource it is given, as a statement of its own."""
+    for policy in policies:
+        for statement in policy["Statement"]:
+            for action in as_list(statement["Action"]):
+                for resource in as_list(statement["Resource"]):
+                    yield statement | {"Action": action, "Resource": resource}
+
+
+def test_the_plays_do_their_work_with_that_policy_alone(rehearsed: Rehearsed):
+    assert rehearsed.runs["second site"].totals["changed"] > 0
+    assert rehearsed.runs["verify"].failed_checks == set()
+    assert rehearsed.runs["verify"].totals["changed"] == 0
+
+
+def test_teardown_leaves_nothing_but_the_operator(rehearsed: Rehearsed):
+    left = {kind: names for kind, names in rehearsed.left.items() if names}
+    policies = [f"arn:aws:iam::{ACCOUNT}:policy/operator-{number}" for number in range(len(POLICIES))]
+    assert left == {"users": ["operator"], "policies": policies, "security groups": ["default"]}
+
+
+def test_the_policy_allows_all_that_was_needed(rehearsed: Rehearsed):
+    assert len(rehearsed.needed) >= len(ACTIONS)
+    assert [permission for permission in rehearsed.needed + DOCUMENTED if not allowed(rehearsed.policies, permission)] == []
+
+
+def test_the_policy_allows_nothing_that_was_not_needed(rehearsed: Rehearsed):
+    idle = [
+        (one["Sid"], one["Action"], one["Resource"])
+        for one in singles(rehearsed.policies)
+        if not any(allowed([{"Statement": [one]}], permission) for permission in rehearsed.needed + DOCUMENTED)
+    ]
+    assert idle == []
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_that_is_dropped_is_missed(rehearsed: Rehearsed, action: str):
+    short = without(rehearsed.policies, action)
+    assert not all(allowed(short, permission) for permission in rehearsed.needed + DOCUMENTED)
+
+
+def test_no_name_of_another_environment_is_in_reach(rehearsed: Rehearsed):
+    names = ("FinancialTransactionQueue", "RealTimeTransactions", "ProcessFinancialStream", "EC2-SQS-Role", "Lambda-SQS-DynamoDB-Role")
+    others = [
+        permission | {"resource": permission["resource"].replace(name, f"Other{name}")}
+        for permission in rehearsed.needed
+        for name in names
+        if name in permission["resource"] and permission["action"] != "cloudwatch:DescribeAlarms"  # asked by prefix, it takes `alarm:*`
+    ]
+    assert others
+    assert [other for other in others if allowed(rehearsed.policies, other)] == []
+
+
+@pytest.mark.parametrize("key", ["iam:PassedToService", "lambda:FunctionArn", "aws:ResourceTag/Name", "ec2:CreateAction"])
+def test_a_condition_that_is_not_met_denies(rehearsed: Rehearsed, key: str):
+    """A role for another service, the mapping of another function, another host's instance, a tag on what was there before."""
+    others = [
+        permission | {"context": {name: value for name, value in permission["context"].items() if name != key} | {key: "other"}}
+        for permission in rehearsed.needed
+        if key in permission["context"] and permission["action"] not in UNCONDITIONED
+    ]
+    assert others
+    assert [other for other in others if allowed(rehearsed.policies, other)] == []
