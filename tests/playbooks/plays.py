@@ -56,11 +56,12 @@ class Run:
 
 @dataclass
 class Pipeline:
-    """An inventory's worth of pipeline on an embedded cloud of its own."""
+    """An inventory's worth of pipeline on an embedded cloud of its own; `environment` is what the operator's shell holds besides."""
 
     directory: Path
     port: int
     settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def endpoint(self) -> str:
@@ -69,7 +70,10 @@ class Pipeline:
     def play(self, name: str, *options: str, **settings: Any) -> Run:
         """Run ansible-playbook as an operator does; `settings` go in as extra variables."""
         variables = {"embedded_cloud_port": self.port, "embedded_cloud_directory": str(self.directory)} | self.settings | settings
-        command = [str(BIN / "ansible-playbook"), f"{name}.yml", *options, "-e", json.dumps(variables)]
+        return self.run("ansible-playbook", f"{name}.yml", *options, "-e", json.dumps(variables))
+
+    def run(self, *command: str) -> Run:
+        """Run a command of Ansible in the root of the clone."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")} | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "ANSIBLE_NOCOLOR": "1",
@@ -79,7 +83,14 @@ class Pipeline:
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         }
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PLAY_SECONDS, stdin=subprocess.DEVNULL, check=False
+            [str(BIN / command[0]), *command[1:]],
+            cwd=ROOT,
+            env=environment | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PLAY_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
         return Run(done.returncode, done.stdout + done.stderr)
 

@@ -23,6 +23,8 @@ TRUST = {
 }
 SEND = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": QUEUE_ARN}]}
 EVERYWHERE = {"protocol": "-1", "cidrs": ["0.0.0.0/0"]}
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGOoXKrQJhvHWPpFQsZJTVwWvR3vWZ5kmHdXlCnJJDAB"
+OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJzJ8Y0cXW1GGm6zCwFbz1rxjN0v9Rrl9v3hQm3JxQ0e"
 SSH = {"protocol": "tcp", "from_port": 22, "to_port": 22, "cidrs": ["192.0.2.1/32"]}
 TAG = [{"Key": "environment", "Value": "default"}]
 TAGS = {"environment": "default"}
@@ -156,7 +158,14 @@ def deploy_instance(cloud: Cloud) -> None:
     )
     ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}
     cloud.ec2.authorize_security_group_ingress(GroupId=cloud.group_id(), IpPermissions=[ssh])
+    import_key(cloud, f"{PUBLIC_KEY} as imported")
     launch(cloud)
+
+
+def import_key(cloud: Cloud, public_key: str) -> None:
+    cloud.ec2.import_key_pair(
+        KeyName="k", PublicKeyMaterial=public_key.encode(), TagSpecifications=[{"ResourceType": "key-pair", "Tags": TAG}]
+    )
 
 
 def launch(cloud: Cloud, instance_type: str = "t2.micro", root_device: str = "/dev/sda1") -> None:
@@ -165,6 +174,7 @@ def launch(cloud: Cloud, instance_type: str = "t2.micro", root_device: str = "/d
         InstanceType=instance_type,
         MinCount=1,
         MaxCount=1,
+        KeyName="k",
         IamInstanceProfile={"Name": "r"},
         SecurityGroupIds=[cloud.group_id()],
         MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
@@ -328,9 +338,10 @@ DEPLOYED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
                 "root_volume_type": "gp3",
                 "root_volume_encrypted": True,
                 "root_volume_size": 8,
-                "key_name": None,
+                "key_name": "k",
                 "tags": {"Name": "producer"},
             },
         ),
+        "key_pair": ("k", {"public_key": f"{PUBLIC_KEY} as expected", "tags": TAGS}),
     },
 }

@@ -13,6 +13,7 @@ from drift_world import (
     DEAD_LETTER_ARN,
     DEPLOY,
     DEPLOYED,
+    OTHER_KEY,
     POLICY_ARN,
     QUEUE_ARN,
     ROLE_ARN,
@@ -21,6 +22,7 @@ from drift_world import (
     Cloud,
     change_queue,
     deploy,
+    import_key,
     launch,
     package,
     put_alarm,
@@ -69,6 +71,11 @@ def test_on_an_empty_cloud_every_resource_is_missing(cloud: Cloud, family: str):
 
 
 # By family: the difference that a change makes, and the change.
+def replace_key(cloud: Cloud) -> None:
+    cloud.ec2.delete_key_pair(KeyName="k")
+    import_key(cloud, OTHER_KEY)
+
+
 CHANGES: dict[str, dict[str, Callable[[Cloud], Any]]] = {
     "iam": {
         "role r: trust_policy": lambda cloud: cloud.iam.update_assume_role_policy(
@@ -151,6 +158,8 @@ CHANGES: dict[str, dict[str, Callable[[Cloud], Any]]] = {
         "instance producer: tags": lambda cloud: cloud.ec2.create_tags(
             Resources=cloud.instance_ids(), Tags=[{"Key": "extra", "Value": "tag"}]
         ),
+        "key pair k: exists": lambda cloud: cloud.ec2.delete_key_pair(KeyName="k"),
+        "key pair k: public_key": replace_key,
     },
 }
 

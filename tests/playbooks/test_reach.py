@@ -1,0 +1,57 @@
+"""A host that cannot be configured is said to be so before anything is changed on it, with what to look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plays import Pipeline, Run, free_port
+
+PLAY = [
+    {
+        "hosts": "producers",
+        "tasks": [
+            {"name": "Host of the producer", "ansible.builtin.import_role": {"name": "pipeline", "tasks_from": "reach"}},
+            {"name": "Change something", "ansible.builtin.debug": {"msg": "it went on"}},
+        ],
+    }
+]
+
+
+def reach(tmp_path: Path, host: dict[str, Any], **settings: Any) -> Run:
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": {"producers": {"hosts": {"producer": host}}}}}))
+    (tmp_path / "play.yml").write_text(json.dumps(PLAY))
+    settings |= {"pipeline_inventory_option": " -i inventories/aws", "pipeline_environment": "default"}
+    command = ("ansible-playbook", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml"), "-e", json.dumps(settings))
+    return Pipeline(tmp_path, 0).run(*command)
+
+
+@pytest.fixture
+def here() -> dict[str, Any]:
+    return {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+
+
+def test_a_host_that_lets_in_and_has_room_is_gone_on_with(tmp_path: Path, here: dict[str, Any]):
+    assert "it went on" in reach(tmp_path, here).ended_well().output
+
+
+def test_a_refused_login_says_where_as_whom_and_what_to_look_at(tmp_path: Path):
+    refusing = {"ansible_host": "127.0.0.1", "ansible_port": free_port(), "ansible_user": "ec2-user"}
+    run = reach(tmp_path, refusing | {"ansible_ssh_private_key_file": "/nowhere/key"}, __pipeline_reach_seconds=2)
+    said = " ".join(run.output.split())
+    assert run.status != 0
+    assert "producer (127.0.0.1) did not let this machine in within 2 s" in said
+    assert "Connection refused" in said
+    assert "a login as ec2-user with the key /nowhere/key" in said
+    assert "ansible-playbook site.yml -i inventories/aws --tags producer_instance" in said
+    assert "it went on" not in said
+
+
+def test_a_full_disk_is_measured_before_anything_is_copied(tmp_path: Path, here: dict[str, Any]):
+    run = reach(tmp_path, here, __pipeline_needed_mebibytes=10**9)
+    said = " ".join(run.output.split())
+    assert run.status != 0
+    assert "MiB free on /, the service needs 1000000000 MiB" in said
+    assert "it went on" not in said
