@@ -7,7 +7,6 @@ become one), moto's by the router.
 
 import asyncio
 import contextvars
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +26,7 @@ from embedded_cloud import fidelity_mappings as mapping_rules
 from embedded_cloud import fidelity_sqs as sqs_rules
 from embedded_cloud.calls import Call
 from embedded_cloud.fidelity_world import Refusal, Rule, World
-from embedded_cloud.messages import Request, Response
+from embedded_cloud.messages import Request, Response, json_object
 
 Answer = tuple[int, dict[str, str], bytes]
 Note = Callable[[Call, bytes, World], None]
@@ -185,21 +184,12 @@ def _read_call(service: str, method: str, path: str, headers: dict[str, str], bo
     """The call as its service reads it; an action without a name is none that a rule is about."""
     if service == "lambda":
         action, named = _lambda_action(method, unquote(path))
-        return Call(service, action, {**query, **_json_object(body), **named})
+        return Call(service, action, {**query, **json_object(body), **named})
     action = headers.get("x-amz-target", "").rpartition(".")[2]
     if action:
-        return Call(service, action, _json_object(body) if f"{service}:{action}" in RULES else {})
+        return Call(service, action, json_object(body) if f"{service}:{action}" in RULES else {})
     form = {**query, **parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)}
     return Call(service, next(iter(form.get("Action", [])), ""), form)
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    """Nothing for what is no JSON object, which MiniStack reports."""
-    try:
-        found = json.loads(body or b"{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _lambda_action(method: str, path: str) -> tuple[str, dict[str, str]]:

@@ -105,3 +105,12 @@ async def send_response(send: Send, response: Response) -> None:
     headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": False})
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """What a JSON body says; nothing for what is no JSON object, which the service itself reports."""
+    try:
+        found = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -11,7 +11,6 @@ The source of every name, resource and dependent action is AWS's Service Authori
 """
 
 import contextvars
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,6 +19,7 @@ from ministack.core import iam_actions, iam_evaluator, responses
 from ministack.services import lambda_svc
 
 from embedded_cloud import permission_record
+from embedded_cloud.messages import json_object
 
 Check = tuple[str, str, dict[str, Any]]
 
@@ -74,7 +74,7 @@ def _with_resources_of_aws(original: Callable[..., str]) -> Callable[..., str]:
             return found if action in _LOGS_BY_PLAIN_ARN else f"{found}:*"
         if found != "*":
             return found
-        named = _json_object(body)
+        named = json_object(body)
         if service == "dynamodb":
             return str(named.get("ResourceArn") or found)
         if service == "lambda" and path.rstrip("/").endswith("/functions") and "FunctionName" in named:
@@ -139,7 +139,7 @@ def _role_given(action: str) -> str:
     if action not in _ROLE_GIVEN_TO or request is None:
         return ""
     if action.startswith("lambda:"):
-        return str(_json_object(request.body).get("Role", ""))
+        return str(json_object(request.body).get("Role", ""))
     return parse_qs(request.body.decode("utf-8", "replace")).get("RoleName", [""])[0]
 
 
@@ -151,17 +151,9 @@ def _mapping_context(action: str, resource: str, region: str) -> dict[str, Any]:
     mapping = lambda_svc._esms.get(resource.rpartition(":")[2])
     if mapping:
         return {"lambda:FunctionArn": mapping["FunctionArn"]}
-    named = _json_object(request.body).get("FunctionName") if request else None
+    named = json_object(request.body).get("FunctionName") if request else None
     return {"lambda:FunctionArn": _function_arn(named, region, responses.get_account_id())} if named else {}
 
 
 def _function_arn(name: str, region: str, account: str) -> str:
     return name if name.startswith("arn:") else f"arn:aws:lambda:{region}:{account}:function:{name}"
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(body or b"{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

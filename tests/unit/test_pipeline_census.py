@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
 from ansible.module_utils.pipeline_census_counts import count_items, count_messages, queue_line, table_line, total_of
 from botocore.exceptions import ClientError
-from moto import mock_aws
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        yield boto3.client("dynamodb", "us-east-1"), boto3.client("sqs", "us-east-1")
+def cloud(aws: None) -> tuple[Any, Any]:
+    return boto3.client("dynamodb", "us-east-1"), boto3.client("sqs", "us-east-1")
 
 
 def make_table(client: Any, items: int) -> None:

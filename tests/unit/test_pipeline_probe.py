@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from moto import mock_aws
 from probe_world import HIGH, LOG_GROUP, MEDIUM, TABLE, Function, World, category, refuse
 
 ALL_CATEGORIES = {
@@ -33,11 +31,8 @@ EVERYTHING = ALL_CATEGORIES | {STORED, CENTS, FIELDS, TIME, LOGS, POISON_LOG, PO
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        yield World()
+def world(aws: None) -> World:
+    return World()
 
 
 def raising(error: BaseException) -> Any:
