@@ -6,7 +6,7 @@ All of it looks at moto's backend, and so runs on moto's thread.
 import re
 
 from ministack.services import iam
-from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instance_types import INSTANCE_TYPES, InstanceTypeBackend
 
 from embedded_cloud.calls import Call
 from embedded_cloud.fidelity_iam import PROPAGATION_SECONDS
@@ -16,6 +16,7 @@ from embedded_cloud.fidelity_world import Refusal, World, account_key
 PENDING_SECONDS = 5.0
 # moto's own, for a request that names none.
 DEFAULT_TYPE = "m1.small"
+OLDER_FREE_TYPE = "t2.micro"
 
 _IMAGE = re.compile(r"ami-[0-9a-f]{8}([0-9a-f]{9})?")
 _INSTANCE_IN_ANSWER = re.compile(rb"<instanceId>(i-[0-9a-f]+)</instanceId>")
@@ -49,6 +50,17 @@ def type_not_in_free_plan(call: Call, world: World) -> Refusal | None:
         "The specified instance type is not eligible for Free Tier. For a list of Free Tier instance types, run 'describe-instance-types' "
         "with the filter 'free-tier-eligible=true'.",
     )
+
+
+def set_free_tier(free_plan: bool) -> None:
+    """Have DescribeInstanceTypes call free-tier-eligible what is so in this account.
+
+    Amazon EC2 User Guide, "Track your Free Tier usage for Amazon EC2": moto's list is that of accounts made since 15 July 2025, which may
+    be on the Free plan. An older account has t2.micro; that it has t3.micro instead in a region without t2.micro is left out here.
+    """
+    if not free_plan:
+        for kind in InstanceTypeBackend.instance_types:
+            kind["FreeTierEligible"] = kind["InstanceType"] == OLDER_FREE_TYPE
 
 
 def key_unknown(call: Call, world: World) -> Refusal | None:

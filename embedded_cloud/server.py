@@ -15,6 +15,7 @@ from ministack.core import lambda_runtime
 from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats
 from embedded_cloud.faults import FaultInjector, FaultSettings
 from embedded_cloud.fidelity import Fidelity
+from embedded_cloud.fidelity_ec2 import set_free_tier
 from embedded_cloud.fidelity_world import Times, World
 from embedded_cloud.imds import MetadataService
 from embedded_cloud.moto_backend import MotoBackend
@@ -34,6 +35,7 @@ def run(listener: socket.socket, options: argparse.Namespace) -> None:
     fidelity = Fidelity(World(Times(options.time_scale), moto, options.free_plan))
     faults = FaultInjector(FaultSettings(options.fault_rate, options.fault_seed, options.latency))
     authorization.check_root_signatures_too()
+    set_free_tier(options.free_plan)
     fidelity.install()
     function_logs.install()
     partiql.install()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ Check = dict[str, Any]
 HEADINGS = ("check", "result", "expected", "found", "seconds")
 # The widest a column gets, in terminal cells; with the others the table stays within about 150.
 WIDTHS = (66, 6, 32, 32, 7)
+_PLAY = re.compile(r"ansible-playbook \S+\.yml")
 
 
 @dataclass
@@ -45,10 +47,10 @@ def gather(results: Iterable[Any]) -> Gathered:
     return gathered
 
 
-def make_report(gathered: Gathered, title: str, fold: bool) -> Report:
-    """The table, the summary and the failures."""
+def make_report(gathered: Gathered, title: str, fold: bool, options: str = "") -> Report:
+    """The table, the summary and the failures; `options` goes with every ansible-playbook command that a remedy names."""
     checks = gathered.checks
-    failed = [_in_full(check) for check in checks if not check["passed"]]
+    failed = [_PLAY.sub(lambda play: play[0] + options, _in_full(check)) for check in checks if not check["passed"]]
     seconds = sum(float(check.get("seconds", 0)) for check in checks)
     counts = f"{len(checks)} check{'' if len(checks) == 1 else 's'}, {len(checks) - len(failed)} passed"
     summary = f"{counts}, {len(failed)} FAILED in {seconds:.1f} s" if failed else f"{counts} in {seconds:.1f} s"

@@ -31,6 +31,10 @@ options:
       - Failed checks always have a row of their own.
     type: bool
     default: true
+  options:
+    description: What every C(ansible-playbook) command in a remedy needs besides, to mean the same environment.
+    type: str
+    default: ""
 author:
   - The pipeline's authors
 """
@@ -82,11 +86,12 @@ def main() -> None:
             "results": {"type": "list", "elements": "raw", "required": True},
             "title": {"type": "str", "default": "Verification"},
             "fold": {"type": "bool", "default": True},
+            "options": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     gathered = gather(module.params["results"])
-    report = make_report(gathered, module.params["title"], module.params["fold"])
+    report = make_report(gathered, module.params["title"], module.params["fold"], module.params["options"])
     returned = {"table": "\n".join(report.table), "summary": report.summary, "ignored": gathered.ignored}
     if report.message:
         module.fail_json(msg=report.message, **returned)

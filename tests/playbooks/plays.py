@@ -22,6 +22,8 @@ BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 PLAY_SECONDS = 300
+AWS_INVENTORY = ("-i", "inventories/aws")
+PROFILE = "[default]\naws_access_key_id = test\naws_secret_access_key = {secret}\n"
 
 
 @dataclass
@@ -123,6 +125,18 @@ class Pipeline:
             if str(self.directory) in command or f"--port {self.port} " in command:
                 found.append(command)
         return found
+
+
+def aws_pipeline(home: Path, endpoint: str, **settings: Any) -> Pipeline:
+    """inventories/aws on an operator's machine that has a profile and no more, AWS being the embedded cloud at `endpoint`."""
+    (home / "config").write_text(PROFILE.format(secret="test"))
+    settings = {
+        "pipeline_account_id": ACCOUNT,
+        "pipeline_sqs_endpoint": endpoint,
+        "pipeline_producer_key_file": str(home / "ssh" / "producer"),
+    } | settings
+    port = int(endpoint.rpartition(":")[2])
+    return Pipeline(home, port, settings, {"AWS_CONFIG_FILE": str(home / "config"), "AWS_ENDPOINT_URL": endpoint})
 
 
 def free_port() -> int:

@@ -14,13 +14,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from plays import ACCOUNT, Pipeline, Run, listings
+from botocore.exceptions import ClientError
+from botocore.utils import InstanceMetadataFetcher
+from plays import AWS_INVENTORY, PROFILE, REGION, Pipeline, Run, aws_pipeline, listings, wait_until
 
-INVENTORY = ("-i", "inventories/aws")
 NAME = "FinancialTransactionProducer"
 ADDRESS = "203.0.113.7"
-PROFILE = "[default]\naws_access_key_id = test\naws_secret_access_key = {secret}\n"
 
 
 class AddressService(BaseHTTPRequestHandler):
@@ -49,22 +50,17 @@ def address_service() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def aws(start_cloud: Callable[..., Any], address_service: str, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """The operator's machine: a profile, and no more; what is overridden is where AWS and the address service are."""
-    cloud, home = start_cloud(), tmp_path_factory.mktemp("operator")
-    (home / "config").write_text(PROFILE.format(secret="test"))
+    """The operator's machine; what is overridden is where AWS and the address service are."""
     settings = {
-        "pipeline_account_id": ACCOUNT,
-        "pipeline_sqs_endpoint": cloud.endpoint,
         "pipeline_address_service": address_service,
-        "pipeline_producer_key_file": str(home / "ssh" / "producer"),
         "pipeline_producer_instance_type": "t3.micro",
         "pipeline_producer_count": 2,
     }
-    return Pipeline(home, cloud.port, settings, {"AWS_CONFIG_FILE": str(home / "config"), "AWS_ENDPOINT_URL": cloud.endpoint})
+    return aws_pipeline(tmp_path_factory.mktemp("operator"), start_cloud("--session-seconds", "3").endpoint, **settings)
 
 
 def play(aws: Pipeline, name: str, *options: str, **settings: Any) -> Run:
-    return aws.play(name, *INVENTORY, "--limit", "operator", *options, **settings)
+    return aws.play(name, *AWS_INVENTORY, "--limit", "operator", *options, **settings)
 
 
 def words(run: Run) -> str:
@@ -72,7 +68,7 @@ def words(run: Run) -> str:
 
 
 def hosts(aws: Pipeline, *options: str) -> dict[str, Any]:
-    return json.loads(aws.run("ansible-inventory", *INVENTORY, "--list", *options).ended_well().output)
+    return json.loads(aws.run("ansible-inventory", *AWS_INVENTORY, "--list", *options).ended_well().output)
 
 
 def launch(aws: Pipeline, name: str, **tags: str) -> str:
@@ -110,9 +106,14 @@ def test_an_account_id_that_is_not_set_stops_before_anything(aws: Pipeline, empt
     ids=["wrong", "ended", "none", "no-profile"],
 )
 def test_credentials_that_cannot_be_used_are_an_error_of_the_inventory(aws: Pipeline, tmp_path: Path, config: str, reason: str):
+    refused_profile(aws, tmp_path, config, reason)
+
+
+def refused_profile(aws: Pipeline, tmp_path: Path, config: str, reason: str) -> None:
+    """With this configuration of the AWS CLI the inventory is an error, which says why and where to look."""
     (tmp_path / "config").write_text(config)
     shell = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true"}
-    run = Pipeline(aws.directory, aws.port, {}, aws.environment | shell).run("ansible-inventory", *INVENTORY, "--list")
+    run = Pipeline(aws.directory, aws.port, {}, aws.environment | shell).run("ansible-inventory", *AWS_INVENTORY, "--list")
     assert run.status != 0
     assert re.search(reason, words(run)), run.output
     assert "Completely failed to parse inventory source" in words(run)
@@ -158,10 +159,10 @@ def test_site_deploys_two_instances_with_the_key_pair_and_lets_the_operator_in(a
     gone = launch(aws, NAME, Pipeline="financial-transactions", Environment="default")
     aws.client("ec2").terminate_instances(InstanceIds=[gone])
 
-    run = play(aws, "site", pipeline_producer_instance_type="t2.micro").ended_well()
+    run = play(aws, "site").ended_well()
 
-    assert "t2.micro is not Free Tier eligible in this account" in words(run)
-    assert "t3.micro is Free Tier eligible" in words(run)
+    assert "t3.micro is not Free Tier eligible in this account" in words(run)
+    assert "t2.micro is Free Tier eligible" in words(run)
     assert stat.S_IMODE(key_file(aws).stat().st_mode) == 0o600
     instances = described(aws)
     assert [instance["KeyName"] for instance in instances] == [NAME, NAME]
@@ -177,9 +178,35 @@ def described(aws: Pipeline) -> list[dict[str, Any]]:
 
 def test_a_second_site_changes_nothing(aws: Pipeline):
     before = key_file(aws).read_bytes()
-    run = play(aws, "site", pipeline_producer_instance_type="t2.micro").ended_well()
+    run = play(aws, "site").ended_well()
     assert run.totals["changed"] == 0, run.output
     assert key_file(aws).read_bytes() == before
+
+
+def test_a_session_that_has_expired_is_an_error_of_the_inventory(aws: Pipeline, tmp_path: Path):
+    """The session of an instance's role, kept until it is over: it was good before."""
+    metadata = f"{aws.endpoint}/_imds/{described(aws)[0]['InstanceId']}/"
+    session = InstanceMetadataFetcher(base_url=metadata).retrieve_iam_role_credentials()
+    keys = {
+        "aws_access_key_id": session["access_key"],
+        "aws_secret_access_key": session["secret_key"],
+        "aws_session_token": session["token"],
+    }
+
+    assert answer(aws, keys) == "allowed"
+    wait_until(lambda: answer(aws, keys) != "allowed", 10, "an end of the session")
+
+    refused_profile(aws, tmp_path, "[default]\n" + "".join(f"{name} = {value}\n" for name, value in keys.items()), "expired")
+
+
+def answer(aws: Pipeline, keys: dict[str, str]) -> str:
+    """What the cloud says to somebody who asks who they are."""
+    sts = boto3.client("sts", REGION, endpoint_url=aws.endpoint, **keys)
+    try:
+        sts.get_caller_identity()
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return "allowed"
 
 
 def address(variables: dict[str, Any]) -> str:
@@ -201,7 +228,7 @@ def test_the_inventory_finds_the_running_instances_of_the_environment_alone(aws:
 
 
 def test_more_instances_than_wanted_are_terminated_by_nobody(aws: Pipeline):
-    run = play(aws, "site", "--tags", "producer_instance", pipeline_producer_count=1, pipeline_producer_instance_type="t2.micro")
+    run = play(aws, "site", "--tags", "producer_instance", pipeline_producer_count=1)
     assert run.status != 0
     assert f"2 instances are named {NAME}" in words(run)
     assert len(described(aws)) == 2

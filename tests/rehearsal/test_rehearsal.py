@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from plays import ROOT, Pipeline, Run, free_port, listings, supervisorctl, wait_until
+from plays import AWS_INVENTORY, ROOT, Pipeline, Run, aws_pipeline, free_port, listings, supervisorctl, wait_until
 
 GUEST = ROOT / "tests" / "rehearsal" / "guest"
 GUESTS = ROOT / ".local" / "guests"
@@ -31,8 +32,8 @@ class Rehearsal(Pipeline):
         return f"rehearsal-{self.ssh_port}"
 
     def play(self, name: str, *options: str, **settings: Any) -> Run:
-        where = {"guest_name": self.guest, "guest_port": self.ssh_port}
-        return super().play(name, "-i", "inventories/rehearsal", *options, **where, **settings)
+        where = {"guest_name": self.guest, "guest_port": self.ssh_port} | settings
+        return super().play(name, "-i", "inventories/rehearsal", *options, **where)
 
     def shell(self, script: str) -> str:
         """What a script prints that root runs on the guest; it must end well."""
@@ -68,6 +69,30 @@ def test_check_mode_works_on_an_empty_host_and_makes_nothing(rehearsal: Rehearsa
     rehearsal.play("site", "--tags", "embedded_cloud").ended_well()
     rehearsal.play("site", "--check", "--diff").ended_well()
     assert rehearsal.shell("ls /opt; getent passwd financial-producer || true") == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ({"guest_port": free_port()}, "Connection refused"),
+        ({"ansible_user": "stranger"}, "Permission denied"),
+    ],
+    ids=["refused", "denied"],
+)
+def test_a_host_that_lets_nobody_in_is_said_with_what_to_look_at(rehearsal: Rehearsal, where: dict[str, Any], reason: str):
+    run = rehearsal.play("site", "--tags", "producer_service", __pipeline_reach_seconds=3, **where)
+    assert run.status != 0
+    said = " ".join(run.output.split())
+    assert re.search(f"did not let this machine in within 3 s: .*{reason}.* Expected was a login as", said)
+    assert "ansible-playbook site.yml -i inventories/rehearsal" in said
+
+
+def test_a_full_disk_stops_before_anything_is_changed_on_the_host(rehearsal: Rehearsal):
+    rehearsal.shell("mount -t tmpfs -o size=16m tmpfs /opt")
+    run = rehearsal.play("site", "--tags", "producer_service")
+    assert run.status != 0
+    assert "guest has 16 MiB free on /opt, the service needs 300 MiB. Nothing was changed there." in " ".join(run.output.split())
+    assert rehearsal.shell("ls /opt; getent passwd financial-producer || true; umount /opt") == ""
 
 
 def test_site_deploys(rehearsal: Rehearsal):
@@ -178,6 +203,45 @@ def test_teardown_leaves_nothing_on_the_host_or_in_the_cloud_and_runs_clean_twic
     again = rehearsal.play("teardown").ended_well()
     assert again.totals["failed"] == 0
     assert not rehearsal.answers()
+
+
+def test_the_inventory_of_aws_finds_the_host_by_its_tags_and_goes_the_whole_way(
+    rehearsal: Rehearsal, start_cloud: Callable[..., Any], tmp_path: Path
+):
+    """From an empty account to an empty account. The guest stands where the address of the instance leads."""
+    endpoint = start_cloud().endpoint
+    ssh = "-o StrictHostKeyChecking=accept-new -o HostKeyAlias={{ aws_instance_id }} -o IdentitiesOnly=yes"
+    settings = {
+        "ansible_host": "127.0.0.1",
+        "ansible_port": rehearsal.ssh_port,
+        "ansible_ssh_common_args": f"{ssh} -o UserKnownHostsFile={tmp_path}/known_hosts",
+        "pipeline_ssh_sources": ["127.0.0.1/32"],
+        "pipeline_producer_rate": 2,
+        "pipeline_producer_linger": 1,
+        "producer_service_environment": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{endpoint}/_imds/FinancialTransactionProducer/"},
+    }
+    aws = aws_pipeline(tmp_path, endpoint, **settings)
+    let_in(rehearsal, Path(aws.settings["pipeline_producer_key_file"]))
+    empty = listings(aws)
+
+    aws.play("site", *AWS_INVENTORY).ended_well()
+
+    assert rehearsal.shell("systemctl is-active FinancialTransactionProducer") == "active\n"
+    assert aws.play("site", *AWS_INVENTORY).ended_well().totals["changed"] == 0
+    verified = aws.play("verify", *AWS_INVENTORY).ended_well()
+    assert re.search(r"^FinancialTransactionProducer-i-[0-9a-f]+ ", verified.output, re.MULTILINE)
+    assert "producer: the ids it logged are in the table" in verified.output
+
+    aws.play("teardown", *AWS_INVENTORY, "-e", "confirm_teardown=default").ended_well()
+    assert listings(aws) == empty
+    assert rehearsal.shell("ls /opt; getent passwd financial-producer || true") == ""
+
+
+def let_in(rehearsal: Rehearsal, key: Path) -> None:
+    """Make the key pair that site.yml then finds, and have the host know it, as cloud-init does from the instance's metadata."""
+    key.parent.mkdir(mode=0o700)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "FinancialTransactionProducer", "-f", str(key)], check=True)
+    rehearsal.shell(f"echo '{key.with_suffix('.pub').read_text().strip()}' >>/home/ec2-user/.ssh/authorized_keys")
 
 
 def empty_cloud() -> dict[str, list[str]]:

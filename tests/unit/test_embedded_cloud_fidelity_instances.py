@@ -120,9 +120,17 @@ def test_the_free_plan_refuses_a_type_that_is_not_eligible(free_plan_cloud: Any,
     assert launch(embedded_cloud, InstanceType="t2.micro")["InstanceType"] == "t2.micro"
 
 
-def test_the_free_plan_launches_the_types_that_the_api_calls_eligible(free_plan_cloud: Any):
+def eligible_types(cloud: Any) -> list[str]:
     eligible = [{"Name": "free-tier-eligible", "Values": ["true"]}]
-    types = [found["InstanceType"] for found in root(free_plan_cloud, "ec2").describe_instance_types(Filters=eligible)["InstanceTypes"]]
+    return [found["InstanceType"] for found in root(cloud, "ec2").describe_instance_types(Filters=eligible)["InstanceTypes"]]
+
+
+def test_an_account_older_than_the_free_plan_has_t2_micro_in_its_free_tier(embedded_cloud: Any):
+    assert eligible_types(embedded_cloud) == ["t2.micro"]
+
+
+def test_the_free_plan_launches_the_types_that_the_api_calls_eligible(free_plan_cloud: Any):
+    types = eligible_types(free_plan_cloud)
     assert "t3.micro" in types
     assert "t2.micro" not in types
     assert launch(free_plan_cloud, InstanceType="t3.micro")["InstanceType"] == "t3.micro"

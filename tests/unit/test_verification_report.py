@@ -19,8 +19,8 @@ def rows(made: Report) -> list[str]:
     return made.table[3:-2]
 
 
-def report(*results: Any, fold: bool = True, title: str = "Verification") -> Report:
-    return make_report(gather(results), title, fold)
+def report(*results: Any, fold: bool = True, title: str = "Verification", options: str = "") -> Report:
+    return make_report(gather(results), title, fold, options)
 
 
 def test_passing_checks_pass() -> None:
@@ -34,6 +34,16 @@ def test_a_failed_check_is_named_with_expected_found_and_what_to_do() -> None:
 
     assert made.failed == ["queue Q: retention: expected 20, found 3; what to do: Run site.yml."]
     assert made.summary == "2 checks, 1 passed, 1 FAILED in 1.0 s"
+
+
+def test_a_command_in_a_remedy_means_the_environment_that_was_verified() -> None:
+    remedy = "ansible-playbook site.yml --tags transaction_queue; then ansible-playbook playbooks/other.yml"
+    made = report({"checks": [check("a", passed=False, remedy=remedy)]}, options=" -i inventories/aws -e pipeline_environment=blue")
+
+    added = "-i inventories/aws -e pipeline_environment=blue"
+    assert made.message.endswith(
+        f"ansible-playbook site.yml {added} --tags transaction_queue; then ansible-playbook playbooks/other.yml {added}"
+    )
 
 
 def test_the_message_has_every_failure_on_a_line_of_its_own() -> None:
