@@ -33,7 +33,7 @@ DEPLOYED = {
     "volumes": 1,
     "network interfaces": 1,
     "addresses": 0,
-    "alarms": 5,
+    "alarms": 7,
     "dashboards": 0,
 }
 
