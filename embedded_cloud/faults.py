@@ -1,8 +1,8 @@
-"""Faults of the control plane: throttling, server errors, lost connections and latency, at a chosen rate; none unless asked for.
+"""Faults on request: throttling, server errors, lost connections, refused entries and latency, at a chosen rate; none unless asked for.
 
-They meet the operator: requests signed with a long-term key, root's or a user's. A request with a session token comes from a role, so from
-the function or the producer; what they do when AWS fails is another subject, with tests of its own, and a run is to show how the plays
-fare. Instance metadata is no API and has no retries to try; the pages under /_embedded_cloud/ must tell the truth about the faults.
+They meet the operator, requests signed with a long-term key, root's or a user's, and so show how the plays fare; or else the roles,
+requests with a session token, which come from the function and the producer. Instance metadata is no API and has no retries to try; the
+pages under /_embedded_cloud/ must tell the truth about the faults.
 
 For a seed, the n-th request of an action meets the same fate however requests of different actions interleave, which they do when hosts
 run side by side: a run can be repeated.
@@ -17,11 +17,13 @@ from typing import Any
 
 from ministack.core import iam_actions
 
-from embedded_cloud import authorization, messages
+from embedded_cloud import authorization, messages, queues
 from embedded_cloud.messages import Message, Request, Response, Send
 
 # Equally likely. A closed connection lost its request ("before"), or its answer: the call took effect ("after").
 KINDS = ("throttling", "error_500", "error_503", "closed_before", "closed_after")
+# Only when named: every other entry of a SendMessageBatch is refused, from the first; other calls are answered as ever.
+ENTRIES = "entries"
 
 # Code, status and text by the signature's service. Sources: "Error codes for the Amazon EC2 API"; TooManyRequestsException (Lambda API
 # reference); RequestThrottled (SQS; its status from botocore's retry rules); "Common error types" for the others, which are
@@ -44,28 +46,53 @@ _SERVER_ERRORS = {
 
 @dataclass(frozen=True)
 class FaultSettings:
-    """`rate` is the share of requests that meet a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request."""
+    """`rate` is the share of requests that meet a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request.
+
+    `roles` says that they are the requests of roles instead of the operator's; `actions` (as in a policy: "sqs:SendMessage") that they are
+    only these, `kinds` that the faults are only of these kinds; empty: all.
+    """
 
     rate: float = 0.0
     seed: int = 0
     latency_ms: int = 0
+    roles: bool = False
+    actions: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate <= 1:
             raise ValueError(f"the rate of faults is {self.rate}; it must be from 0 to 1")
         if not 0 <= self.latency_ms <= 60_000:
             raise ValueError(f"the latency is {self.latency_ms} ms; it must be from 0 to 60000")
+        if not set(self.kinds) <= {*KINDS, ENTRIES}:
+            raise ValueError(f"the kinds are {', '.join(self.kinds)}; known are {', '.join((*KINDS, ENTRIES))}")
 
     @classmethod
     def from_document(cls, document: Any) -> "FaultSettings":
-        """From a JSON object of these three names, all of them optional. Raises ValueError that says what is wrong."""
+        """From a JSON object of these names, all of them optional. Raises ValueError that says what is wrong."""
         if not isinstance(document, dict) or document.keys() - cls.__dataclass_fields__.keys():
             raise ValueError(f"expected an object of {', '.join(cls.__dataclass_fields__)}; found {document!r}")
-        kinds: dict[str, tuple[type, ...]] = {"rate": (int, float), "seed": (int,), "latency_ms": (int,)}
         for name, value in document.items():
-            if isinstance(value, bool) or not isinstance(value, kinds[name]):
-                raise ValueError(f"{name} is {value!r}, which is no {'number' if name == 'rate' else 'whole number'}")
-        return cls(**document)
+            expected, valid = _FORMS[name]
+            if not valid(value):
+                raise ValueError(f"{name} is {value!r}, which is no {expected}")
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
+        return cls(**values)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+# What a setting must be, in words and as a test; True is a number to Python alone.
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "rate": ("number", lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)),
+    "seed": ("whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "latency_ms": ("whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "roles": ("truth value", lambda value: isinstance(value, bool)),
+    "actions": ("list of texts", _texts),
+    "kinds": ("list of texts", _texts),
+}
 
 
 class FaultInjector:
@@ -82,22 +109,29 @@ class FaultInjector:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return asdict(self._settings)
+        """Rate, seed and latency, and of the others those that narrow the faults down."""
+        found = asdict(self._settings)
+        return {name: value for name, value in found.items() if name in ("rate", "seed", "latency_ms") or value}
 
     @property
     def counts(self) -> dict[str, Any]:
         """The settings, how many requests they were applied to, and how many met each kind of fault."""
-        return self.settings | {"requests": self._requests.total(), "faults": {kind: self._faults[kind] for kind in KINDS}}
+        kinds = self._settings.kinds or KINDS
+        return self.settings | {"requests": self._requests.total(), "faults": {kind: self._faults[kind] for kind in kinds}}
 
     async def handle(self, request: Request, service: str, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
         """Have `answer` handle the signed request and send what came of it, or put a fault in its way."""
-        if self._settings == FaultSettings() or "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in request.query:
+        action = _action(request, service)
+        if self._settings == FaultSettings() or not self._are_about(request, action):
             await answer(send)
             return
-        fault = self._next_fault(_action(request, service))
+        fault = self._next_fault(action)
         await asyncio.sleep(self._settings.latency_ms / 1000)
         if fault is None:
             await answer(send)
+        elif fault == ENTRIES:
+            with queues.half_refused():
+                await answer(send)
         elif fault == "closed_before":
             await _close(send)
         elif fault == "closed_after":
@@ -106,12 +140,17 @@ class FaultInjector:
         else:
             await messages.send_response(send, _refusal(request, service, fault))
 
+    def _are_about(self, request: Request, action: str) -> bool:
+        from_role = "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in request.query
+        return from_role == self._settings.roles and (not self._settings.actions or action in self._settings.actions)
+
     def _next_fault(self, action: str) -> str | None:
         self._requests[action] += 1
         drawn = random.Random(f"{self._settings.seed} {action} {self._requests[action]}").random()
         if drawn >= self._settings.rate:
             return None
-        fault = KINDS[int(drawn / self._settings.rate * len(KINDS))]
+        kinds = self._settings.kinds or KINDS
+        fault = kinds[int(drawn / self._settings.rate * len(kinds))]
         self._faults[fault] += 1
         return fault
 

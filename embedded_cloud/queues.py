@@ -5,7 +5,9 @@ resources, and condition keys for Amazon SQS" lists no batch action); MiniStack 
 made has SSE-SQS unless told otherwise (API_CreateQueue, SqsManagedSseEnabled); MiniStack's has none.
 """
 
-from collections.abc import Callable
+import contextvars
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ministack.core import iam_actions
@@ -13,9 +15,22 @@ from ministack.services import sqs
 
 _BATCHES = {f"sqs:{action}Batch": f"sqs:{action}" for action in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")}
 
+_half_refused = contextvars.ContextVar("half_refused", default=False)
+
+
+@contextmanager
+def half_refused() -> Iterator[None]:
+    """A fault: of the SendMessageBatch handled meanwhile, every other entry is refused, from the first."""
+    token = _half_refused.set(True)
+    try:
+        yield
+    finally:
+        _half_refused.reset(token)
+
 
 def install() -> None:
     """Replace what MiniStack looks up at each call."""
+    sqs._HANDLERS["SendMessageBatch"] = _refusing_entries(sqs._HANDLERS["SendMessageBatch"])
     iam_actions.extract_iam_action = _with_single_actions(iam_actions.extract_iam_action)
     sqs._HANDLERS["CreateQueue"] = _encrypted_by_default(sqs._HANDLERS["CreateQueue"])
 
@@ -36,3 +51,17 @@ def _encrypted_by_default(original: Callable[..., dict[str, Any]]) -> Callable[.
         return answer
 
     return create_queue
+
+
+def _refusing_entries(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """API_SendMessageBatch: "the result of sending each message is reported individually"; a BatchResultErrorEntry for each that failed."""
+
+    def send_message_batch(call: dict[str, Any], url: str) -> dict[str, Any]:
+        if not _half_refused.get():
+            return original(call, url)
+        taken, refused = call["Entries"][1::2], call["Entries"][::2]
+        answer = original(call | {"Entries": taken}, url) if taken else {"Successful": []}
+        fault = {"SenderFault": False, "Code": "InternalError", "Message": "We encountered an internal error. Please try again."}
+        return answer | {"Failed": [*answer.get("Failed", []), *({"Id": entry["Id"]} | fault for entry in refused)]}
+
+    return send_message_batch

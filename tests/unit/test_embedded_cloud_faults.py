@@ -197,7 +197,8 @@ def test_instance_metadata_is_spared(faulty: Faulty):
     assert faulty.counts()["requests"] == 0
 
 
-def test_a_roles_session_is_spared_and_a_user_is_not(faulty: Faulty):
+def session_of(faulty: Faulty) -> tuple[Any, dict[str, str]]:
+    """A user's client of STS, and keys of a role whose session is called as the role is: \"spared\"."""
     trust = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
     iam = faulty.cloud.client("iam")
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
@@ -210,12 +211,52 @@ def test_a_roles_session_is_spared_and_a_user_is_not(faulty: Faulty):
     key = iam.create_access_key(UserName="operator")["AccessKey"]
     as_user = faulty.cloud.client("sts", key["AccessKeyId"], key["SecretAccessKey"])
     session = as_user.assume_role(RoleArn=arn, RoleSessionName="spared")["Credentials"]
+    return as_user, {"access_key": session["AccessKeyId"], "secret_key": session["SecretAccessKey"], "token": session["SessionToken"]}
+
+
+def test_a_roles_session_is_spared_and_a_user_is_not(faulty: Faulty):
+    as_user, session = session_of(faulty)
     faulty.set(rate=1.0)
-    as_role = faulty.cloud.client("sts", session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"])
+    as_role = faulty.cloud.client("sts", **session)
     assert as_role.get_caller_identity()["Arn"].endswith("assumed-role/spared/spared")
     with pytest.raises((ClientError, ConnectionClosedError)):
         as_user.get_caller_identity()
     assert faulty.counts()["requests"] == 1
+
+
+def test_the_roles_can_be_the_ones_that_meet_them(start_cloud: Callable[..., Any]):
+    faulty = Faulty(start_cloud())
+    as_user, session = session_of(faulty)
+    faulty.set(rate=1.0, roles=True)
+    assert as_user.get_caller_identity()["Arn"].endswith("user/operator")
+    with pytest.raises((ClientError, ConnectionClosedError)):
+        faulty.cloud.client("sts", **session).get_caller_identity()
+    assert faulty.counts()["requests"] == 1
+
+
+def test_the_actions_and_the_kinds_can_be_chosen(faulty: Faulty):
+    faulty.set(rate=1.0, actions=["sqs:ListQueues"], kinds=["error_503"])
+    faulty.cloud.client("sts").get_caller_identity()
+    with pytest.raises(ClientError) as refused:
+        faulty.cloud.client("sqs").list_queues()
+    assert refused.value.response["Error"]["Code"] == "ServiceUnavailable"
+    counts = faulty.counts()
+    assert (counts["requests"], counts["faults"]) == (1, {"error_503": 1})
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_every_other_entry_of_a_batch_can_be_refused_and_the_rest_is_sent(faulty: Faulty, count: int):
+    sqs = faulty.cloud.client("sqs")
+    url = sqs.create_queue(QueueName=f"entries-{count}")["QueueUrl"]
+    entries = [{"Id": str(number), "MessageBody": str(number)} for number in range(count)]
+    faulty.set(rate=1.0, actions=["sqs:SendMessage"], kinds=["entries"])
+    answer = sqs.send_message_batch(QueueUrl=url, Entries=entries)
+    assert [(one["Id"], one["Code"], one["SenderFault"]) for one in answer["Failed"]] == [
+        (str(number), "InternalError", False) for number in range(0, count, 2)
+    ]
+    faulty.set()
+    sent = {one["Body"] for one in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])}
+    assert sent == {one["Id"] for one in answer.get("Successful", [])} == {str(number) for number in range(1, count, 2)}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +268,10 @@ def test_a_roles_session_is_spared_and_a_user_is_not(faulty: Faulty):
         ({"seed": 1.5}, "no whole number"),
         ({"latency_ms": 60_001}, "from 0 to 60000"),
         ({"latency": 5}, "expected an object of rate, seed, latency_ms"),
+        ({"roles": 1}, "no truth value"),
+        ({"kinds": "throttling"}, "no list of texts"),
+        ({"kinds": ["throtling"]}, "known are throttling, error_500"),
+        ({"actions": [1]}, "no list of texts"),
     ],
 )
 def test_nonsense_is_refused_and_changes_nothing(faulty: Faulty, settings: dict[str, Any], problem: str):
