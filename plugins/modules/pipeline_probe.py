@@ -114,6 +114,7 @@ from typing import Any
 from ansible.module_utils.pipeline_checks import system_clock
 from ansible.module_utils.pipeline_probe_records import Thresholds
 from ansible.module_utils.pipeline_probe_run import Clients, PipelineProbe
+from ansible.module_utils.pipeline_probe_senders import QueueSender
 from ansible.module_utils.pipeline_probe_verdicts import Targets
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
@@ -170,7 +171,9 @@ def main() -> None:
 
     targets = Targets(*(options[name] for name in ("queue_url", "dead_letter_queue_url", "table", "log_group", "poison_reason")))
     clients = Clients(sqs=module.client("sqs"), dynamodb=module.client("dynamodb"), logs=module.client("logs"))
-    probe = PipelineProbe(clients, targets, thresholds, system_clock(), uuid.uuid4)
+    clock = system_clock()
+    sender = QueueSender(clients.sqs, targets.queue_url, clock)
+    probe = PipelineProbe(clients, targets, thresholds, sender, clock, uuid.uuid4)
     try:
         with interruptible():
             probe.run(options["timeout"], options["log_timeout"])
