@@ -16,6 +16,7 @@ from ansible.module_utils.pipeline_probe_records import Poison, Sample, wrong_am
 
 # The function bounds `detail`, in bytes.
 DETAIL_LIMIT = 1024
+PROCESSED_BY = "probe: a published version processed them"
 OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
 
 
@@ -85,16 +86,16 @@ def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, s
             )
         )
     comparisons: list[tuple[str, str, Callable[[Sample, dict[str, Any]], str]]] = [
-        ("cents are stored exactly", "every amount as sent, to the cent", wrong_amount),
-        ("every other field is stored as sent", "nothing missing, altered or added", wrong_fields),
-        ("processed_at_utc is when it was processed", "a UTC time since the sending", lambda _, item: wrong_time(item, sent, now)),
+        ("probe: cents are stored exactly", "every amount as sent, to the cent", wrong_amount),
+        ("probe: every other field is stored as sent", "nothing missing, altered or added", wrong_fields),
+        ("probe: processed_at_utc is when it was processed", "a UTC time since the sending", lambda _, item: wrong_time(item, sent, now)),
         (
-            "a published version processed them",
+            PROCESSED_BY,
             f"version {targets.version}" if targets.version else "a version's number",
             lambda _, item: wrong_version(item, targets.version),
         ),
     ]
-    return checks + [_compare(f"probe: {name}", samples, lookup, expected, wrong) for name, expected, wrong in comparisons]
+    return checks + [_compare(name, samples, lookup, expected, wrong) for name, expected, wrong in comparisons]
 
 
 def _compare(
