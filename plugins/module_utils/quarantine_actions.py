@@ -186,8 +186,8 @@ class Quarantine:
 
     @contextlib.contextmanager
     def _journal(self) -> Iterator[Journal | None]:
-        """The journal of former replays and this one; none where there is none to read and nothing to write."""
-        if not self._writes and not (self._request.directory / FILE_NAME).exists():
+        """The journal of former replays and this one; none where there is none and this is not to write one."""
+        if not (self._writes and self._request.action == "replay") and not (self._request.directory / FILE_NAME).exists():
             yield None
             return
         with contextlib.closing(Journal(self._request.directory)) as journal:

@@ -6,7 +6,8 @@ import json
 import re
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,28 @@ from ansible.module_utils.quarantine_files import BusyError, alone, make_directo
 from ansible.module_utils.quarantine_journal import Journal
 from ansible.module_utils.quarantine_listing import Selection
 from botocore.exceptions import ClientError, EndpointConnectionError
-from quarantine_world import World, record, text
+from moto import mock_aws
+from quarantine_world import TABLE, World, record, text
 
 REPAIR = ["parse amount"]
 BLOB = {"blob": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}}
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setattr(quarantine_messages, "POLL_SECONDS", 0)  # moto has one server, which a short poll asks as well
+        yield World.make(tmp_path_factory.mktemp("nowhere"))
+
+
 @pytest.fixture
-def world(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(quarantine_messages, "POLL_SECONDS", 0)  # moto has one server, which a short poll asks as well
-    return World.make(tmp_path / "kept" / "here")
+def world(made: World, tmp_path: Path) -> World:
+    """New queues, an empty table, and a directory that is not there yet."""
+    made.make_queues()
+    made.dynamodb.delete_item(TableName=TABLE, Key={"transaction_id": {"S": "t-1"}})
+    return replace(made, directory=tmp_path / "kept" / "here")
 
 
 def history(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -63,7 +76,7 @@ def test_a_list_of_a_selection_counts_the_others_too(world: World):
 
 def test_a_conflict_names_both_versions_where_they_differ(world: World):
     stored = {"transaction_id": {"S": "t-1"}, "user_id": {"S": "u-1"}, "amount": {"N": "99.99"}, "processed_at_utc": {"S": "yesterday"}}
-    world.dynamodb.put_item(TableName="RealTimeTransactions", Item=stored)
+    world.dynamodb.put_item(TableName=TABLE, Item=stored)
     world.letter(record(1), "conflict")
     report = world.act("list")
     (sample,) = report.facts["reasons"][0]["samples"]
@@ -81,14 +94,14 @@ def test_the_stored_version_is_read_consistently(world: World, monkeypatch: pyte
     monkeypatch.setattr(world.dynamodb, "batch_get_item", lambda **arguments: asked.append(arguments) or read(**arguments))
     world.letter(record(1), "conflict")
     world.act("list")
-    assert asked == [{"RequestItems": {"RealTimeTransactions": {"Keys": [{"transaction_id": {"S": "t-1"}}], "ConsistentRead": True}}}]
+    assert asked == [{"RequestItems": {TABLE: {"Keys": [{"transaction_id": {"S": "t-1"}}], "ConsistentRead": True}}}]
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
         ({"Responses": {}}, "the table has no such item now"),
-        ({"Responses": {}, "UnprocessedKeys": {"RealTimeTransactions": {"Keys": [{}]}}}, "the table is too busy to read it"),
+        ({"Responses": {}, "UnprocessedKeys": {TABLE: {"Keys": [{}]}}}, "the table is too busy to read it"),
         (ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "BatchGetItem"), "AccessDenied (BatchGetItem): no"),
     ],
 )
@@ -104,7 +117,7 @@ def test_a_stored_version_that_cannot_be_read_is_said(world: World, monkeypatch:
 
 
 def test_long_values_of_a_conflict_are_cut(world: World):
-    world.dynamodb.put_item(TableName="RealTimeTransactions", Item={"transaction_id": {"S": "t-1"}, "note": {"NULL": True}})
+    world.dynamodb.put_item(TableName=TABLE, Item={"transaction_id": {"S": "t-1"}, "note": {"NULL": True}})
     world.letter(record(1, note="x" * 1000), "conflict")
     (sample,) = world.act("list").facts["reasons"][0]["samples"]
     assert sample["versions"]["note"] == {"quarantined": '"' + "x" * 59 + "…", "stored": "null"}
