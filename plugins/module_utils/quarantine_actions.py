@@ -155,10 +155,12 @@ class Quarantine:
             report.lines.append(f"{result.resumed:,} that an interrupted run had begun {done}, as they were begun")
         if result.finished:
             report.lines.append(f"{result.finished:,} that an interrupted run had sent {'are' if self._writes else 'would be'} removed")
+        if result.gone:
+            report.lines.append(f"{result.gone:,} that an interrupted run had begun are not here; {FILE_NAME} has their content")
         if result.came_back:
             report.lines.append(f"{result.came_back:,} of those came back: the function quarantined them again")
         report.facts |= {"sent": total, "sent_by_reason": dict(result.sent), "resumed": result.resumed}
-        report.facts |= {"finished": result.finished, "came_back": result.came_back}
+        report.facts |= {"finished": result.finished, "gone": result.gone, "came_back": result.came_back}
         self._tell(report, "left", result.left, "left where it is")
         self._tell(report, "problems", result.problems, "run this again")
         if not self._writes:

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from ansible.module_utils import quarantine_actions, quarantine_files, quarantine_messages, quarantine_replay
 from ansible.module_utils.pipeline_checks import Clock
 from ansible.module_utils.quarantine_files import BusyError, alone, make_directory
-from ansible.module_utils.quarantine_journal import Journal
+from ansible.module_utils.quarantine_journal import FILE_NAME, Journal
 from ansible.module_utils.quarantine_listing import Selection
 from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
@@ -448,6 +449,13 @@ def refuse(code: str) -> Callable[..., Any]:
     return refused
 
 
+def raising(error: type[BaseException]) -> Callable[..., Any]:
+    def raises(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return raises
+
+
 def lose_the_answer(world: World) -> Callable[..., Any]:
     send = world.sqs.send_message_batch
 
@@ -465,6 +473,7 @@ def test_a_lost_answer_keeps_the_message_and_the_next_run_sends_the_same_again(w
         report = world.act("replay", REPAIR)
     assert report.errors[0].startswith("EndpointConnectionError")
     assert [one["why"] for one in report.facts["problems"]] == ["whether it was sent is not known"]
+    assert (states(world), report.facts["gone"]) == (["begun"], 0)
     report = world.act("replay", ["set amount 99"])
     assert (report.facts["resumed"], report.facts["sent"]) == (1, 0)
     assert len(set(world.bodies(world.queue))) == 1
@@ -485,9 +494,40 @@ def test_a_message_that_was_sent_and_could_not_be_deleted_is_only_deleted_by_the
         patch.setattr(world.sqs, "delete_message_batch", lambda **_: {"Failed": [{"Id": "0", "Code": "InternalError"}]})
         report = world.act("replay")
     assert [one["why"] for one in report.facts["problems"]] == ["it was sent, and could not be deleted: InternalError"]
+    assert states(world) == ["sent"]
     report = world.act("replay", reasons=["conflict"])  # whatever it is asked for, it finishes first
     assert (report.facts["finished"], report.facts["sent"], report.errors) == (1, 0, [])
     assert (len(world.take(world.queue)), world.take(world.dead_letters)) == (1, [])
+
+
+def states(world: World) -> list[str]:
+    with closing(sqlite3.connect(world.directory / FILE_NAME)) as database:
+        return [state for (state,) in database.execute("SELECT state FROM replays ORDER BY state")]
+
+
+def test_what_was_deleted_before_the_journal_could_say_so_is_settled_by_the_next_run(world: World, monkeypatch: pytest.MonkeyPatch):
+    for number in range(3):
+        world.letter(record(number), None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "removed", raising(KeyboardInterrupt))
+        world.act("replay")
+    assert states(world) == ["sent"] * 3
+    assert world.act("replay", write=False).facts["gone"] == 0
+    assert states(world) == ["sent"] * 3
+    report = world.act("replay")
+    assert (report.changed, report.facts["gone"], states(world)) == (False, 0, ["removed"] * 3)
+
+
+def test_what_was_begun_and_is_gone_is_told_and_kept(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.letter(record(1), None)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.sqs, "send_message_batch", refuse("ExpiredToken"))
+        world.act("replay")
+    world.take(world.dead_letters)
+    report = world.act("replay")
+    assert report.facts["gone"] == 1
+    assert report.lines[-1] == "1 that an interrupted run had begun are not here; replays.sqlite3 has their content"
+    assert states(world) == ["begun"]
 
 
 def test_a_limit_does_not_keep_a_run_from_finishing_what_was_begun(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -614,5 +654,4 @@ def test_a_journal_of_a_purged_message_is_closed(world: World, monkeypatch: pyte
         patch.setattr(world.sqs, "send_message_batch", refuse("ExpiredToken"))
         world.act("replay")
     world.act("purge")
-    with Journal(world.directory)._database as database:
-        assert database.execute("SELECT state FROM replays").fetchall() == [("removed",)]
+    assert states(world) == ["removed"]
