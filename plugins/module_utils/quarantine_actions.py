@@ -155,10 +155,12 @@ class Quarantine:
             report.lines.append(f"{result.resumed:,} that an interrupted run had begun {done}, as they were begun")
         if result.finished:
             report.lines.append(f"{result.finished:,} that an interrupted run had sent {'are' if self._writes else 'would be'} removed")
+        if result.gone:
+            report.lines.append(f"{result.gone:,} that an interrupted run had begun are not here; {FILE_NAME} has their content")
         if result.came_back:
             report.lines.append(f"{result.came_back:,} of those came back: the function quarantined them again")
         report.facts |= {"sent": total, "sent_by_reason": dict(result.sent), "resumed": result.resumed}
-        report.facts |= {"finished": result.finished, "came_back": result.came_back}
+        report.facts |= {"finished": result.finished, "gone": result.gone, "came_back": result.came_back}
         self._tell(report, "left", result.left, "left where it is")
         self._tell(report, "problems", result.problems, "run this again")
         if not self._writes:
@@ -186,8 +188,8 @@ class Quarantine:
 
     @contextlib.contextmanager
     def _journal(self) -> Iterator[Journal | None]:
-        """The journal of former replays and this one; none where there is none to read and nothing to write."""
-        if not self._writes and not (self._request.directory / FILE_NAME).exists():
+        """The journal of former replays and this one; none where there is none and this is not to write one."""
+        if not (self._writes and self._request.action == "replay") and not (self._request.directory / FILE_NAME).exists():
             yield None
             return
         with contextlib.closing(Journal(self._request.directory)) as journal:

@@ -109,6 +109,19 @@ class Journal:
         """The quarantine has these no more."""
         self._write("UPDATE replays SET state = ? WHERE message_id = ?", [(REMOVED, one) for one in message_ids])
 
+    def settle(self, present: Iterable[str]) -> int:
+        """The quarantine was met whole, and these are left in it: whatever else was sent is removed, then.
+
+        Returns how many were begun and are gone: somebody else moved them, or they expired. Their content stays here.
+        """
+        gone = dict(self._database.execute("SELECT message_id, state FROM replays WHERE state != ?", (REMOVED,)))
+        for message_id in present:
+            gone.pop(message_id, None)
+        sent = [message_id for message_id, state in gone.items() if state == SENT]
+        if sent:
+            self.removed(sent)
+        return len(gone) - len(sent)
+
     def refused(self, message_ids: Iterable[str]) -> None:
         """The queue said of these that it does not have them: as if they had never been begun."""
         self._write("DELETE FROM replays WHERE message_id = ? AND state = ?", [(one, BEGUN) for one in message_ids])

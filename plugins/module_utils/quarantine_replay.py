@@ -43,6 +43,7 @@ class Result:
     sent: Counter[str] = field(default_factory=Counter)  # by reason
     finished: int = 0  # a former run had sent them: only deleted
     resumed: int = 0  # a former run had begun them: sent as begun
+    gone: int = 0  # a former run had begun them, and they are in the quarantine no more
     came_back: int = 0  # sent by this run, and quarantined again
     left: list[tuple[QuarantinedMessage, str]] = field(default_factory=list)
     problems: list[tuple[QuarantinedMessage, str]] = field(default_factory=list)
@@ -120,6 +121,8 @@ class Replay:
             if self.result.error or (self._plan.limit and chosen >= self._plan.limit and unfinished <= 0):
                 break
         self._flush()
+        if self._journal and self._plan.confirmed and self._held.complete:
+            self.result.gone = self._journal.settle(message.message_id for message in self._held.messages)
         return self.result
 
     def _prepare(self, message: QuarantinedMessage) -> Outgoing | None:

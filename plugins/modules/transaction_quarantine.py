@@ -179,6 +179,12 @@ finished:
   description: Messages that an interrupted run had sent, and that only had to be deleted.
   returned: for C(replay)
   type: int
+gone:
+  description:
+    - Messages that an interrupted run had begun, and that are in the quarantine no more. Whether they were sent is not known; the journal
+      has their content.
+  returned: for C(replay)
+  type: int
 came_back:
   description: Messages that were sent by this run and quarantined again while it went on.
   returned: for C(replay)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def record(number: int, **fields: Any) -> str:
 
 @dataclass
 class World:
-    """The queues by their URLs. `sqs` may be replaced by a client whose calls fail."""
+    """The queues by their URLs, and where archives and the journal go."""
 
     sqs: Any
     dynamodb: Any
@@ -40,18 +39,30 @@ class World:
     clock: Clock
 
     @classmethod
-    def make(cls, directory: Path, name: str = "", **client: Any) -> World:
+    def connect(cls, directory: Path, **client: Any) -> World:
         sqs, dynamodb = (boto3.client(service, "us-east-1", **client) for service in ("sqs", "dynamodb"))
-        queue = sqs.create_queue(QueueName=f"FinancialTransactionQueue{name}", Attributes={"MaximumMessageSize": "262144"})["QueueUrl"]
-        dead_letters = sqs.create_queue(QueueName=f"FinancialTransactionQueue-dlq{name}", Attributes={"MessageRetentionPeriod": "1209600"})
-        if not name:
-            dynamodb.create_table(
-                TableName=TABLE,
-                KeySchema=[{"AttributeName": "transaction_id", "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": "transaction_id", "AttributeType": "S"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
-        return cls(sqs, dynamodb, directory, queue, dead_letters["QueueUrl"], system_clock())
+        return cls(sqs, dynamodb, directory, "", "", system_clock())
+
+    @classmethod
+    def make(cls, directory: Path, **client: Any) -> World:
+        world = cls.connect(directory, **client)
+        world.dynamodb.create_table(
+            TableName=TABLE,
+            KeySchema=[{"AttributeName": "transaction_id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "transaction_id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        world.make_queues()
+        return world
+
+    def make_queues(self, suffix: str = "") -> None:
+        """Both queues, anew and empty."""
+        attributes = {"MaximumMessageSize": "262144", "MessageRetentionPeriod": "1209600"}
+        names = [f"FinancialTransactionQueue{suffix}", f"FinancialTransactionQueue-dlq{suffix}"]
+        for url in {self.queue, self.dead_letters} - {""}:
+            if url.endswith(tuple(f"/{name}" for name in names)):
+                self.sqs.delete_queue(QueueUrl=url)
+        self.queue, self.dead_letters = (self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"] for name in names)
 
     def letter(self, body: str, reason: str | None, attributes: dict[str, dict[str, Any]] | None = None, **more: str) -> str:
         """Puts a message into the quarantine, as the function does, or without a reason, as SQS does; its id."""
@@ -88,8 +99,8 @@ class World:
         found: list[dict[str, Any]] = []
         arguments = {"QueueUrl": url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
         while batch := self.sqs.receive_message(**arguments).get("Messages"):
-            for message in batch:
-                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            entries = [{"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, message in enumerate(batch)]
+            self.sqs.delete_message_batch(QueueUrl=url, Entries=entries)
             found += batch
         return found
 
@@ -102,16 +113,3 @@ class World:
             [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
             for path in sorted(self.directory.glob("*.jsonl.gz"))
         ]
-
-
-def wrap(owner: Any, name: str, before: Callable[..., None] = lambda **_: None, after: Callable[[], None] = lambda: None) -> None:
-    """Has a function do something before or after what it does."""
-    real = getattr(owner, name)
-
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        before(**options)
-        result = real(*arguments, **options)
-        after()
-        return result
-
-    setattr(owner, name, wrapped)

@@ -6,7 +6,9 @@ import json
 import re
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,31 @@ import pytest
 from ansible.module_utils import quarantine_actions, quarantine_files, quarantine_messages, quarantine_replay
 from ansible.module_utils.pipeline_checks import Clock
 from ansible.module_utils.quarantine_files import BusyError, alone, make_directory
-from ansible.module_utils.quarantine_journal import Journal
+from ansible.module_utils.quarantine_journal import FILE_NAME, Journal
 from ansible.module_utils.quarantine_listing import Selection
 from botocore.exceptions import ClientError, EndpointConnectionError
-from quarantine_world import World, record, text
+from moto import mock_aws
+from quarantine_world import TABLE, World, record, text
 
 REPAIR = ["parse amount"]
 BLOB = {"blob": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}}
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setattr(quarantine_messages, "POLL_SECONDS", 0)  # moto has one server, which a short poll asks as well
+        yield World.make(tmp_path_factory.mktemp("nowhere"))
+
+
 @pytest.fixture
-def world(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(quarantine_messages, "POLL_SECONDS", 0)  # moto has one server, which a short poll asks as well
-    return World.make(tmp_path / "kept" / "here")
+def world(made: World, tmp_path: Path) -> World:
+    """New queues, an empty table, and a directory that is not there yet."""
+    made.make_queues()
+    made.dynamodb.delete_item(TableName=TABLE, Key={"transaction_id": {"S": "t-1"}})
+    return replace(made, directory=tmp_path / "kept" / "here")
 
 
 def history(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -63,7 +77,7 @@ def test_a_list_of_a_selection_counts_the_others_too(world: World):
 
 def test_a_conflict_names_both_versions_where_they_differ(world: World):
     stored = {"transaction_id": {"S": "t-1"}, "user_id": {"S": "u-1"}, "amount": {"N": "99.99"}, "processed_at_utc": {"S": "yesterday"}}
-    world.dynamodb.put_item(TableName="RealTimeTransactions", Item=stored)
+    world.dynamodb.put_item(TableName=TABLE, Item=stored)
     world.letter(record(1), "conflict")
     report = world.act("list")
     (sample,) = report.facts["reasons"][0]["samples"]
@@ -81,14 +95,14 @@ def test_the_stored_version_is_read_consistently(world: World, monkeypatch: pyte
     monkeypatch.setattr(world.dynamodb, "batch_get_item", lambda **arguments: asked.append(arguments) or read(**arguments))
     world.letter(record(1), "conflict")
     world.act("list")
-    assert asked == [{"RequestItems": {"RealTimeTransactions": {"Keys": [{"transaction_id": {"S": "t-1"}}], "ConsistentRead": True}}}]
+    assert asked == [{"RequestItems": {TABLE: {"Keys": [{"transaction_id": {"S": "t-1"}}], "ConsistentRead": True}}}]
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
         ({"Responses": {}}, "the table has no such item now"),
-        ({"Responses": {}, "UnprocessedKeys": {"RealTimeTransactions": {"Keys": [{}]}}}, "the table is too busy to read it"),
+        ({"Responses": {}, "UnprocessedKeys": {TABLE: {"Keys": [{}]}}}, "the table is too busy to read it"),
         (ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "BatchGetItem"), "AccessDenied (BatchGetItem): no"),
     ],
 )
@@ -104,7 +118,7 @@ def test_a_stored_version_that_cannot_be_read_is_said(world: World, monkeypatch:
 
 
 def test_long_values_of_a_conflict_are_cut(world: World):
-    world.dynamodb.put_item(TableName="RealTimeTransactions", Item={"transaction_id": {"S": "t-1"}, "note": {"NULL": True}})
+    world.dynamodb.put_item(TableName=TABLE, Item={"transaction_id": {"S": "t-1"}, "note": {"NULL": True}})
     world.letter(record(1, note="x" * 1000), "conflict")
     (sample,) = world.act("list").facts["reasons"][0]["samples"]
     assert sample["versions"]["note"] == {"quarantined": '"' + "x" * 59 + "…", "stored": "null"}
@@ -435,6 +449,13 @@ def refuse(code: str) -> Callable[..., Any]:
     return refused
 
 
+def raising(error: type[BaseException]) -> Callable[..., Any]:
+    def raises(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return raises
+
+
 def lose_the_answer(world: World) -> Callable[..., Any]:
     send = world.sqs.send_message_batch
 
@@ -452,6 +473,7 @@ def test_a_lost_answer_keeps_the_message_and_the_next_run_sends_the_same_again(w
         report = world.act("replay", REPAIR)
     assert report.errors[0].startswith("EndpointConnectionError")
     assert [one["why"] for one in report.facts["problems"]] == ["whether it was sent is not known"]
+    assert (states(world), report.facts["gone"]) == (["begun"], 0)
     report = world.act("replay", ["set amount 99"])
     assert (report.facts["resumed"], report.facts["sent"]) == (1, 0)
     assert len(set(world.bodies(world.queue))) == 1
@@ -472,9 +494,40 @@ def test_a_message_that_was_sent_and_could_not_be_deleted_is_only_deleted_by_the
         patch.setattr(world.sqs, "delete_message_batch", lambda **_: {"Failed": [{"Id": "0", "Code": "InternalError"}]})
         report = world.act("replay")
     assert [one["why"] for one in report.facts["problems"]] == ["it was sent, and could not be deleted: InternalError"]
+    assert states(world) == ["sent"]
     report = world.act("replay", reasons=["conflict"])  # whatever it is asked for, it finishes first
     assert (report.facts["finished"], report.facts["sent"], report.errors) == (1, 0, [])
     assert (len(world.take(world.queue)), world.take(world.dead_letters)) == (1, [])
+
+
+def states(world: World) -> list[str]:
+    with closing(sqlite3.connect(world.directory / FILE_NAME)) as database:
+        return [state for (state,) in database.execute("SELECT state FROM replays ORDER BY state")]
+
+
+def test_what_was_deleted_before_the_journal_could_say_so_is_settled_by_the_next_run(world: World, monkeypatch: pytest.MonkeyPatch):
+    for number in range(3):
+        world.letter(record(number), None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "removed", raising(KeyboardInterrupt))
+        world.act("replay")
+    assert states(world) == ["sent"] * 3
+    assert world.act("replay", write=False).facts["gone"] == 0
+    assert states(world) == ["sent"] * 3
+    report = world.act("replay")
+    assert (report.changed, report.facts["gone"], states(world)) == (False, 0, ["removed"] * 3)
+
+
+def test_what_was_begun_and_is_gone_is_told_and_kept(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.letter(record(1), None)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.sqs, "send_message_batch", refuse("ExpiredToken"))
+        world.act("replay")
+    world.take(world.dead_letters)
+    report = world.act("replay")
+    assert report.facts["gone"] == 1
+    assert report.lines[-1] == "1 that an interrupted run had begun are not here; replays.sqlite3 has their content"
+    assert states(world) == ["begun"]
 
 
 def test_a_limit_does_not_keep_a_run_from_finishing_what_was_begun(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -601,5 +654,4 @@ def test_a_journal_of_a_purged_message_is_closed(world: World, monkeypatch: pyte
         patch.setattr(world.sqs, "send_message_batch", refuse("ExpiredToken"))
         world.act("replay")
     world.act("purge")
-    with Journal(world.directory)._database as database:
-        assert database.execute("SELECT state FROM replays").fetchall() == [("removed",)]
+    assert states(world) == ["removed"]
