@@ -181,8 +181,11 @@ class Outbox:
 
     def room(self) -> Room:
         """What it holds now; cheap, whatever that is. Of the process that has it alone only."""
-        pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
-        return Room(self._rows, pages * self._page_size, self._rejected)
+        return Room(self._rows, self.bytes_in_use(), self._rejected)
+
+    def bytes_in_use(self) -> int:
+        """How much of the file holds something; what was pruned leaves pages that are used again."""
+        return (self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")) * self._page_size
 
     def changed(self) -> bool:
         """Whether another process has changed something since this was asked last."""

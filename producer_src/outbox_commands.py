@@ -52,15 +52,18 @@ cut off.
 
 def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Show what is unsent: counts, bytes, age, and the first of it."""
-    about = f"Shows what the outbox holds, and the first {SHOWN} unsent entries. --json also has SQLite look the whole file over."
+    about = f"Shows what the outbox holds, and the first {SHOWN} unsent entries."
     options = Options("outbox", about, environment)
     options.add_state_directory()
     options.parser.add_argument("--json", action="store_true", help="one JSON object, without the list")
+    options.parser.add_argument("--check", action="store_true", help="have SQLite look the whole file over: what it complains of")
     found = options.read(arguments)
     with _opened(found.state_directory) as held:
         facts = _facts(held)
+        if found.check:
+            facts["complaints"] = held.complaints()
         if found.json:
-            print(json.dumps(facts | {"complaints": held.complaints()}))
+            print(json.dumps(facts))
             return EXIT_OK
         for name, value in facts.items():
             print(f"{name:22}{'-' if value is None else value}")
@@ -87,7 +90,7 @@ def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             sequence = _sequence_of(outbox_id, held.host)
             if sequence is None:
                 others += 1
-            elif not held.number("SELECT 1 FROM body WHERE sequence = ? UNION SELECT 0", sequence):
+            elif not held.number("SELECT count(*) FROM body WHERE sequence = ?", sequence):
                 gone += 1
                 missing = [*missing, outbox_id][:10]
         if gone:
@@ -113,7 +116,7 @@ def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     with _opened(found.state_directory, changing=True) as held:
         if found.ledger not in (None, held.host):
             options.parser.error(f"argument --ledger: found '{found.ledger}', expected '{held.host}', the ledger in {held.path}")
-        last = held.number("SELECT seq FROM sqlite_sequence WHERE name = 'entry' UNION ALL SELECT 0 LIMIT 1")
+        last = held.number("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entry'")
         if found.through > last:
             options.parser.error(f"argument --through: found {found.through}, expected {last} at most, the last sequence of {held.host}")
         settled = sum(held.settle(found.through))
@@ -152,6 +155,7 @@ def _facts(held: Outbox) -> dict[str, Any]:
     return {
         "ledger": held.host,
         "file": str(held.path),
+        "entries": sum(counts.values()),
         **counts,
         "unsent_bytes": held.number(size),
         "oldest_unsent": oldest,
@@ -160,7 +164,7 @@ def _facts(held: Outbox) -> dict[str, Any]:
         "last": held.number("SELECT max(sequence) FROM entry"),
         "settled_through": held.number("SELECT settled FROM ledger"),
         "rejected": held.count_rejected(),
-        "file_bytes": held.path.stat().st_size,
+        "bytes": held.bytes_in_use(),
     }
 
 
