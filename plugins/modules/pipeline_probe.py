@@ -105,40 +105,14 @@ left_behind:
   elements: str
 """
 
-import contextlib
-import signal
 import uuid
-from collections.abc import Iterator
-from typing import Any
 
+from ansible.module_utils.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline_checks import system_clock
 from ansible.module_utils.pipeline_probe_records import Thresholds
 from ansible.module_utils.pipeline_probe_run import Clients, PipelineProbe
 from ansible.module_utils.pipeline_probe_verdicts import Targets
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class InterruptedProbe(BaseException):
-    """Somebody wants this process to end: not an Exception, so that nothing but the clean-up takes notice."""
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the first signal into InterruptedProbe, and ignore further ones while the probe cleans up."""
-
-    def interrupt(number: int, _frame: Any) -> None:
-        for one in SIGNALS:
-            signal.signal(one, signal.SIG_IGN)
-        raise InterruptedProbe(signal.Signals(number).name)
-
-    before = {one: signal.signal(one, interrupt) for one in SIGNALS}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def main() -> None:
@@ -174,7 +148,7 @@ def main() -> None:
     try:
         with interruptible():
             probe.run(options["timeout"], options["log_timeout"])
-    except InterruptedProbe as signalled:
+    except Interruption as signalled:
         left = ", ".join(probe.outcome.left_behind)
         removed = f"Not known to be gone: {left}." if left else "Its own records are removed."
         module.fail_json(msg=f"The probe was interrupted by {signalled}. {removed}", **vars(probe.outcome))
