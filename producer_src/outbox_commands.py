@@ -119,7 +119,7 @@ def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         last = held.number("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entry'")
         if found.through > last:
             options.parser.error(f"argument --through: found {found.through}, expected {last} at most, the last sequence of {held.host}")
-        settled = sum(held.settle(found.through))
+        settled = held.settle(found.through)
         unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent' AND sequence <= ?", found.through)
         say("reconciled", ledger=held.host, through=found.through, settled=settled, unsent=unsent)
     return EXIT_OK
