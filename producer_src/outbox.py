@@ -288,8 +288,11 @@ class Outbox:
 
     def complaints(self) -> list[str]:
         """What SQLite finds wrong with the file (its quick_check); nothing, if it is healthy."""
-        with self._reading_trouble():
-            return [text for (text,) in self._connection.execute("PRAGMA quick_check(5)") if text != "ok"]
+        try:
+            with self._reading_trouble():
+                return [text for (text,) in self._connection.execute("PRAGMA quick_check(5)") if text != "ok"]
+        except OutboxTrouble as trouble:
+            return [str(trouble)]
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
