@@ -253,18 +253,19 @@ class Outbox:
                 ).rowcount
         return changed
 
-    def settle(self, through: int) -> Iterator[int]:
-        """Make the sent entries up to that sequence reconciled, step by step; each step gives how many it settled."""
-        low = self._number("SELECT coalesce(min(sequence), 1) FROM entry WHERE state = 'sent'") - 1
-        while low < through:
-            high = min(low + STEP_ROWS, through)
-            with self._transaction():
-                settled = self._connection.execute(
-                    "UPDATE entry SET state = 'reconciled' WHERE sequence > ? AND sequence <= ? AND state = 'sent'", (low, high)
-                ).rowcount
-                self._connection.execute("UPDATE ledger SET settled = max(settled, ?)", (high,))
-            yield settled
-            low = high
+    def settle(self, through: int) -> int:
+        """Make the sent entries up to that sequence reconciled, in steps of STEP_ROWS; gives how many were not."""
+        first = self._number("SELECT min(sequence) FROM entry WHERE state = 'sent' AND sequence <= ?", through)
+        return (
+            sum(self._settle_step(low, min(low + STEP_ROWS - 1, through)) for low in range(first, through + 1, STEP_ROWS)) if first else 0
+        )
+
+    def _settle_step(self, first: int, last: int) -> int:
+        with self._transaction():
+            self._connection.execute("UPDATE ledger SET settled = max(settled, ?)", (last,))
+            return self._connection.execute(
+                "UPDATE entry SET state = 'reconciled' WHERE sequence BETWEEN ? AND ? AND state = 'sent'", (first, last)
+            ).rowcount
 
     def remove_rejected(self, through: int) -> int:
         """Remove the rejected lines up to that number; gives how many."""
@@ -287,8 +288,11 @@ class Outbox:
 
     def complaints(self) -> list[str]:
         """What SQLite finds wrong with the file (its quick_check); nothing, if it is healthy."""
-        with self._reading_trouble():
-            return [text for (text,) in self._connection.execute("PRAGMA quick_check(5)") if text != "ok"]
+        try:
+            with self._reading_trouble():
+                return [text for (text,) in self._connection.execute("PRAGMA quick_check(5)") if text != "ok"]
+        except OutboxTrouble as trouble:
+            return [str(trouble)]
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             sequence = _sequence_of(outbox_id, held.host)
             if sequence is None:
                 others += 1
-            elif not held.number("SELECT 1 FROM body WHERE sequence = ? UNION SELECT 0", sequence):
+            elif not held.number("SELECT count(*) FROM body WHERE sequence = ?", sequence):
                 gone += 1
                 missing = [*missing, outbox_id][:10]
         if gone:
@@ -116,10 +116,10 @@ def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     with _opened(found.state_directory, changing=True) as held:
         if found.ledger not in (None, held.host):
             options.parser.error(f"argument --ledger: found '{found.ledger}', expected '{held.host}', the ledger in {held.path}")
-        last = held.number("SELECT seq FROM sqlite_sequence WHERE name = 'entry' UNION ALL SELECT 0 LIMIT 1")
+        last = held.number("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entry'")
         if found.through > last:
             options.parser.error(f"argument --through: found {found.through}, expected {last} at most, the last sequence of {held.host}")
-        settled = sum(held.settle(found.through))
+        settled = held.settle(found.through)
         unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent' AND sequence <= ?", found.through)
         say("reconciled", ledger=held.host, through=found.through, settled=settled, unsent=unsent)
     return EXIT_OK
