@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from operators import POLICIES, make_operator, rendered
 from plays import Pipeline, Run, free_port, supervisorctl, wait_until
 from test_ten_thousand import BAD, MEBIBYTE, body, send, stored, waiting
 
@@ -128,7 +129,7 @@ def kill_play(name: str, directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """The infrastructure without the producer, with room for large records."""
+    """The infrastructure without the producer, with room for large records; its operator has no more than the operator's policy."""
     directory = tmp_path_factory.mktemp("pipeline")
     settings = {
         "pipeline_table_write_capacity": 4000,
@@ -140,6 +141,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     }
     made = Pipeline(directory, free_port(), settings)
     made.play("site", "--limit", "embedded_cloud:operator").ended_well()
+    make_operator(made, [rendered(template, directory) for template in POLICIES])
     yield made
     supervisorctl(made, "shutdown")
     wait_until(lambda: not made.processes(), 30, f"an end of {made.processes()}")
