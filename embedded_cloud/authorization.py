@@ -46,6 +46,12 @@ def missing_signature(request: Request) -> Response:
     return _authentication_failure(request, service, failure)
 
 
+def expired_token(request: Request, service: str) -> Response:
+    """The refusal of a session whose time is up."""
+    failure = iam_evaluator.AuthError("ExpiredTokenException", "The security token included in the request is expired")
+    return _authentication_failure(request, service, failure)
+
+
 async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response | None:
     """AWS's answer to a call that its signature or its policies do not allow, None when it is allowed."""
     region = extract_region(request.headers, request.query)

@@ -22,8 +22,11 @@ from embedded_cloud.messages import Message, Request, Response, Send
 
 # Equally likely. A closed connection lost its request ("before"), or its answer: the call took effect ("after").
 KINDS = ("throttling", "error_500", "error_503", "closed_before", "closed_after")
-# Only when named: every other entry of a SendMessageBatch is refused, from the first; other calls are answered as ever.
+# Only when named. Every other entry of a SendMessageBatch, or statement of a BatchExecuteStatement, is refused, from the first; other calls
+# are answered as ever.
 ENTRIES = "entries"
+# The session's credentials are refused as expired, whatever their time.
+EXPIRED = "expired"
 
 # Code, status and text by the signature's service. Sources: "Error codes for the Amazon EC2 API"; TooManyRequestsException (Lambda API
 # reference); RequestThrottled (SQS; its status from botocore's retry rules); "Common error types" for the others, which are
@@ -49,7 +52,7 @@ class FaultSettings:
     """`rate` is the share of requests that meet a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request.
 
     `roles` says that they are the requests of roles instead of the operator's; `actions` (as in a policy: "sqs:SendMessage") that they are
-    only these, `kinds` that the faults are only of these kinds; empty: all.
+    only these, `queue` that they are about the queue of this name, `kinds` that the faults are only of these kinds; empty: all.
     """
 
     rate: float = 0.0
@@ -57,6 +60,7 @@ class FaultSettings:
     latency_ms: int = 0
     roles: bool = False
     actions: tuple[str, ...] = ()
+    queue: str = ""
     kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -64,8 +68,8 @@ class FaultSettings:
             raise ValueError(f"the rate of faults is {self.rate}; it must be from 0 to 1")
         if not 0 <= self.latency_ms <= 60_000:
             raise ValueError(f"the latency is {self.latency_ms} ms; it must be from 0 to 60000")
-        if not set(self.kinds) <= {*KINDS, ENTRIES}:
-            raise ValueError(f"the kinds are {', '.join(self.kinds)}; known are {', '.join((*KINDS, ENTRIES))}")
+        if not set(self.kinds) <= {*KINDS, ENTRIES, EXPIRED}:
+            raise ValueError(f"the kinds are {', '.join(self.kinds)}; known are {', '.join((*KINDS, ENTRIES, EXPIRED))}")
 
     @classmethod
     def from_document(cls, document: Any) -> "FaultSettings":
@@ -91,42 +95,47 @@ _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "latency_ms": ("whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
     "roles": ("truth value", lambda value: isinstance(value, bool)),
     "actions": ("list of texts", _texts),
+    "queue": ("text", lambda value: isinstance(value, str)),
     "kinds": ("list of texts", _texts),
 }
 
 
 class FaultInjector:
-    """Decides what becomes of each request, and counts."""
+    """Decides what becomes of each request, and counts. Of several settings a request meets the first that is about it."""
 
-    def __init__(self, settings: FaultSettings) -> None:
-        self.start_anew(settings)
+    def __init__(self, *settings: FaultSettings) -> None:
+        self.start_anew(*settings)
 
-    def start_anew(self, settings: FaultSettings) -> None:
+    def start_anew(self, *settings: FaultSettings) -> None:
         """Take these settings, and count from zero."""
-        self._settings = settings
-        self._requests: Counter[str] = Counter()
-        self._faults: Counter[str] = Counter()
+        self._dealers = [_Dealer(each) for each in settings]
+
+    def start_anew_from(self, document: Any) -> None:
+        """The same from a JSON object, or from a list of them. Raises ValueError that says what is wrong."""
+        documents = document if isinstance(document, list) and document else [document]
+        self.start_anew(*(FaultSettings.from_document(one) for one in documents))
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """Rate, seed and latency, and of the others those that narrow the faults down."""
-        found = asdict(self._settings)
-        return {name: value for name, value in found.items() if name in ("rate", "seed", "latency_ms") or value}
+    def settings(self) -> Any:
+        """Rate, seed and latency, and of the others those that narrow the faults down; a list where there are several settings."""
+        found = [dealer.shown for dealer in self._dealers]
+        return found[0] if len(found) == 1 else found
 
     @property
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> Any:
         """The settings, how many requests they were applied to, and how many met each kind of fault."""
-        kinds = self._settings.kinds or KINDS
-        return self.settings | {"requests": self._requests.total(), "faults": {kind: self._faults[kind] for kind in kinds}}
+        found = [dealer.counts for dealer in self._dealers]
+        return found[0] if len(found) == 1 else found
 
     async def handle(self, request: Request, service: str, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
         """Have `answer` handle the signed request and send what came of it, or put a fault in its way."""
         action = _action(request, service)
-        if self._settings == FaultSettings() or not self._are_about(request, action):
+        dealer = next((each for each in self._dealers if each.is_about(request, action)), None)
+        if dealer is None:
             await answer(send)
             return
-        fault = self._next_fault(action)
-        await asyncio.sleep(self._settings.latency_ms / 1000)
+        fault = dealer.next_fault(action)
+        await asyncio.sleep(dealer.settings.latency_ms / 1000)
         if fault is None:
             await answer(send)
         elif fault == ENTRIES:
@@ -137,20 +146,44 @@ class FaultInjector:
         elif fault == "closed_after":
             await answer(_discard)
             await _close(send)
+        elif fault == EXPIRED:
+            await messages.send_response(send, authorization.expired_token(request, service))
         else:
             await messages.send_response(send, _refusal(request, service, fault))
 
-    def _are_about(self, request: Request, action: str) -> bool:
-        from_role = "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in request.query
-        return from_role == self._settings.roles and (not self._settings.actions or action in self._settings.actions)
 
-    def _next_fault(self, action: str) -> str | None:
+class _Dealer:
+    """Deals out the faults of one setting."""
+
+    def __init__(self, settings: FaultSettings) -> None:
+        self.settings = settings
+        self._requests: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        found = asdict(self.settings)
+        return {name: value for name, value in found.items() if name in ("rate", "seed", "latency_ms") or value}
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        kinds = self.settings.kinds or KINDS
+        return self.shown | {"requests": self._requests.total(), "faults": {kind: self._faults[kind] for kind in kinds}}
+
+    def is_about(self, request: Request, action: str) -> bool:
+        if self.settings == FaultSettings():
+            return False
+        from_role = "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in request.query
+        is_asked_for = not self.settings.actions or action in self.settings.actions
+        return from_role == self.settings.roles and is_asked_for and (not self.settings.queue or _queue(request) == self.settings.queue)
+
+    def next_fault(self, action: str) -> str | None:
         self._requests[action] += 1
-        drawn = random.Random(f"{self._settings.seed} {action} {self._requests[action]}").random()
-        if drawn >= self._settings.rate:
+        drawn = random.Random(f"{self.settings.seed} {action} {self._requests[action]}").random()
+        if drawn >= self.settings.rate:
             return None
-        kinds = self._settings.kinds or KINDS
-        fault = kinds[int(drawn / self._settings.rate * len(kinds))]
+        kinds = self.settings.kinds or KINDS
+        fault = kinds[int(drawn / self.settings.rate * len(kinds))]
         self._faults[fault] += 1
         return fault
 
@@ -158,6 +191,11 @@ class FaultInjector:
 def _action(request: Request, service: str) -> str:
     action = iam_actions.extract_iam_action(service, request.method, request.path, request.headers, request.body, request.query)
     return action or service
+
+
+def _queue(request: Request) -> str:
+    """The name of the queue that a request is about, in SQS's JSON protocol; else nothing."""
+    return str(messages.json_object(request.body).get("QueueUrl", "")).rpartition("/")[2]
 
 
 def _refusal(request: Request, service: str, fault: str) -> Response:

@@ -11,6 +11,7 @@ from typing import Any
 from ministack.core import responses
 from ministack.services import dynamodb
 
+from embedded_cloud import queues
 from embedded_cloud.calls import Call
 from embedded_cloud.fidelity_world import Refusal, World
 
@@ -75,7 +76,9 @@ def statements_within_capacity(original: Handler, world: World) -> Handler:
 
     def batch_execute_statement(call: dict[str, Any]) -> Answer:
         statements = call.get("Statements") or []
-        throttled = [not _fits(_statement_writes(statement), world) for statement in statements]
+        throttled = [
+            queues.is_refused(number) or not _fits(_statement_writes(statement), world) for number, statement in enumerate(statements)
+        ]
         if not any(throttled):
             return original(call)
         error = {"Error": {"Code": "ProvisionedThroughputExceeded", "Message": MESSAGE}}

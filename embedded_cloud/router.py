@@ -10,7 +10,8 @@ from ministack.app import app as ministack
 
 from embedded_cloud import authorization, calls, messages, permission_record, public_parameters
 from embedded_cloud.calls import Call, UnclearCallError
-from embedded_cloud.faults import FaultInjector, FaultSettings
+from embedded_cloud.deliveries import Deliveries, DeliverySettings
+from embedded_cloud.faults import FaultInjector
 from embedded_cloud.fidelity import Fidelity
 from embedded_cloud.imds import PREFIX as IMDS_PREFIX
 from embedded_cloud.imds import MetadataService
@@ -34,12 +35,15 @@ _OPEN_DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
 class Router:
     """The ASGI application."""
 
-    def __init__(self, moto: MotoBackend, metadata: MetadataService, fidelity: Fidelity, faults: FaultInjector, region: str) -> None:
+    def __init__(
+        self, moto: MotoBackend, metadata: MetadataService, fidelity: Fidelity, faults: FaultInjector, deliveries: Deliveries, region: str
+    ) -> None:
         self._moto = moto
         self._fidelity = fidelity
         self._metadata = metadata
         self._region = region
         self._faults = faults
+        self._deliveries = deliveries
         self._client_tokens = ClientTokens()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -86,10 +90,14 @@ class Router:
             return await self._metadata.handle(request)
         if (request.method, request.path) == ("PUT", f"{CONTROL_PREFIX}faults"):
             return self._set_faults(request)
+        if (request.method, request.path) == ("PUT", f"{CONTROL_PREFIX}deliveries"):
+            return self._set_deliveries(request)
         if request.method != "GET":
             return messages.text(405, "Method Not Allowed")
         if request.path == f"{CONTROL_PREFIX}faults":
             return messages.as_json(200, self._faults.counts)
+        if request.path == f"{CONTROL_PREFIX}deliveries":
+            return messages.as_json(200, self._deliveries.counts)
         if request.path == f"{CONTROL_PREFIX}health":
             return await self._health()
         if request.path == f"{CONTROL_PREFIX}resources":
@@ -100,10 +108,17 @@ class Router:
 
     def _set_faults(self, request: Request) -> Response:
         try:
-            self._faults.start_anew(FaultSettings.from_document(json.loads(request.body)))
+            self._faults.start_anew_from(json.loads(request.body))
         except ValueError as error:
             return messages.text(400, f"Bad Request: {error}")
         return messages.as_json(200, self._faults.counts)
+
+    def _set_deliveries(self, request: Request) -> Response:
+        try:
+            self._deliveries.start_anew(DeliverySettings.from_document(json.loads(request.body)))
+        except ValueError as error:
+            return messages.text(400, f"Bad Request: {error}")
+        return messages.as_json(200, self._deliveries.counts)
 
     async def _health(self) -> Response:
         emulators = {"ministack": await self._ministack_is_ready(), "moto": await self._moto_is_ready()}

@@ -13,6 +13,7 @@ from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
 from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats
+from embedded_cloud.deliveries import Deliveries
 from embedded_cloud.faults import FaultInjector, FaultSettings
 from embedded_cloud.fidelity import Fidelity
 from embedded_cloud.fidelity_ec2 import set_free_tier
@@ -34,16 +35,18 @@ def run(listener: socket.socket, options: argparse.Namespace) -> None:
     moto = MotoBackend(options.account)
     fidelity = Fidelity(World(Times(options.time_scale), moto, options.free_plan))
     faults = FaultInjector(FaultSettings(options.fault_rate, options.fault_seed, options.latency))
+    deliveries = Deliveries()
     authorization.check_root_signatures_too()
     set_free_tier(options.free_plan)
     fidelity.install()
     function_logs.install()
     partiql.install()
     permissions.install()
+    deliveries.install()
     policy_versions.install()
     queues.install()
     repeats.install()
-    router = Router(moto, MetadataService(moto, options.session_seconds), fidelity, faults, options.region)
+    router = Router(moto, MetadataService(moto, options.session_seconds), fidelity, faults, deliveries, options.region)
     asyncio.run(_serve(listener, moto, router, options.region))
 
 

@@ -22,7 +22,21 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from processor_settings import Settings, settings
-from transaction import AMOUNT, CATEGORY, KEY, PROCESSED_AT, Item, Poison, Reason, bounded, check_size, differing_fields, item_bytes, parse
+from transaction import (
+    AMOUNT,
+    CATEGORY,
+    KEY,
+    PROCESSED_AT,
+    PROCESSOR_VERSION,
+    Item,
+    Poison,
+    Reason,
+    bounded,
+    check_size,
+    differing_fields,
+    item_bytes,
+    parse,
+)
 
 T = TypeVar("T")
 
@@ -313,9 +327,10 @@ def detail_text(detail: dict[str, Any]) -> str:
 
 
 def prepare(body: str, config: Settings, processed_at: str) -> Item:
-    """The item to store for a body, with our two fields. Raises Poison."""
+    """The item to store for a body, with our three fields. Raises Poison."""
     item = parse(body)
     own = {CATEGORY: config.category(Decimal(item[AMOUNT]["N"])), PROCESSED_AT: processed_at}
+    own[PROCESSOR_VERSION] = config.processor_version
     return check_size(item | {name: {"S": value} for name, value in own.items()})
 
 

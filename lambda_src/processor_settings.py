@@ -17,12 +17,16 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """The function's environment. Thresholds are amounts, in whatever currency; each belongs to the higher category."""
+    """The function's environment. Thresholds are amounts, in whatever currency; each belongs to the higher category.
+
+    `processor_version` is the version of the function that this process runs, which Lambda itself sets: a number, or $LATEST.
+    """
 
     table_name: str
     dead_letter_queue_url: str
     high_value: Decimal
     medium_value: Decimal
+    processor_version: str
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -44,9 +48,10 @@ class Settings:
         queue = variable("DEAD_LETTER_QUEUE_URL", re.compile(r"https?://\S+").fullmatch, "the URL of the dead-letter queue")
         high = Decimal(variable("HIGH_VALUE_THRESHOLD", is_amount, "a decimal number, 0 or more"))
         medium = Decimal(variable("MEDIUM_VALUE_THRESHOLD", is_amount, "a decimal number, 0 or more"))
+        version = variable("AWS_LAMBDA_FUNCTION_VERSION", re.compile(r"\$LATEST|[0-9]+").fullmatch, "a version, which Lambda sets")
         if medium > high:
             raise SettingsError(f"MEDIUM_VALUE_THRESHOLD is {medium}, expected at most HIGH_VALUE_THRESHOLD, which is {high}")
-        return cls(table, queue, high, medium)
+        return cls(table, queue, high, medium, version)
 
     def category(self, amount: Decimal) -> str:
         """high_value, medium_value or standard; an amount on a threshold is in the higher category."""

@@ -10,8 +10,9 @@ from typing import Any
 Value = dict[str, Any]  # a DynamoDB attribute value, as in {"N": "12.5"}
 Item = dict[str, Value]  # attribute name -> attribute value
 
-KEY, AMOUNT, CATEGORY, PROCESSED_AT = "transaction_id", "amount", "transaction_category", "processed_at_utc"
-OWN_FIELDS = frozenset((CATEGORY, PROCESSED_AT))
+KEY, AMOUNT = "transaction_id", "amount"
+CATEGORY, PROCESSED_AT, PROCESSOR_VERSION = "transaction_category", "processed_at_utc", "processor_version"
+OWN_FIELDS = frozenset((CATEGORY, PROCESSED_AT, PROCESSOR_VERSION))
 
 # DynamoDB's limits: "Quotas in Amazon DynamoDB" (ServiceQuotas.html in its developer guide).
 MAX_KEY_BYTES = 2048
@@ -39,8 +40,8 @@ class Reason(StrEnum):
     AMOUNT_NOT_FINITE = "amount_not_finite"  # amount is NaN, Infinity or -Infinity
     NUMBER_OUT_OF_RANGE = "number_out_of_range"  # a number, amount or not, over 38 digits or outside 1E-130 to 9.9...E+125
     NESTING_TOO_DEEP = "nesting_too_deep"  # over 32 levels
-    ITEM_TOO_LARGE = "item_too_large"  # over 400 KB as DynamoDB counts, our two fields included
-    RESERVED_FIELD = "reserved_field"  # the input already has transaction_category or processed_at_utc
+    ITEM_TOO_LARGE = "item_too_large"  # over 400 KB as DynamoDB counts, our three fields included
+    RESERVED_FIELD = "reserved_field"  # the input already has transaction_category, processed_at_utc or processor_version
     CONFLICT = "conflict"  # the id is known, with different content
     REJECTED_BY_TABLE = "rejected_by_table"  # DynamoDB calls this one record invalid
     # Failed for now, so only ever retried:
@@ -209,7 +210,7 @@ def _value_bytes(value: Value) -> int:
 
 
 def differing_fields(one: Item, other: Item) -> list[str]:
-    """Names, sorted, of the fields in which two items differ, our own two aside; 1.50 equals 1.5, and true is no number."""
+    """Names, sorted, of the fields in which two items differ, our own three aside; 1.50 equals 1.5, and true is no number."""
     names = (one.keys() | other.keys()) - OWN_FIELDS
     return sorted(name for name in names if _comparable(one.get(name)) != _comparable(other.get(name)))
 

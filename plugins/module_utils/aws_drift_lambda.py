@@ -6,18 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.aws_drift_types import ResourceType, agreed, unless_missing
-from ansible.module_utils.aws_drift_values import number, text, text_map, text_set
+from ansible.module_utils.aws_drift_values import boolean, number, structure, text, text_map, text_set
 from ansible.module_utils.lambda_mappings import describe, list_mappings
+from ansible.module_utils.lambda_releases import LATEST, Note, differing, is_checked, weights
 
 MISSING = ("ResourceNotFoundException",)
 
 
 def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
-    answer = unless_missing(clients["lambda"].get_function, MISSING, FunctionName=name)
+    """With an alias, code and configuration are those of the version it points to, or of $LATEST while there is no such alias."""
+    client, alias = clients["lambda"], expected.get("alias")
+    answer = unless_missing(client.get_function, MISSING, FunctionName=name)
     if answer is None:
         return None
-    settings = answer["Configuration"]
+    behind = unless_missing(client.get_function_configuration, MISSING, FunctionName=name, Qualifier=alias) if alias else None
+    settings = behind or answer["Configuration"]
     return {
+        "alias": alias,
         "runtime": settings.get("Runtime"),
         "handler": settings.get("Handler"),
         "role": settings.get("Role"),
@@ -38,9 +43,30 @@ def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
     }
 
 
+def read_alias(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An alias named as Lambda qualifies a function: name, colon, alias."""
+    client = clients["lambda"]
+    function, _, alias_name = name.partition(":")
+    alias = unless_missing(client.get_alias, MISSING, FunctionName=function, Name=alias_name)
+    if alias is None:
+        return None
+    live, latest = (client.get_function_configuration(FunctionName=function, Qualifier=one) for one in (alias["FunctionVersion"], LATEST))
+    note = Note.of(alias)
+    by_hand = f", moved by hand from {note.version}" if note.version and note.version != alias["FunctionVersion"] else ""
+    return {
+        "function_version": alias["FunctionVersion"],
+        "published": alias["FunctionVersion"] != LATEST,
+        "checked": "yes" if is_checked(alias) else f"no{by_hand}",
+        "weights": weights(alias),
+        "latest_differs_in": differing(live, latest),
+    }
+
+
 def read_mappings(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     client = clients["lambda"]
-    mappings = {mapping["UUID"]: mapping for mapping in list_mappings(client, FunctionName=name)}
+    # A mapping of an alias or a version is listed for that, and AWS does not say whether for the function's plain name as well.
+    targets = {name, expected.get("function_arn") or name}
+    mappings = {mapping["UUID"]: mapping for target in sorted(targets) for mapping in list_mappings(client, FunctionName=target)}
     if expected.get("event_source_arn"):
         mappings |= {mapping["UUID"]: mapping for mapping in list_mappings(client, EventSourceArn=expected["event_source_arn"])}
     described = [describe(mapping) for mapping in mappings.values()]
@@ -66,6 +92,7 @@ TYPES = {
         services=("lambda",),
         read=read_function,
         properties={
+            "alias": text,
             "runtime": text,
             "handler": text,
             "role": text,
@@ -83,6 +110,18 @@ TYPES = {
             "log_group": text,
             "description": text,
             "tags": text_map,
+        },
+    ),
+    "lambda_alias": ResourceType(
+        label="alias",
+        services=("lambda",),
+        read=read_alias,
+        properties={
+            "function_version": text,
+            "published": boolean,
+            "checked": text,
+            "weights": structure,
+            "latest_differs_in": text_set,
         },
     ),
     "event_source_mappings": ResourceType(

@@ -15,7 +15,7 @@ CENTS = (Decimal("0.07"), Decimal("4.35"), Decimal("19.99"), Decimal("1234567.89
 # Thresholds stay where Decimal's default 28 digits leave room for cents.
 LARGEST = 10**20
 # What the function adds to a transaction.
-ADDED = frozenset({"transaction_category", "processed_at_utc"})
+ADDED = frozenset({"transaction_category", "processed_at_utc", "processor_version"})
 # How far the clocks of this machine and of the function may be apart.
 CLOCK_SKEW = timedelta(minutes=10)
 
@@ -156,6 +156,13 @@ def wrong_time(item: dict[str, Any], sent: datetime, now: datetime) -> str:
     if not sent - CLOCK_SKEW <= moment <= now + CLOCK_SKEW:
         return f"{text} is not between the sending ({_stamp(sent)}) and now ({_stamp(now)})"
     return ""
+
+
+def wrong_version(item: dict[str, Any], version: str) -> str:
+    """Why `processor_version` is not this version, or with an empty one no published version ($LATEST is none), or nothing."""
+    found = item.get("processor_version")
+    right = found == version if version else isinstance(found, str) and found.isdecimal()
+    return "" if right else f"processor_version is {_show(found)}"
 
 
 def _same(sent: Any, stored: Any) -> bool:

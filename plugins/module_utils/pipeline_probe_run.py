@@ -11,12 +11,11 @@ from ansible.module_utils.pipeline_checks import AWS_ERRORS, Check, Clock, expla
 from ansible.module_utils.pipeline_probe_logs import LogFindings, Wanted, wait_for_lines
 from ansible.module_utils.pipeline_probe_quarantine import Message, QuarantineReader
 from ansible.module_utils.pipeline_probe_records import CLOCK_SKEW, Poison, Sample, Thresholds, make_poison, make_samples
+from ansible.module_utils.pipeline_probe_senders import RETRY_SECONDS, Delivery, Record, Sender
 from ansible.module_utils.pipeline_probe_verdicts import Targets, log_checks, quarantine_checks, stored_checks
 
 # Seconds for what is left to look for once the transactions failed to arrive in time.
 SHORT_WAIT = 5.0
-# Seconds to get requests through that meet a throttle or a lost connection.
-RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,17 @@ class Outcome:
 class PipelineProbe:
     """One run. Bad pipelines make failed checks, never exceptions; `outcome` is kept up to date, for a caller that is interrupted."""
 
-    def __init__(self, clients: Clients, targets: Targets, thresholds: Thresholds, clock: Clock, new_id: Callable[[], Any]) -> None:
+    def __init__(
+        self, clients: Clients, targets: Targets, thresholds: Thresholds, sender: Sender, clock: Clock, new_id: Callable[[], Any]
+    ) -> None:
         self._clients = clients
+        self._sender = sender
         self._targets = targets
         self._clock = clock
         self._sent_at = clock.now()
         self._samples: list[Sample] = make_samples(thresholds, self._sent_at, new_id)
         self._poison: Poison = make_poison(self._sent_at, new_id)
-        # Every id that the queue has or may have (a request whose answer was lost), and the message ids of those it said it has.
-        self._sent: set[str] = set()
-        self._message_ids: dict[str, str] = {}
-        # Whether the queue may have copies, whose message ids are not known: an answer was lost, and the request made again.
-        self._may_have_copies = False
+        self._delivery = Delivery()
         self._lookup = Lookup()
         self._quarantine = QuarantineReader(clients.sqs, targets.dead_letter_queue_url, self._is_ours, self._is_wanted, clock)
         self.outcome = Outcome(transaction_ids=[*(sample.transaction_id for sample in self._samples), self._poison.transaction_id])
@@ -60,7 +58,7 @@ class PipelineProbe:
         """Do all of it; the times are in seconds, for arriving (table and dead-letter queue) and for the log lines."""
         try:
             self._send()
-            if self._message_ids:
+            if self._delivery.message_ids:
                 self._look(timeout, log_timeout)
             else:
                 self._look_at_nothing()
@@ -69,56 +67,16 @@ class PipelineProbe:
         return self.outcome
 
     def _send(self) -> None:
-        started = self._clock.monotonic()
-        left = {
-            record.transaction_id: {
-                "Id": str(number),
-                "MessageBody": record.body,
-                "MessageAttributes": {"outbox_id": {"DataType": "String", "StringValue": record.outbox_id}},
-            }
-            for number, record in enumerate([*self._samples[:2], self._poison, *self._samples[2:]])
-        }
-        total, problem = len(left), ""
-        for _left in polls(self._clock, RETRY_SECONDS):
-            by_entry = {entry["Id"]: transaction_id for transaction_id, entry in left.items()}
-            sent_before = set(self._sent)
-            self._sent |= left.keys()
-            try:
-                response = self._clients.sqs.send_message_batch(QueueUrl=self._targets.queue_url, Entries=list(left.values()))
-            except AWS_ERRORS as error:
-                problem = explain(error)
-                if is_lasting(error):
-                    self._sent = sent_before
-                    break
-                self._may_have_copies = True
-                continue
-            self._may_have_copies |= response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
-            for accepted in response.get("Successful", []):
-                transaction_id = by_entry[accepted["Id"]]
-                self._message_ids[transaction_id] = accepted["MessageId"]
-                del left[transaction_id]
-            self._sent = sent_before | self._message_ids.keys()
-            refused = response.get("Failed", [])
-            problem = "; ".join(f"{one.get('Code')}: {one.get('Message', 'no message')}" for one in refused)
-            if not left or all(one.get("SenderFault") for one in refused):
-                break
-        self.outcome.checks.append(
-            make_check(
-                "probe: the queue takes its transactions",
-                not left,
-                f"{total} of {total} accepted",
-                f"{total - len(left)} of {total} accepted" + (f": {problem}" if problem else ""),
-                seconds=self._clock.monotonic() - started,
-                remedy=f"See that queue {self._targets.queue} exists (site.yml creates it) and that you may send to it.",
-            )
-        )
+        records = [Record(one.transaction_id, one.outbox_id, one.body) for one in (*self._samples[:2], self._poison, *self._samples[2:])]
+        self.outcome.checks.append(self._sender.send(records, self._delivery))
 
     def _look(self, timeout: float, log_timeout: float) -> None:
-        accepted = [sample.transaction_id for sample in self._samples if sample.transaction_id in self._message_ids]
+        taken = self._delivery.message_ids
+        accepted = [sample.transaction_id for sample in self._samples if sample.transaction_id in taken]
         self._lookup = wait_for_items(self._clients.dynamodb, self._targets.table, accepted, self._clock, timeout)
-        self._lookup.missing += [sample.transaction_id for sample in self._samples if sample.transaction_id not in self._message_ids]
+        self._lookup.missing += [sample.transaction_id for sample in self._samples if sample.transaction_id not in taken]
         arrived = not self._lookup.missing
-        poison_id = self._message_ids.get(self._poison.transaction_id, "")
+        poison_id = taken.get(self._poison.transaction_id, "")
         self._quarantine.find(timeout if arrived and poison_id else SHORT_WAIT)
         poison_item = wait_for_items(self._clients.dynamodb, self._targets.table, [self._poison.transaction_id], self._clock, 0)
         findings = wait_for_lines(
@@ -138,7 +96,7 @@ class PipelineProbe:
         self._judge(Lookup(missing=[self._poison.transaction_id], error=nothing), LogFindings(error=nothing))
 
     def _judge(self, poison_item: Lookup, findings: LogFindings) -> None:
-        message_id = self._message_ids.get(self._poison.transaction_id, "unknown, for it was not accepted")
+        message_id = self._delivery.message_ids.get(self._poison.transaction_id, "unknown, for it was not accepted")
         self.outcome.checks += [
             *stored_checks(self._targets, self._samples, self._lookup, self._sent_at, self._clock.now()),
             *quarantine_checks(self._targets, self._poison, message_id, self._quarantine, poison_item),
@@ -149,13 +107,14 @@ class PipelineProbe:
         attributes = message.get("MessageAttributes", {})
         return (
             attributes.get("outbox_id", {}).get("StringValue") == self._poison.outbox_id
-            or attributes.get("source_message_id", {}).get("StringValue") in self._message_ids.values()
+            or attributes.get("source_message_id", {}).get("StringValue") in self._delivery.message_ids.values()
             or any(transaction_id in message["Body"] for transaction_id in self.outcome.transaction_ids)
         )
 
     def _is_wanted(self, message: Message) -> bool:
         source = message.get("MessageAttributes", {}).get("source_message_id", {}).get("StringValue")
-        return self._is_ours(message) and (not self._may_have_copies or source == self._message_ids.get(self._poison.transaction_id))
+        wanted = self._delivery.message_ids.get(self._poison.transaction_id)
+        return self._is_ours(message) and (not self._delivery.may_have_copies or source == wanted)
 
     def _remove_own(self) -> None:
         started = self._clock.monotonic()
@@ -182,7 +141,7 @@ class PipelineProbe:
 
     def _remove_items(self) -> dict[str, str]:
         """Delete what was or may have been sent, and read back that it is gone; returns the ids that are not, with the reason."""
-        left = [transaction_id for transaction_id in self.outcome.transaction_ids if transaction_id in self._sent]
+        left = [transaction_id for transaction_id in self.outcome.transaction_ids if transaction_id in self._delivery.sent]
         wanted = frozenset(left) - {self._poison.transaction_id}
         seen = set(self._lookup.found)
         problem = ""
@@ -199,9 +158,10 @@ class PipelineProbe:
                 if is_lasting(error):
                     break
         problems = dict.fromkeys(left, f"could not be deleted: {problem}")
-        waiting = f"was never stored: it may still wait in {self._targets.queue}"
-        problems |= dict.fromkeys((one for one in self.outcome.transaction_ids if one in wanted - seen), waiting)
-        deleted = self._sent - problems.keys()
+        if self._delivery.may_come_later:
+            waiting = f"was never stored: it may still wait in {self._targets.queue}"
+            problems |= dict.fromkeys((one for one in self.outcome.transaction_ids if one in wanted - seen), waiting)
+        deleted = self._delivery.sent - problems.keys()
         if deleted:
             found = wait_for_items(self._clients.dynamodb, self._targets.table, deleted, self._clock, 0).found
             problems |= dict.fromkeys(found, "is in the table again after it was deleted")
@@ -209,16 +169,18 @@ class PipelineProbe:
 
     def _remove_dead_letter(self) -> dict[str, str]:
         poison = self._poison.transaction_id
-        if poison not in self._sent:
+        if poison not in self._delivery.sent:
             return {}
         if not self._quarantine.ours:
             # It may have come since, or this run may have been interrupted before it looked.
             self._quarantine.find(0)
         queue = self._targets.dead_letter_queue
         if not self._quarantine.ours:
+            if not self._delivery.may_come_later and not self._quarantine.error:
+                return {}
             return {poison: f"was never seen in {queue}: " + (self._quarantine.error or f"it may still wait in {self._targets.queue}")}
         problem = self._quarantine.delete_ours()
-        if self._may_have_copies and not problem:
+        if self._delivery.may_have_copies and not problem:
             self._quarantine.find(SHORT_WAIT)
             problem = self._quarantine.delete_ours()
         return {poison: f"could not be deleted from {queue}: {problem}"} if problem else {}

@@ -12,22 +12,29 @@ from ansible.module_utils.consistent_items import Lookup
 from ansible.module_utils.pipeline_checks import Check, make_check
 from ansible.module_utils.pipeline_probe_logs import LogFindings
 from ansible.module_utils.pipeline_probe_quarantine import QuarantineReader
-from ansible.module_utils.pipeline_probe_records import Poison, Sample, wrong_amount, wrong_fields, wrong_time
+from ansible.module_utils.pipeline_probe_records import Poison, Sample, wrong_amount, wrong_fields, wrong_time, wrong_version
 
 # The function bounds `detail`, in bytes.
 DETAIL_LIMIT = 1024
+PROCESSED_BY = "probe: a published version processed them"
 OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the pipeline is: URLs of its queues, names of its table and log group, and the poison's reason code."""
+    """Where the pipeline is: URLs of its queues, names of its table and log group, and the poison's reason code.
+
+    `version` is the function's version that shall process the records; empty where any published one may. With `direct` it is invoked
+    without queue and mapping.
+    """
 
     queue_url: str
     dead_letter_queue_url: str
     table: str
     log_group: str
     poison_reason: str
+    version: str = ""
+    direct: bool = False
 
     @property
     def queue(self) -> str:
@@ -45,6 +52,8 @@ def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, s
     logs = f"the function's log ({targets.log_group})"
     if lookup.error:
         remedy = f"Read the error; then run site.yml, which mends table {targets.table}, or check your own permission to read it."
+    elif targets.direct:
+        remedy = f"Version {targets.version} was invoked directly: look for the ids in {logs}, then mend its code, settings or role."
     elif not lookup.found:
         remedy = (
             f"Nothing came through. Look at the event source mapping of {targets.queue} (it must exist, be enabled and have no filter), "
@@ -77,11 +86,16 @@ def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, s
             )
         )
     comparisons: list[tuple[str, str, Callable[[Sample, dict[str, Any]], str]]] = [
-        ("cents are stored exactly", "every amount as sent, to the cent", wrong_amount),
-        ("every other field is stored as sent", "nothing missing, altered or added", wrong_fields),
-        ("processed_at_utc is when it was processed", "a UTC time since the sending", lambda _, item: wrong_time(item, sent, now)),
+        ("probe: cents are stored exactly", "every amount as sent, to the cent", wrong_amount),
+        ("probe: every other field is stored as sent", "nothing missing, altered or added", wrong_fields),
+        ("probe: processed_at_utc is when it was processed", "a UTC time since the sending", lambda _, item: wrong_time(item, sent, now)),
+        (
+            PROCESSED_BY,
+            f"version {targets.version}" if targets.version else "a version's number",
+            lambda _, item: wrong_version(item, targets.version),
+        ),
     ]
-    return checks + [_compare(f"probe: {name}", samples, lookup, expected, wrong) for name, expected, wrong in comparisons]
+    return checks + [_compare(name, samples, lookup, expected, wrong) for name, expected, wrong in comparisons]
 
 
 def _compare(

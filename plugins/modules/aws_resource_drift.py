@@ -47,7 +47,11 @@ options:
           - C(lambda_function), label C(function) - C(runtime), C(handler), C(role) (ARN), C(memory_size) (MiB), C(timeout) (seconds),
             C(code_sha256) (base64, as M(lambda_package) returns it), C(environment) (dict), C(architectures), C(layers) (ARNs),
             C(package_type), C(state), C(last_update_status), C(reserved_concurrency), C(tracing) (C(PassThrough) or C(Active)),
-            C(log_group), C(description), C(tags).
+            C(log_group), C(description), C(tags); C(alias) (where to look for code and configuration; C($LATEST) unless named, and while
+            there is no such alias).
+          - C(lambda_alias), label C(alias), named as C(function:alias) - C(function_version), C(published) (false for C($LATEST)),
+            C(checked) (C(yes) once M(function_release) found the version right behind it), C(weights) (of versions that share its
+            invocations), C(latest_differs_in) (settings in which C($LATEST) differs from the version it points to).
           - C(event_source_mappings), label C(mapping) - every mapping that has the function O(resources[].name) or the queue
             C(event_source_arn). C(count) (1 unless named), C(event_source_arn), C(function_arn), C(state), C(batch_size),
             C(maximum_batching_window) (seconds), C(function_response_types), C(maximum_concurrency), C(filters) (patterns).

@@ -109,42 +109,34 @@ import uuid
 
 from ansible.module_utils.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline_checks import system_clock
-from ansible.module_utils.pipeline_probe_records import Thresholds
-from ansible.module_utils.pipeline_probe_run import Clients, PipelineProbe
-from ansible.module_utils.pipeline_probe_verdicts import Targets
+from ansible.module_utils.pipeline_probe_options import (
+    ARGUMENT_SPEC,
+    InterruptedProbe,
+    OptionError,
+    clients_of,
+    interruptible,
+    targets_of,
+    thresholds_of,
+)
+from ansible.module_utils.pipeline_probe_run import PipelineProbe
+from ansible.module_utils.pipeline_probe_senders import QueueSender
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(
-        argument_spec={
-            "queue_url": {"type": "str", "required": True},
-            "dead_letter_queue_url": {"type": "str", "required": True},
-            "table": {"type": "str", "required": True},
-            "log_group": {"type": "str", "required": True},
-            "high_value_threshold": {"type": "str", "required": True},
-            "medium_value_threshold": {"type": "str", "required": True},
-            "poison_reason": {"type": "str", "default": "amount_missing"},
-            "timeout": {"type": "int", "default": 60},
-            "log_timeout": {"type": "int", "default": 60},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     options = module.params
     try:
-        thresholds = Thresholds.parse(options["high_value_threshold"], options["medium_value_threshold"])
-    except ValueError as error:
+        thresholds = thresholds_of(options)
+    except OptionError as error:
         module.fail_json(msg=str(error))
-    for name in ("timeout", "log_timeout"):
-        if options[name] < 0:
-            module.fail_json(msg=f"{name} must not be negative: found {options[name]}")
     if module.check_mode:
         module.exit_json(changed=False, skipped=True, msg="The probe sends nothing in check mode, so it has nothing to check.")
 
-    targets = Targets(*(options[name] for name in ("queue_url", "dead_letter_queue_url", "table", "log_group", "poison_reason")))
-    clients = Clients(sqs=module.client("sqs"), dynamodb=module.client("dynamodb"), logs=module.client("logs"))
-    probe = PipelineProbe(clients, targets, thresholds, system_clock(), uuid.uuid4)
+    clients, clock = clients_of(module), system_clock()
+    sender = QueueSender(clients.sqs, options["queue_url"], clock)
+    probe = PipelineProbe(clients, targets_of(options), thresholds, sender, clock, uuid.uuid4)
     try:
         with interruptible():
             probe.run(options["timeout"], options["log_timeout"])

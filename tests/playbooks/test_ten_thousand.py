@@ -71,7 +71,11 @@ BAD: dict[str, list[Any]] = {
     ],
     "nesting_too_deep": [lambda: body(deep=nested(33))],
     "item_too_large": [lambda: body(large="x" * (400 * 1024))],
-    "reserved_field": [lambda: body(transaction_category="standard"), lambda: body(processed_at_utc="2026-01-01T00:00:00Z")],
+    "reserved_field": [
+        lambda: body(transaction_category="standard"),
+        lambda: body(processed_at_utc="2026-01-01T00:00:00Z"),
+        lambda: body(processor_version="1"),
+    ],
 }
 
 # Records that look odd and are good: kept whole, to the digit.
@@ -265,7 +269,7 @@ def test_every_good_record_is_stored_once_to_the_digit_and_every_bad_one_quarant
     wait_until(lambda: waiting(deployed) == 0, 120, "an empty queue")
 
     items = {key: item for key, item in stored(deployed).items() if key not in before}
-    own = {"transaction_category", "processed_at_utc"}
+    own = {"transaction_category", "processed_at_utc", "processor_version"}
     assert {key: {name: value for name, value in item.items() if name not in own} for key, item in items.items()} == stream.good
     letters = dead_letters(deployed)
     assert {outbox_id: (letter["reason"], letter["body"]) for outbox_id, letter in letters.items()} == stream.bad

@@ -168,7 +168,7 @@ def emulated(**environment: str) -> Iterator[Cloud]:
     """A fresh table and queue, with the function's environment and clients pointing at them."""
     with mock_aws(), pytest.MonkeyPatch.context() as patch:
         cloud = Cloud()
-        defaults = {"TABLE_NAME": TABLE, "DEAD_LETTER_QUEUE_URL": cloud.url}
+        defaults = {"TABLE_NAME": TABLE, "DEAD_LETTER_QUEUE_URL": cloud.url, "AWS_LAMBDA_FUNCTION_VERSION": "7"}
         thresholds = {"HIGH_VALUE_THRESHOLD": "10000", "MEDIUM_VALUE_THRESHOLD": "1000"}
         for name, value in (defaults | thresholds | environment).items():
             patch.setenv(name, value)

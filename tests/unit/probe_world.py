@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import boto3
 from ansible.module_utils.pipeline_checks import Clock
 from ansible.module_utils.pipeline_probe_records import Thresholds
 from ansible.module_utils.pipeline_probe_run import Clients, Outcome, PipelineProbe
+from ansible.module_utils.pipeline_probe_senders import QueueSender, VersionSender
 from ansible.module_utils.pipeline_probe_verdicts import Targets
 from botocore.exceptions import ClientError
 
@@ -40,6 +42,7 @@ class Function:
     category: Callable[[Decimal], str] = category
     money: Callable[[Decimal], Any] = lambda amount: amount
     stamp: Callable[[], Any] = lambda: datetime.now(UTC).isoformat()
+    version: Any = "3"
     change: Callable[[dict[str, Any]], None] = lambda item: None
     quarantines: bool = True
     stores_poison: bool = False
@@ -86,15 +89,23 @@ class World:
         self.sqs.send_message_batch = self._send
         self.sqs.receive_message = self._receive
         self.on_wait: Callable[[], None] = lambda: None
+        # How many records the next invocations leave to be tried again, the next one's last.
+        self.unsettled: list[int] = []
 
-    def probe(self) -> PipelineProbe:
+    def probe(self, version: str = "", seconds: float = 20) -> PipelineProbe:
+        """Through the queue, or with a version by invoking it directly."""
         clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.passed, wait=self._wait)
-        targets = Targets(self.queue_url, self.dead_letter_url, TABLE, LOG_GROUP, "amount_missing")
-        return PipelineProbe(Clients(self.sqs, self.dynamodb, self.logs), targets, Thresholds(HIGH, MEDIUM), clock, uuid.uuid4)
+        targets = Targets(self.queue_url, self.dead_letter_url, TABLE, LOG_GROUP, "amount_missing", version, bool(version))
+        sender = (
+            VersionSender(self, "function", version, clock, seconds, uuid.uuid4)
+            if version
+            else QueueSender(self.sqs, self.queue_url, clock)
+        )
+        return PipelineProbe(Clients(self.sqs, self.dynamodb, self.logs), targets, Thresholds(HIGH, MEDIUM), sender, clock, uuid.uuid4)
 
-    def run(self, timeout: float = 20, log_timeout: float = 20) -> Outcome:
+    def run(self, timeout: float = 20, log_timeout: float = 20, version: str = "") -> Outcome:
         self.passed = 0.0
-        return self.probe().run(timeout, log_timeout)
+        return self.probe(version, timeout).run(timeout, log_timeout)
 
     def failed(self, outcome: Outcome) -> set[str]:
         return {check["check"].removeprefix("probe: ") for check in outcome.checks if not check["passed"]}
@@ -130,8 +141,32 @@ class World:
         if not self.function.alive:
             return
         arguments = {"QueueUrl": self.queue_url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
+        messages = self.sqs._real.receive_message(**arguments).get("Messages", [])
+        self._handle(messages)
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+    def invoke(self, FunctionName: str, Qualifier: str, Payload: bytes) -> dict[str, Any]:
+        """Lambda's Invoke of one version: the function is handed an event instead of messages."""
+        attributes = {"DataType": "dataType", "StringValue": "stringValue"}
+        messages = [
+            {
+                "MessageId": record["messageId"],
+                "Body": record["body"],
+                "MessageAttributes": {
+                    name: {there: one[here] for there, here in attributes.items()} for name, one in record["messageAttributes"].items()
+                },
+            }
+            for record in json.loads(Payload)["Records"]
+        ]
+        failures = self.unsettled.pop() if self.unsettled else 0
+        self._handle(messages[failures:])
+        unsettled = [{"itemIdentifier": message["MessageId"]} for message in messages[:failures]]
+        return {"Payload": io.BytesIO(json.dumps({"batchItemFailures": unsettled}).encode())}
+
+    def _handle(self, messages: list[dict[str, Any]]) -> None:
         processed = []
-        for message in self.sqs._real.receive_message(**arguments).get("Messages", []):
+        for message in messages:
             record = json.loads(message["Body"], parse_float=Decimal, parse_int=Decimal)
             if "amount" in record:
                 processed += self._store(record)
@@ -139,7 +174,6 @@ class World:
                 self._quarantine(message)
                 if self.function.stores_poison:
                     self._store(record | {"amount": Decimal(0)})
-            self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
         self._log({"message": "Successfully processed", "count": len(processed), "transaction_ids": processed})
 
     def _store(self, record: dict[str, Any]) -> list[str]:
@@ -148,7 +182,7 @@ class World:
             function.loses -= 1
             return []
         item = record | {"amount": function.money(record["amount"]), "processed_at_utc": function.stamp()}
-        item["transaction_category"] = function.category(record["amount"])
+        item |= {"transaction_category": function.category(record["amount"]), "processor_version": function.version}
         function.change(item)
         boto3.resource("dynamodb", "us-east-1").Table(TABLE).put_item(Item=item)
         return [record["transaction_id"]]

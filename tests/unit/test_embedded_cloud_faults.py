@@ -259,6 +259,56 @@ def test_every_other_entry_of_a_batch_can_be_refused_and_the_rest_is_sent(faulty
     assert sent == {one["Id"] for one in answer.get("Successful", [])} == {str(number) for number in range(1, count, 2)}
 
 
+def test_of_two_queues_one_can_be_chosen(faulty: Faulty):
+    sqs = faulty.cloud.client("sqs")
+    spared, chosen = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("queue-of-two", "queue-of-two-dlq"))
+    faulty.set(rate=1.0, actions=["sqs:SendMessage"], queue="queue-of-two-dlq", kinds=["error_503"])
+    sqs.send_message(QueueUrl=spared, MessageBody="x")
+    with pytest.raises(ClientError, match="ServiceUnavailable"):
+        sqs.send_message(QueueUrl=chosen, MessageBody="x")
+    assert faulty.counts()["requests"] == 1
+
+
+def test_credentials_can_be_refused_as_expired(start_cloud: Callable[..., Any]):
+    faulty = Faulty(start_cloud())
+    _as_user, session = session_of(faulty)
+    faulty.set(rate=1.0, roles=True, kinds=["expired"])
+    with pytest.raises(ClientError) as refused:
+        faulty.cloud.client("sqs", **session).list_queues()
+    assert refused.value.response["Error"]["Code"] == "ExpiredToken"
+
+
+def test_every_other_statement_of_a_batch_can_be_throttled_and_the_rest_is_carried_out(faulty: Faulty):
+    dynamodb = faulty.cloud.client("dynamodb")
+    key = {
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    }
+    dynamodb.create_table(TableName="statements", BillingMode="PAY_PER_REQUEST", **key)
+    statements = [{"Statement": "INSERT INTO \"statements\" VALUE {'id': ?}", "Parameters": [{"S": str(number)}]} for number in range(5)]
+    faulty.set(rate=1.0, actions=["dynamodb:PartiQLInsert", "dynamodb:BatchExecuteStatement"], kinds=["entries"])
+    answer = dynamodb.batch_execute_statement(Statements=statements)
+    codes = [reply.get("Error", {}).get("Code") for reply in answer["Responses"]]
+    assert codes == ["ProvisionedThroughputExceeded", None] * 2 + ["ProvisionedThroughputExceeded"]
+    faulty.set()
+    assert {item["id"]["S"] for item in dynamodb.scan(TableName="statements")["Items"]} == {"1", "3"}
+
+
+def several(faulty: Faulty, *settings: dict[str, Any]) -> list[dict[str, Any]]:
+    request = urllib.request.Request(f"{faulty.cloud.endpoint}/_embedded_cloud/faults", data=json.dumps(settings).encode(), method="PUT")
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def test_of_several_faults_a_request_meets_the_one_that_is_about_it(faulty: Faulty):
+    sqs, sts = faulty.cloud.client("sqs"), faulty.cloud.client("sts")
+    several(faulty, {"rate": 1.0, "actions": ["sqs:ListQueues"], "kinds": ["error_503"]}, {"rate": 1.0, "kinds": ["throttling"]})
+    for call, code in ((sqs.list_queues, "ServiceUnavailable"), (sts.get_caller_identity, "Throttling")):
+        with pytest.raises(ClientError, match=code):
+            call()
+    assert [(found["requests"], found["faults"]) for found in faulty.counts()] == [(1, {"error_503": 1}), (1, {"throttling": 1})]
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [

@@ -25,7 +25,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return log_lines(capsys.readouterr().out)
 
 
-def test_a_good_record_is_stored_whole_with_our_two_fields(cloud: Cloud):
+def test_a_good_record_is_stored_whole_with_our_three_fields(cloud: Cloud):
     before = datetime.now(UTC)
     assert process(body(extra={"nested": [None, True, 1]})) == set()
     item = cloud.item("t-1") or {}
@@ -39,6 +39,7 @@ def test_a_good_record_is_stored_whole_with_our_two_fields(cloud: Cloud):
         "merchant": {"S": "Bäckerei"},
         "extra": {"M": {"nested": {"L": [{"NULL": True}, {"BOOL": True}, {"N": "1"}]}}},
         "transaction_category": {"S": "standard"},
+        "processor_version": {"S": "7"},
     }
 
 
@@ -105,8 +106,8 @@ def test_an_item_whose_statement_is_over_8192_characters_is_put(cloud: Cloud):
 
 @pytest.mark.parametrize(("characters", "operation"), [(8192, "BatchExecuteStatement"), (8193, "PutItem")])
 def test_a_statement_of_8192_characters_is_the_longest(cloud: Cloud, characters: int, operation: str):
-    fields = {f"{n:03}{'x' * 240}": n for n in range(32)}
-    stored = [*lambda_function.parse(body(**fields, y=1)), "transaction_category", "processed_at_utc"]
+    fields = {f"{n:03}{'x' * 238}": n for n in range(32)}
+    stored = [*lambda_function.parse(body(**fields, y=1)), "transaction_category", "processed_at_utc", "processor_version"]
     short = f'INSERT INTO "{TABLE}" VALUE {{{", ".join(f"{quoted}: ?" for quoted in map(repr, stored))}}}'
     assert process(body(**fields, **{"y" * (1 + characters - len(short)): 1})) == set()
     assert [called for called, _ in cloud.calls] == [operation]
@@ -120,6 +121,15 @@ def test_the_same_content_again_is_a_duplicate_and_a_success(cloud: Cloud, capsy
     assert cloud.item("t-1") == first
     done = logged(capsys)[-1]
     assert (done["count"], done["stored"], done["duplicates"], done["transaction_ids"]) == (1, 0, 1, ["t-1"])
+
+
+def test_a_duplicate_under_another_version_is_one_and_keeps_the_version_of_the_first(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    process(body(amount=500))
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "8")
+    lambda_function.settings.cache_clear()
+    assert process(body(amount=500)) == set()
+    assert cloud.letters() == []
+    assert (cloud.item("t-1") or {})["processor_version"] == {"S": "7"}
 
 
 def test_a_duplicate_is_one_although_the_thresholds_changed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):

@@ -13,11 +13,13 @@ GOOD = {
     "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/000000000000/dead",
     "HIGH_VALUE_THRESHOLD": "10000",
     "MEDIUM_VALUE_THRESHOLD": "1000.5",
+    "AWS_LAMBDA_FUNCTION_VERSION": "7",
 }
 
 
 def test_a_good_environment_is_read_with_exact_thresholds():
-    assert Settings.read(GOOD) == Settings("RealTimeTransactions", GOOD["DEAD_LETTER_QUEUE_URL"], Decimal("10000"), Decimal("1000.5"))
+    expected = Settings("RealTimeTransactions", GOOD["DEAD_LETTER_QUEUE_URL"], Decimal("10000"), Decimal("1000.5"), "7")
+    assert Settings.read(GOOD) == expected
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -36,6 +38,7 @@ BAD = [
     ("HIGH_VALUE_THRESHOLD", "Infinity"),
     ("MEDIUM_VALUE_THRESHOLD", "-1"),
     ("MEDIUM_VALUE_THRESHOLD", "10000.01"),
+    ("AWS_LAMBDA_FUNCTION_VERSION", "live"),
 ]
 
 

@@ -215,7 +215,7 @@ def test_an_empty_list_at_level_32_is_kept():
     assert "deep" in parse(nested(32, leaf="[]"))
 
 
-@pytest.mark.parametrize("field", ["transaction_category", "processed_at_utc"])
+@pytest.mark.parametrize("field", ["transaction_category", "processed_at_utc", "processor_version"])
 def test_input_with_one_of_our_fields_is_reserved_field(field: str):
     assert reason_for(body(**{field: "standard"})) == "reserved_field"
 
@@ -308,8 +308,9 @@ def test_a_field_that_only_one_side_has_differs():
     assert differing_fields(parse(body(extra=None)), parse(body())) == ["extra"]
 
 
-def test_our_own_two_fields_do_not_count_as_a_difference():
-    stored = parse(body()) | {"transaction_category": {"S": "standard"}, "processed_at_utc": {"S": "2026-01-01T00:00:00.000Z"}}
+def test_our_own_three_fields_do_not_count_as_a_difference():
+    own = {"transaction_category": "standard", "processed_at_utc": "2026-01-01T00:00:00.000Z", "processor_version": "7"}
+    stored = parse(body()) | {name: {"S": value} for name, value in own.items()}
     assert differing_fields(parse(body()), stored) == []
 
 

@@ -26,8 +26,23 @@ TIME, LOGS = "processed_at_utc is when it was processed", "function logs name ev
 POISON_LOG, POISON = "poison record is in the function's log with its reason", "poison record is in the dead-letter queue with its reason"
 MARKS, BODY = "poison record keeps its detail, source_message_id and outbox_id", "poison record's body is whole"
 NOT_IN_TABLE, RELEASED, REMOVED = "poison record is not in the table", "other dead letters are released", "own records removed"
-TAKEN = "the queue takes its transactions"
-EVERYTHING = ALL_CATEGORIES | {STORED, CENTS, FIELDS, TIME, LOGS, POISON_LOG, POISON, MARKS, BODY, NOT_IN_TABLE, RELEASED, REMOVED, TAKEN}
+TAKEN, VERSION = "the queue takes its transactions", "a published version processed them"
+EVERYTHING = ALL_CATEGORIES | {
+    STORED,
+    CENTS,
+    FIELDS,
+    TIME,
+    LOGS,
+    POISON_LOG,
+    POISON,
+    MARKS,
+    BODY,
+    NOT_IN_TABLE,
+    RELEASED,
+    REMOVED,
+    TAKEN,
+    VERSION,
+}
 
 
 @pytest.fixture
@@ -122,6 +137,8 @@ def cents_by_float(amount: Decimal) -> Decimal:
         pytest.param({"stamp": lambda: (datetime.now(UTC) - timedelta(minutes=11)).isoformat()}, {TIME}, id="time before the sending"),
         pytest.param({"stamp": lambda: (datetime.now(UTC) + timedelta(minutes=11)).isoformat()}, {TIME}, id="time to come"),
         pytest.param({"stamp": lambda: "yesterday"}, {TIME}, id="no time at all"),
+        pytest.param({"version": "$LATEST"}, {VERSION}, id="not a published version"),
+        pytest.param({"version": 3}, {VERSION}, id="version as a number"),
         pytest.param({"logs": False}, {LOGS, POISON_LOG}, id="logs nothing"),
         pytest.param({"logged_reason": "bad"}, {POISON_LOG}, id="other reason logged"),
         pytest.param({"outcome": "redrive"}, {POISON_LOG}, id="other outcome logged"),

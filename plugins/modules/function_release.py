@@ -1,0 +1,202 @@
+#!/usr/bin/python
+"""Ansible module: what a Lambda function holds goes live behind an alias, and back by itself when a probe finds it wrong."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: function_release
+short_description: Publish a function's version behind an alias, probed before and after
+description:
+  - With O(state=released), publishes what C($LATEST) holds as a version, unless the alias points to one that holds the same code and
+    configuration already. The version is probed by invoking it directly (M(pipeline_probe) has the checks); only when all is well does the
+    alias move to it. A version that a rollback withdrew is not made live again.
+  - With O(state=checked), probes the version behind the alias through the queue, unless that was done. When something is wrong, the alias
+    moves back to the version before by itself, the module names what the bad version wrote, and fails. Of a first version it says that
+    there is none to go back to.
+  - The alias's description says how far the release came, so that a run that was interrupted is taken up by the next one.
+  - Deletes all but the newest versions; never the live one, the one before it, one that was withdrawn, or one that an alias points to.
+  - Supports check mode, in which nothing is published, probed or moved, and diff mode. In check mode it sees C($LATEST) as it is, not as
+    the play would have it.
+options:
+  state:
+    description: Which step of a release to take.
+    type: str
+    choices: [released, checked]
+    default: released
+  function:
+    description: Name of the function.
+    type: str
+    required: true
+  alias:
+    description: Name of the alias.
+    type: str
+    required: true
+  versions_kept:
+    description: How many of the newest versions stay, at least 1.
+    type: int
+    default: 5
+  read_units:
+    description: Read units that naming a bad version's records may use. A scan takes a unit for each 4 KB of the table.
+    type: int
+    default: 5000
+  records_directory:
+    description: Where a file of the records that a bad version wrote goes.
+    type: path
+    required: true
+  wait_timeout:
+    description: Longest wait for one state of the function, in seconds.
+    type: int
+    default: 300
+  queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
+  dead_letter_queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
+  table: {description: As of M(pipeline_probe)., type: str, required: true}
+  log_group: {description: As of M(pipeline_probe)., type: str, required: true}
+  high_value_threshold: {description: As of M(pipeline_probe)., type: str, required: true}
+  medium_value_threshold: {description: As of M(pipeline_probe)., type: str, required: true}
+  poison_reason: {description: As of M(pipeline_probe)., type: str, default: amount_missing}
+  timeout: {description: As of M(pipeline_probe)., type: int, default: 60}
+  log_timeout: {description: As of M(pipeline_probe)., type: int, default: 60}
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+notes:
+  - Beside what M(pipeline_probe) needs, C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
+    C(lambda:CreateAlias), C(lambda:UpdateAlias), C(lambda:DeleteFunction), C(lambda:GetFunctionConfiguration) and
+    C(lambda:InvokeFunction) on the function and its versions, and C(dynamodb:Scan) on the table.
+author:
+  - The pipeline's authors
+"""
+
+EXAMPLES = r"""
+- name: Have the new code live
+  function_release:
+    function: ProcessFinancialStream
+    alias: live
+    records_directory: .local/releases
+    queue_url: "{{ pipeline_queue_url }}"
+    dead_letter_queue_url: "{{ pipeline_dead_letter_queue_url }}"
+    table: "{{ pipeline_table_name }}"
+    log_group: "{{ pipeline_log_group_name }}"
+    high_value_threshold: "{{ pipeline_high_value_threshold }}"
+    medium_value_threshold: "{{ pipeline_medium_value_threshold }}"
+"""
+
+RETURN = r"""
+version:
+  description: The version that is live in the end. Empty when there is none.
+  returned: always
+  type: str
+  sample: "7"
+previous:
+  description: The version that was live before it. Empty when there is none.
+  returned: always
+  type: str
+deleted:
+  description: Versions that were deleted.
+  returned: always
+  type: list
+  elements: str
+checks:
+  description: What the probe found, in the shape of M(pipeline_probe). Empty when there was nothing to probe.
+  returned: always
+  type: list
+  elements: dict
+"""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.function_release_run import Outcome, RefusedError, ReleaseRun
+from ansible.module_utils.lambda_releases import ReleaseError, Releases
+from ansible.module_utils.pipeline_checks import Check, polls, system_clock
+from ansible.module_utils.pipeline_probe_options import ARGUMENT_SPEC as PROBE_SPEC
+from ansible.module_utils.pipeline_probe_options import InterruptedProbe, OptionError, clients_of, interruptible, targets_of, thresholds_of
+from ansible.module_utils.pipeline_probe_run import PipelineProbe
+from ansible.module_utils.pipeline_probe_senders import QueueSender, Sender, VersionSender
+from ansible.module_utils.pipeline_probe_verdicts import PROCESSED_BY
+from ansible.module_utils.processed_records import Written, written_by
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+from botocore.exceptions import BotoCoreError, ClientError
+
+ARGUMENT_SPEC = {
+    "state": {"type": "str", "choices": ["released", "checked"], "default": "released"},
+    "function": {"type": "str", "required": True},
+    "alias": {"type": "str", "required": True},
+    "versions_kept": {"type": "int", "default": 5},
+    "read_units": {"type": "int", "default": 5000},
+    "records_directory": {"type": "path", "required": True},
+    "wait_timeout": {"type": "int", "default": 300},
+    **PROBE_SPEC,
+}
+
+
+class Probes:
+    """The two ways to probe a version, and what a bad one wrote."""
+
+    def __init__(self, module: Any, releases: Releases) -> None:
+        self._options, self._releases, self._clock = module.params, releases, system_clock()
+        self._clients, self._functions, self._thresholds = clients_of(module), module.client("lambda"), thresholds_of(module.params)
+
+    def directly(self, version: str) -> list[Check]:
+        seconds = self._options["timeout"]
+        sender = VersionSender(self._functions, self._options["function"], version, self._clock, seconds, uuid.uuid4)
+        return self._run(sender, version, direct=True)
+
+    def through_queue(self, version: str) -> list[Check]:
+        """Again while all that is wrong is that another version processed the records: a moved alias is not followed at once."""
+        checks: list[Check] = []
+        for _left in polls(self._clock, self._options["timeout"]):
+            checks = self._run(QueueSender(self._clients.sqs, self._options["queue_url"], self._clock), version, direct=False)
+            if [check["check"] for check in checks if not check["passed"]] != [PROCESSED_BY]:
+                break
+        return checks
+
+    def written(self, version: str) -> Written:
+        """What the version wrote, read when its last invocation is over: one that began before the alias moved may still write."""
+        configuration = self._releases.configuration(version) or {}
+        self._clock.wait(configuration.get("Timeout", 0))
+        path = Path(self._options["records_directory"]) / f"{self._options['function']}-{version}.jsonl"
+        return written_by(self._clients.dynamodb, self._options["table"], version, path, self._options["read_units"])
+
+    def _run(self, sender: Sender, version: str, *, direct: bool) -> list[Check]:
+        targets = targets_of(self._options, version, direct)
+        probe = PipelineProbe(self._clients, targets, self._thresholds, sender, self._clock, uuid.uuid4)
+        return probe.run(self._options["timeout"], self._options["log_timeout"]).checks
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    options = module.params
+    if options["versions_kept"] < 1:
+        module.fail_json(msg=f"versions_kept must be at least 1: found {options['versions_kept']}")
+    releases = Releases(module.client("lambda"), options["function"], options["alias"], system_clock(), options["wait_timeout"])
+    run = ReleaseRun(releases, options["versions_kept"], module.check_mode)
+    try:
+        probes = Probes(module, releases)
+        with interruptible():
+            outcome = run.release(probes.directly) if options["state"] == "released" else run.confirm(probes.through_queue, probes.written)
+    except RefusedError as error:
+        module.fail_json(msg=str(error), **result(error.outcome))
+    except (ReleaseError, OptionError) as error:
+        module.fail_json(msg=str(error))
+    except InterruptedProbe as signalled:
+        module.fail_json(
+            msg=f"Interrupted by {signalled}. The probe removed its own records; run site.yml again to go on with the release."
+        )
+    except (BotoCoreError, ClientError) as error:
+        module.fail_json_aws(error, msg=f"Cannot release function {options['function']}")
+    module.exit_json(**result(outcome))
+
+
+def result(outcome: Outcome) -> dict[str, Any]:
+    found = vars(outcome).copy()
+    diff = {"before": found.pop("before"), "after": found.pop("after")}
+    return found | {"diff": diff if outcome.changed else {"before": {}, "after": {}}}
+
+
+if __name__ == "__main__":
+    main()
