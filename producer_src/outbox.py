@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from outbox_trouble import OutboxTrouble, read_as_trouble
 from transaction_stream import Message, utc
@@ -276,10 +277,10 @@ class Outbox:
         """The one number that a query gives; None counts as 0."""
         return self._number(query, *values)
 
-    def text(self, query: str) -> str | None:
-        """The one text that a query gives, or None."""
+    def value(self, query: str, *values: object) -> Any:
+        """The first column of the first row that a query gives; None, if there is none."""
         with self._reading_trouble():
-            row = self._connection.execute(query).fetchone()
+            row = self._connection.execute(query, values).fetchone()
         return row[0] if row else None
 
     def only_read(self) -> None:
