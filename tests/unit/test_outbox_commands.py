@@ -18,7 +18,8 @@ from typing import Any
 
 import outbox_commands as program
 import pytest
-from outbox import Draft, Outbox, Rejected
+from outbox import Outbox
+from outbox_records import Draft, Rejected
 from outbox_trouble import OutboxTrouble
 from producer_process import PROGRAM, Cloud, Program, serving
 from producer_world import in_memory, message

@@ -14,7 +14,7 @@ import pytest
 from feed import Feed, judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outbox import Checkpoint, Draft
+from outbox_records import Checkpoint, Draft
 from outbox_trouble import OutboxTrouble
 from producer_world import World, in_memory, wanted
 from transaction_stream import Message
