@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from outbox import ATTRIBUTE_BYTES, Checkpoint, Draft, Rejected
+from outbox_records import ATTRIBUTE_BYTES, Checkpoint, Draft, Rejected
 from outbox_trouble import OutboxTrouble
 from producer_settings import MAX_BYTES, Settings
 from transaction_stream import Message

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 from botocore.exceptions import NoCredentialsError
-from outbox import Draft, Outbox
+from outbox import Outbox
+from outbox_records import Draft
 from outbox_trouble import OutboxTrouble
 from producer_world import World, fail, message, refusal, stream_of, take_all, wanted
 from queue_link import Trouble

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import outbox as program
 import pytest
-from outbox import Checkpoint, Draft, Outbox, Rejected, Room
+from outbox import Outbox
+from outbox_records import Checkpoint, Draft, Rejected, Room
 from outbox_trouble import OutboxTrouble
 from producer_world import in_memory, message
 
