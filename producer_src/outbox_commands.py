@@ -44,9 +44,9 @@ cut off.
     if found.bodies and not found.json:
         options.parser.error("argument --bodies: found it without --json, expected both: a table has no room for bodies")
     with _opened(found.state_directory) as outbox, _written(found.output) as file:
-        last = outbox.number("SELECT max(sequence) FROM entry")
+        now, last = datetime.now(UTC), outbox.number("SELECT max(sequence) FROM entry")
         entries = _entries(outbox, last, found.since or "", found.bodies)
-        (_write_json if found.json else _write_table)(entries, outbox.host, file)
+        (_write_json if found.json else _write_table)(entries, outbox.host, now, file)
     return EXIT_OK
 
 
@@ -177,16 +177,17 @@ def _entries(held: Outbox, last: int, since: str, bodies: bool) -> Iterator[dict
         yield entry
 
 
-def _write_json(entries: Iterator[dict[str, Any]], name: str, file: TextIO) -> None:
+def _write_json(entries: Iterator[dict[str, Any]], name: str, now: datetime, file: TextIO) -> None:
+    """`now` is from before the first entry was read: what was recorded later is not in the list."""
     count, first, last = 0, None, None
     for entry in entries:
         print(json.dumps(entry, ensure_ascii=False), file=file)
         last = int(entry["outbox_id"].rpartition("/")[2])
         count, first = count + 1, first or last
-    print(json.dumps({"ledger": name, "entries": count, "first": first, "last": last, "exported_at": utc(datetime.now(UTC))}), file=file)
+    print(json.dumps({"ledger": name, "entries": count, "first": first, "last": last, "exported_at": utc(now)}), file=file)
 
 
-def _write_table(entries: Iterator[dict[str, Any]], name: str, file: TextIO) -> None:
+def _write_table(entries: Iterator[dict[str, Any]], name: str, _now: datetime, file: TextIO) -> None:
     form = "{:>10}  {:36}  {:>16}  {:10}  {:24}  {:24}"
     print(form.format("sequence", "transaction_id", "amount", "state", "recorded_at", "sent_at"), file=file)
     count = 0

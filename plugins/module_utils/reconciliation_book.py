@@ -26,7 +26,7 @@ from ansible.module_utils.reconciliation_entries import ROWS_AT_ONCE, Entries, N
 
 
 class Found(IntFlag):
-    """Where a transaction was found. Stored comes before altered, that before quarantined, that before lost; NOWHERE may be in flight."""
+    """Where a transaction was found: stored comes before altered, that before quarantined, that before the rest. NOWHERE is undecided."""
 
     NOWHERE = 0
     STORED = 1  # in the table as it was sent
@@ -34,10 +34,11 @@ class Found(IntFlag):
     ALTERED = 4  # in the table, other than it was sent
     QUARANTINED = 8
     LOST = 16
+    ARCHIVED = 32  # it would be lost, but an archive of the quarantine has it whole
 
 
-SETTLED = Found.STORED | Found.REPAIRED
-VERDICTS = ("sent", "stored", "quarantined", "in_flight", "lost", "altered", "unsent", "copies", "repaired")
+SETTLED = Found.STORED | Found.REPAIRED | Found.ARCHIVED
+VERDICTS = ("sent", "stored", "quarantined", "in_flight", "lost", "altered", "unsent", "copies", "repaired", "archived")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ class Book(Entries):
         if entry is not None:
             self._db.execute("UPDATE entries SET found = found | 8 WHERE id = ?", (entry,))
 
+    def met_archived(self, outbox_id: str) -> None:
+        """Notes that an archive of the quarantine has the message of this entry."""
+        entry = self.entry_of(outbox_id, None)
+        if entry is not None:
+            self._db.execute("INSERT OR IGNORE INTO archived VALUES (?)", (entry,))
+
     # --- What follows
 
     def lose(self, sent_before: dict[int, float] | None = None) -> None:
@@ -114,12 +121,13 @@ class Book(Entries):
 
     def conclude(self) -> None:
         """Decides what takes table and quarantine together; call it once, when all that is to be read was read."""
+        self._db.execute("UPDATE entries SET found = 32 WHERE found = 16 AND id IN (SELECT entry FROM archived)")
         self._conflicts_of_altered()
         self._second_records()
         other = "letters.key IS NOT NULL AND entries.key IS NOT NULL AND letters.key <> entries.key"
         self._db.execute(
             "INSERT OR IGNORE INTO doubled SELECT entries.id, letters.key, 'quarantine'"
-            f" FROM letters JOIN entries ON letters.entry = entries.id WHERE entries.found & {int(SETTLED)} AND {other}"
+            f" FROM letters JOIN entries ON letters.entry = entries.id WHERE entries.found & 3 AND {other}"
         )
         self._db.execute("DELETE FROM altered WHERE entry NOT IN (SELECT id FROM entries WHERE found & 4 AND NOT found & 3)")
 
@@ -157,7 +165,7 @@ class Book(Entries):
         for entry, found, nameless, key in matches:
             if nameless:
                 self._db.execute("UPDATE entries SET found = 2 WHERE id = ?", (entry,))
-            elif found & (SETTLED | Found.ALTERED | Found.QUARANTINED):
+            elif found & (Found.STORED | Found.REPAIRED | Found.ALTERED | Found.QUARANTINED):
                 self._db.execute("INSERT OR IGNORE INTO doubled VALUES (?, ?, 'table')", (entry, key))
             else:
                 continue
@@ -179,6 +187,7 @@ class Book(Entries):
             counts[verdict] += number
             counts["sent"] += number if verdict != "unsent" else 0
             counts["repaired"] += number if verdict == "stored" and not found & Found.STORED else 0
+            counts["archived"] += number if found & Found.ARCHIVED else 0
         counts["copies"] = int(self._db.execute("SELECT COUNT(*) FROM entries WHERE leader <> id").fetchone()[0])
         return counts
 
@@ -228,7 +237,7 @@ class Book(Entries):
         return int(self._db.execute(wanted).fetchone()[0])
 
     def settled_through(self) -> dict[str, int]:
-        """By ledger, the sequence up to which every entry is stored; ledgers whose first entry is not are left out."""
+        """By ledger, the sequence up to which every entry is stored, or archived; ledgers whose first entry is not are left out."""
         open_ones = dict(
             self._db.execute(
                 "SELECT one.ledger, MIN(one.sequence) FROM entries one JOIN entries lead ON lead.id = one.leader"
@@ -254,8 +263,10 @@ class Book(Entries):
 
 
 def _verdict(found: Found, awaited: int) -> str:
-    if found & SETTLED:
+    if found & (Found.STORED | Found.REPAIRED):
         return "stored"
+    if found & Found.ARCHIVED:
+        return "quarantined"
     for flag, verdict in ((Found.ALTERED, "altered"), (Found.QUARANTINED, "quarantined"), (Found.LOST, "lost")):
         if found & flag:
             return verdict

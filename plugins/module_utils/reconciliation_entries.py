@@ -28,6 +28,7 @@ CREATE TABLE entries (
 CREATE TABLE altered (entry INTEGER PRIMARY KEY, fields BLOB, item BLOB);
 CREATE TABLE doubled (entry INTEGER, other BLOB, place TEXT, PRIMARY KEY (entry, other));
 CREATE TABLE unknown (key BLOB PRIMARY KEY, content BLOB);
+CREATE TABLE archived (entry INTEGER PRIMARY KEY);
 CREATE TABLE letters (message_id TEXT PRIMARY KEY, outbox_id BLOB, key BLOB, reason TEXT, sent_at REAL, body BLOB, entry INTEGER);
 """
 

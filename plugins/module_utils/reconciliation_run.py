@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, explain, polls
 from ansible.module_utils.quarantine_messages import sweep
+from ansible.module_utils.reconciliation_archives import archived_ids
 from ansible.module_utils.reconciliation_book import Altered, Book, Named
 from ansible.module_utils.reconciliation_content import KEY, Item, differing, plain, read_body, shown
 from ansible.module_utils.reconciliation_files import Progress, read_lines, write_lines
@@ -39,6 +40,7 @@ class Options:
 
     ledgers: list[str]
     missing_ledgers: list[str]
+    archives: list[str]
     settle_seconds: float
     timeout: float
     rate: float | None
@@ -73,7 +75,7 @@ class Reconciliation:
         self._started = clock.now().timestamp()
 
     def run(self) -> None:
-        """Raises LedgerError for a ledger that proves nothing; what AWS refuses ends in `error`."""
+        """Raises LedgerError or ArchiveError for a file that proves nothing; what AWS refuses ends in `error`."""
         self._load()
         try:
             self._read_table()
@@ -91,6 +93,9 @@ class Reconciliation:
             for count in self.book.load(path):
                 self.progress.count(f"{count:,} entries of ledgers read")
         self.book.close_ledgers()
+        for path in self.options.archives:
+            for outbox_id in archived_ids(path):
+                self.book.met_archived(outbox_id)
         self.progress.say(f"{self.book.entries:,} entries of {len(self.book.ledgers)} ledgers read")
 
     def _read_table(self) -> None:

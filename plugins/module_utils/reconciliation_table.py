@@ -14,8 +14,9 @@ from botocore.exceptions import ClientError
 # A consistent read takes a unit for every 4 KB: BatchGetItem rounds each item up, and takes one for an id that is not there; Scan rounds
 # the sum of a page ("Capacity unit consumption for read operations" of the DynamoDB developer guide).
 UNIT_BYTES = 4096
-# API_BatchGetItem.html, API_Scan.html: keys and bytes of one call.
-KEYS_PER_CALL, PAGE_BYTES = 100, 1024 * 1024
+# What an answer says was consumed counts, unless it is less than what was read comes to: emulators say too little.
+# API_BatchGetItem.html: keys of one call.
+KEYS_PER_CALL = 100
 # What the function's own fields and the spelling of names add to a body, about.
 BYTES_BESIDE_BODY = 60
 # A table that throttles or does not answer is asked again for so long, in seconds, beside the client's own attempts.
@@ -75,7 +76,7 @@ class TableReader:
         while True:
             page = self._patiently(lambda: self._client.scan(**arguments))
             computed = max(math.ceil(sum(map(item_bytes, page["Items"])) / UNIT_BYTES), 1)
-            self.pace.take(page.get("ConsumedCapacity", {}).get("CapacityUnits", computed))
+            self.pace.take(max(page.get("ConsumedCapacity", {}).get("CapacityUnits", 0), computed))
             yield page["Items"]
             if not page.get("LastEvaluatedKey"):
                 return
@@ -100,8 +101,7 @@ class TableReader:
             left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
             read = sum(math.ceil(item_bytes(item) / UNIT_BYTES) for item in items)
             computed = max(read + len(keys) - len(left) - len(items), 1)
-            reported = [one["CapacityUnits"] for one in answer.get("ConsumedCapacity", [])]
-            self.pace.take(sum(reported) if reported else computed)
+            self.pace.take(max(sum(one["CapacityUnits"] for one in answer.get("ConsumedCapacity", [])), computed))
             yield items
             keys = left
 

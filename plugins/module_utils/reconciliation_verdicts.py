@@ -14,7 +14,20 @@ from ansible.module_utils.reconciliation_run import Reconciliation
 
 # Ids named in a check; the report has them all, but of what is in flight only the oldest thousand.
 NAMED, IN_FLIGHT_NAMED = 5, 1000
-COUNTED = ("sent", "stored", "quarantined", "in_flight", "lost", "altered", "doubled", "unknown", "unsent", "copies", "repaired")
+COUNTED = (
+    "sent",
+    "stored",
+    "quarantined",
+    "in_flight",
+    "lost",
+    "altered",
+    "doubled",
+    "unknown",
+    "unsent",
+    "copies",
+    "repaired",
+    "archived",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,8 @@ def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> 
             "reconciliation: sent = stored + quarantined + in flight",
             not number["lost"] and not number["altered"],
             f"{number['sent']:,} sent",
-            f"{number['stored']:,} stored + {number['quarantined']:,} quarantined + {number['in_flight']:,} in flight",
+            f"{number['stored']:,} stored + {number['quarantined']:,} quarantined + {number['in_flight']:,} in flight"
+            + (f", {number['archived']:,} of the quarantined in archives only" if number["archived"] else ""),
             remedy=f"The checks below name what is missing; {report} has all of it.",
         ),
         _none(
@@ -84,8 +98,8 @@ def _ledgers(run: Reconciliation) -> Check:
     missing, there = run.options.missing_ledgers, len(run.options.ledgers)
     return make_check(
         "reconciliation: every producer's ledger is there",
-        not missing,
-        f"{there + len(missing)} of {there + len(missing)} ledgers",
+        there > 0 and not missing,
+        f"{there + len(missing)} of {there + len(missing)} ledgers" if there or missing else "at least one ledger",
         f"{there}" + (f", none of {', '.join(missing)}" if missing else ""),
         remedy="What these sent was not looked for: see that the host can be reached and its service is deployed.",
     )

@@ -35,6 +35,12 @@ options:
     type: list
     elements: str
     default: []
+  archives:
+    description:
+      - Paths, on this machine, of archives of the quarantine. What these have and is nowhere else was purged, and is not lost.
+    type: list
+    elements: str
+    default: []
   table:
     description: Name of the table.
     type: str
@@ -131,12 +137,13 @@ checks:
     remedy: {description: What to do when it failed., type: str}
 counts:
   description:
-    - "C(sent), C(stored), C(quarantined), C(in_flight), C(lost), C(altered), C(doubled), C(unknown), C(unsent), C(copies), C(repaired)."
+    - "C(sent), C(stored), C(quarantined), C(in_flight), C(lost), C(altered), C(doubled), C(unknown), C(unsent), C(copies), C(repaired),
+      C(archived)."
     - A count is null when it is not known. All are null when something could not be read, and C(unknown) when the table was asked for ids.
   returned: always
   type: dict
 settled_through:
-  description: By ledger, the sequence up to which every entry is stored as it was sent, or after a repair.
+  description: By ledger, the sequence up to which every entry is stored, or was purged to an archive.
   returned: always
   type: dict
   sample: {"web-1-3fa9c2": 1234}
@@ -156,6 +163,10 @@ repaired:
   description: How many altered items were deleted, or in check mode would be.
   returned: always
   type: int
+to_resend:
+  description: How many entries the files for C(resend --lost) have, C(lost) and C(repaired); the latter is 0 without O(repair_altered).
+  returned: always
+  type: dict
 report_file:
   description: JSON with everything, all ids included.
   returned: always
@@ -178,7 +189,8 @@ from pathlib import Path
 
 from ansible.module_utils.ledger_exports import LedgerError
 from ansible.module_utils.pipeline_checks import system_clock
-from ansible.module_utils.reconciliation_files import Progress, write_lines, write_report
+from ansible.module_utils.reconciliation_archives import ArchiveError
+from ansible.module_utils.reconciliation_files import Progress, read_lines, write_lines, write_report
 from ansible.module_utils.reconciliation_run import Options, Reconciliation
 from ansible.module_utils.reconciliation_verdicts import Limits, checks, counts, report
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -193,6 +205,7 @@ def main() -> None:
         argument_spec={
             "ledgers": {"type": "list", "elements": "str", "required": True},
             "missing_ledgers": {"type": "list", "elements": "str", "default": []},
+            "archives": {"type": "list", "elements": "str", "default": []},
             "table": {"type": "str", "required": True},
             "queue_url": {"type": "str", "required": True},
             "dead_letter_queue_url": {"type": "str", "required": True},
@@ -227,6 +240,7 @@ def main() -> None:
         Options(
             ledgers=options["ledgers"],
             missing_ledgers=options["missing_ledgers"],
+            archives=options["archives"],
             settle_seconds=options["settle_seconds"],
             timeout=options["timeout"],
             rate=options["read_rate"] or None,
@@ -243,10 +257,11 @@ def main() -> None:
         write_lines(files["altered"], run.altered_to_resend())
         write_report(directory / "reconciliation.json", *report(run, limits))
         found, counted = checks(run, limits, clock.monotonic() - started, str(directory / "reconciliation.json")), counts(run)
-        repaired = 0
+        repaired, to_resend = 0, {"lost": sum(named.resendable for named in run.book.lost()), "repaired": 0}
         if options["repair_altered"] and not run.error and not options["missing_ledgers"]:
             repaired = run.repair(files["repaired"], delete=not module.check_mode)
-    except LedgerError as error:
+            to_resend["repaired"] = len(read_lines(files["repaired"])) if not module.check_mode else 0
+    except (ArchiveError, LedgerError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"Cannot write to {directory}: {error}. Nothing was deleted that is not in {files['repaired']}.")
@@ -257,6 +272,7 @@ def main() -> None:
         settled_through={} if run.error else run.book.settled_through(),
         **{f"{name}_file": str(path) for name, path in files.items()},
         repaired=repaired,
+        to_resend=to_resend,
         report_file=str(directory / "reconciliation.json"),
         plan=run.plan,
         read_units=run.reader.pace.units,

@@ -104,7 +104,14 @@ class World:
     ledgers: list[str] = field(default_factory=list)
     options: Options = field(
         default_factory=lambda: Options(
-            ledgers=[], missing_ledgers=[], settle_seconds=10, timeout=60, rate=None, queue_retention=4 * DAY, await_unsent=False
+            ledgers=[],
+            missing_ledgers=[],
+            archives=[],
+            settle_seconds=10,
+            timeout=60,
+            rate=None,
+            queue_retention=4 * DAY,
+            await_unsent=False,
         )
     )
     limits: Limits = field(default_factory=lambda: Limits(overdue=3700, quarantine_age=10 * DAY))
