@@ -150,7 +150,7 @@ def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader:
     passed_by = f"{reader.others} other messages looked at"
     absent = "no such message" + (f" ({reader.error})" if reader.error else f" ({passed_by})")
     message = reader.ours[0] if reader.ours else None
-    names = {name: value.get("StringValue") for name, value in (message or {}).get("MessageAttributes", {}).items()}
+    names = {name: value.get("StringValue") for name, value in (message.attributes if message else {}).items()}
     reason, detail = names.get("reason"), names.get("detail")
     where = f"Look for {poison.outbox_id} in {targets.log_group}; see that the function's role may send to {queue}."
 
@@ -158,7 +158,7 @@ def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader:
     for name, wanted in (("source_message_id", message_id), ("outbox_id", poison.outbox_id)):
         if names.get(name) != wanted:
             marks.append(f"{name} is {_bounded(names.get(name))}")
-    whole = message is not None and message["Body"].encode() == poison.body.encode()
+    whole = message is not None and message.body.encode() == poison.body.encode()
     in_table = f"{poison.transaction_id} is there" if lookup.found else "not there"
     reason_found = absent
     if message is not None:
@@ -183,7 +183,7 @@ def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader:
             "probe: poison record's body is whole",
             whole,
             f"the {len(poison.body.encode())} bytes sent",
-            absent if message is None else "the same" if whole else f"{len(message['Body'].encode())} bytes: {_bounded(message['Body'])}",
+            absent if message is None else "the same" if whole else f"{len(message.body.encode())} bytes: {_bounded(message.body)}",
             remedy=where if message is None else OTHER_CODE,
         ),
         make_check(

@@ -100,7 +100,8 @@ class Held:
 
     `complete` is whether all that the queue has was met: nothing more comes, and its counters, which are approximate, tell of no more.
     `unseen` is about how many more they tell of, which somebody else hides, a killed process for one, until they show again by themselves.
-    `error` is why reading stopped early, if it did. `unreleased` is how many stay hidden at the end, until their time is up.
+    `error` is why reading stopped early, if it did, and `failure` is what AWS raised then. `unreleased` is how many stay hidden at the end,
+    until their time is up.
     """
 
     def __init__(self, sqs: Any, url: str, clock: Clock, seconds: float, bodies: bool, progress: Callable[[int], object] | None) -> None:
@@ -112,6 +113,7 @@ class Held:
         self.unseen = 0
         self.unreleased = 0
         self.error = ""
+        self.failure: Exception | None = None
 
     @property
     def messages(self) -> list[QuarantinedMessage]:
@@ -136,7 +138,12 @@ class Held:
                     self.complete = True
                     return
         except AWS_ERRORS as error:
-            self.error = explain(error)
+            self.error, self.failure = explain(error), error
+
+    def keep(self, messages: Iterable[QuarantinedMessage]) -> None:
+        """Leaves these hidden at the end, until their time is up: they are the caller's to delete."""
+        for message in messages:
+            del self._held[message.message_id]
 
     def delete(self, messages: Iterable[QuarantinedMessage]) -> dict[str, str]:
         """Deletes these; returns by message id why one is not known to be deleted. Those stay held."""

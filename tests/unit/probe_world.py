@@ -69,7 +69,7 @@ class Client:
 
 @dataclass
 class World:
-    """Everything together. Time only passes when the probe waits; the function runs as soon as something is sent."""
+    """Everything together. Time only passes when the probe waits, in a long poll too; the function runs as soon as something is sent."""
 
     function: Function = field(default_factory=Function)
     passed: float = 0.0
@@ -133,7 +133,7 @@ class World:
         """A long poll that takes the test's time, not real time."""
         response = self.sqs._real.receive_message(**(arguments | {"WaitTimeSeconds": 0}))
         if not response.get("Messages"):
-            self.passed += arguments["WaitTimeSeconds"]
+            self._wait(arguments["WaitTimeSeconds"])
         return response
 
     def process(self) -> None:

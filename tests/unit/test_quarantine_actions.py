@@ -128,7 +128,7 @@ def test_long_values_of_a_conflict_are_cut(world: World):
     ("conditions", "matches"),
     [
         ({}, {0, 1, 2}),
-        ({"reasons": ["conflict", "not_json"]}, {0, 1}),
+        ({"reasons": ["conflict", " not_json"]}, {0, 1}),
         ({"reasons": ["retries_exhausted"]}, {2}),
         ({"ids": ["t-0"]}, {0}),
         ({"ids": ["web-1/1", "t-2"]}, {1, 2}),
