@@ -58,6 +58,8 @@ def rehearsed(pipeline: Pipeline) -> Rehearsed:
     pipeline.settings |= {
         "pipeline_producer_key_name": "FinancialTransactionProducer",
         "pipeline_producer_key_file": str(pipeline.directory / "ssh" / "producer"),
+        # So that an old version is deleted.
+        "pipeline_function_versions_kept": 1,
     }
     pipeline.play("site", "--tags", "embedded_cloud").ended_well()
     policies = [rendered(template, pipeline.directory) for template in POLICIES]
