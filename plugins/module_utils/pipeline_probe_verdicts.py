@@ -16,6 +16,7 @@ from ansible.module_utils.pipeline_probe_records import Poison, Sample, wrong_am
 
 # The function bounds `detail`, in bytes.
 DETAIL_LIMIT = 1024
+STORED = "probe: its transactions are stored"
 PROCESSED_BY = "probe: a published version processed them"
 OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
 
@@ -65,7 +66,7 @@ def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, s
     found += f" ({lookup.error})" if lookup.error else ""
     checks = [
         make_check(
-            "probe: its transactions are stored",
+            STORED,
             not lookup.missing,
             f"{len(samples)} of {len(samples)}",
             found,
