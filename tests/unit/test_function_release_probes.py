@@ -51,6 +51,18 @@ def test_a_right_version_passes_both_ways_and_nothing_is_left(world: World, tmp_
     assert (world.items(), world.dead_letters()) == ([], [])
 
 
+@pytest.mark.parametrize("for_good", [False, True])
+def test_a_log_that_a_new_role_may_not_write_yet_is_looked_at_again(world: World, tmp_path: Path, for_good: bool):
+    world.function.logs = False
+
+    def allow() -> None:
+        world.function.logs = not for_good and world.passed > 10
+
+    world.on_wait = allow
+    assert bool(failed(probes(world, tmp_path).directly("3"))) is for_good
+    assert (world.items(), world.dead_letters()) == ([], [])
+
+
 def test_records_that_the_version_before_still_processed_are_sent_anew(world: World, tmp_path: Path):
     world.function.version = "2"
 
