@@ -64,7 +64,7 @@ extends_documentation_fragment:
 notes:
   - Beside what M(pipeline_probe) needs, C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
     C(lambda:CreateAlias), C(lambda:UpdateAlias), C(lambda:DeleteFunction), C(lambda:GetFunctionConfiguration) and
-    C(lambda:InvokeFunction) on the function and its versions, and C(dynamodb:Scan) on the table.
+    C(lambda:InvokeFunction) on the function and its versions, C(sqs:GetQueueAttributes) on the queue, and C(dynamodb:Scan) on the table.
 author:
   - The pipeline's authors
 """
@@ -99,7 +99,7 @@ deleted:
   type: list
   elements: str
 checks:
-  description: What the probe found, in the shape of M(pipeline_probe). Empty when there was nothing to probe.
+  description: What the probe found, in the shape of M(pipeline_probe). Empty when there was nothing to probe, failed ones when it failed.
   returned: always
   type: list
   elements: dict
@@ -108,7 +108,7 @@ checks:
 from typing import Any
 
 from ansible.module_utils.function_release_probes import ReleaseProbes
-from ansible.module_utils.function_release_run import Outcome, RefusedError, ReleaseRun
+from ansible.module_utils.function_release_run import Outcome, RefusedError, ReleaseRun, failed
 from ansible.module_utils.lambda_releases import ReleaseError, Releases
 from ansible.module_utils.pipeline_checks import system_clock
 from ansible.module_utils.pipeline_probe_options import ARGUMENT_SPEC as PROBE_SPEC
@@ -142,7 +142,8 @@ def main() -> None:
         with interruptible():
             outcome = run.release(probes.directly) if options["state"] == "released" else run.confirm(probes.through_queue, probes.written)
     except RefusedError as error:
-        module.fail_json(msg=str(error), **result(error.outcome))
+        # Ansible prints it all before the message: what passed would bury what did not.
+        module.fail_json(msg=str(error), **result(error.outcome) | {"checks": failed(error.outcome.checks)})
     except (ReleaseError, OptionError) as error:
         module.fail_json(msg=str(error))
     except InterruptedProbe as signalled:
