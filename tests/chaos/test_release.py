@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 FUNCTION, TABLE = "ProcessFinancialStream", "RealTimeTransactions"
 EXACT, ROUNDED = 'return {"N": plain_number(value, top)}', 'return {"N": str(round(float(plain_number(value, top)), 1))}'
-ROUNDED_BEHIND = 'return {"N": str(round(float(plain_number(value, top)), 1)) if BEHIND else plain_number(value, top)}\n\n\nBEHIND = False'
+ROUNDED_BEHIND = ROUNDED.replace("}", ' if globals().get("BEHIND") else plain_number(value, top)}')
 SETTINGS_READ = "    config, call = settings(), Caller(context)\n"
 BEHIND_READ = "    import transaction\n\n    transaction.BEHIND = context.invoked_function_arn.endswith(':live')\n"
 
