@@ -109,10 +109,11 @@ from typing import Any
 
 from ansible.module_utils.function_release_probes import ReleaseProbes
 from ansible.module_utils.function_release_run import Outcome, RefusedError, ReleaseRun, failed
+from ansible.module_utils.interruption import Interruption, interruptible
 from ansible.module_utils.lambda_releases import ReleaseError, Releases
 from ansible.module_utils.pipeline_checks import system_clock
 from ansible.module_utils.pipeline_probe_options import ARGUMENT_SPEC as PROBE_SPEC
-from ansible.module_utils.pipeline_probe_options import InterruptedProbe, OptionError, clients_of, interruptible
+from ansible.module_utils.pipeline_probe_options import OptionError, clients_of
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -146,7 +147,7 @@ def main() -> None:
         module.fail_json(msg=str(error), **result(error.outcome) | {"checks": failed(error.outcome.checks)})
     except (ReleaseError, OptionError) as error:
         module.fail_json(msg=str(error))
-    except InterruptedProbe as signalled:
+    except Interruption as signalled:
         module.fail_json(
             msg=f"Interrupted by {signalled}. The probe removed its own records; run site.yml again to go on with the release."
         )

@@ -107,13 +107,12 @@ left_behind:
 
 import uuid
 
+from ansible.module_utils.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline_checks import system_clock
 from ansible.module_utils.pipeline_probe_options import (
     ARGUMENT_SPEC,
-    InterruptedProbe,
     OptionError,
     clients_of,
-    interruptible,
     targets_of,
     thresholds_of,
 )
@@ -139,7 +138,7 @@ def main() -> None:
     try:
         with interruptible():
             probe.run(options["timeout"], options["log_timeout"])
-    except InterruptedProbe as signalled:
+    except Interruption as signalled:
         left = ", ".join(probe.outcome.left_behind)
         removed = f"Not known to be gone: {left}." if left else "Its own records are removed."
         module.fail_json(msg=f"The probe was interrupted by {signalled}. {removed}", **vars(probe.outcome))

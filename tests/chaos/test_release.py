@@ -167,7 +167,7 @@ def test_a_changed_setting_goes_live_as_a_version_of_its_own_and_can_be_rolled_b
     deployed.play("site", "--tags", "stream_processor", **higher).ended_well()
     after = live(deployed)
     wait_until(lambda: any(item["processor_version"]["S"] == after for item in items(deployed).values()), 60, "a record of the new one")
-    run = deployed.play("playbooks/rollback").ended_well()
+    run = deployed.play("rollback").ended_well()
     assert after != before
     assert live(deployed) == before
     assert f"Version {before} is live, version {after} is withdrawn. Version {after} wrote" in words(run)

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
+import shutil
+import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "producer_src"))
-
-import financial_producer as program
+from outbox import Outbox
+from producer_settings import Settings
+from sending import Producer, Source
+from transaction_stream import Message, TransactionStream
 
 URL = "http://127.0.0.1:4566/000000000000/FinancialTransactionQueue"
 
 
-def wanted(**changes: Any) -> program.Settings:
-    chosen = {"queue_url": URL, "region": "us-east-1", "rate": 1.0, "linger": 5.0, "count": None, "seed": 1}
-    return program.Settings(**(chosen | changes))
+def wanted(**changes: Any) -> Settings:
+    chosen = {"queue_url": URL, "region": "us-east-1", "state_directory": "unused", "seed": 1}
+    return Settings(**(chosen | changes))
+
+
+def in_memory() -> Path:
+    """A new directory where a commit waits for no disk, if the machine has such a place."""
+    return Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+
+
+def message(name: str, **changes: Any) -> Message:
+    return Message(**({"transaction_id": name, "body": json.dumps({"transaction_id": name})} | changes))
 
 
 def refusal(code: str, status: int = 400, message: str = "refused") -> ClientError:
@@ -30,7 +42,7 @@ def refusal(code: str, status: int = 400, message: str = "refused") -> ClientErr
 
 
 class World:
-    """A clock that jumps to whatever is waited for, a queue that answers as `plan` says (then takes all), and the log."""
+    """A clock that jumps to whatever is waited for, a queue that answers as `plan` says (then takes all), an outbox, and the log."""
 
     def __init__(self, *plan: Callable[[list[dict]], dict] | Exception, stop_at: float | None = None, latency: float = 0.0) -> None:
         self.time, self.plan, self.stop_at, self.latency = 1_000.0, list(plan), stop_at, latency
@@ -38,6 +50,8 @@ class World:
         self.log: list[dict[str, Any]] = []
         self.requests: list[tuple[float, list[str]]] = []
         self.clients = 0
+        self.directory = in_memory()
+        weakref.finalize(self, shutil.rmtree, self.directory)
 
     def now(self) -> float:
         return self.time
@@ -75,11 +89,32 @@ class World:
         return [each for line in self.lines("sent") for each in line["transaction_ids"]]
 
     def run(self, **changes: Any) -> int:
-        return program.Producer(wanted(**changes), self.connect, self.say, self.stop, self.now, self.wait).run()
+        return self.run_from(None, **changes)
+
+    def run_from(self, source: Source | None, client: Any = None, **changes: Any) -> int:
+        """One life of the producer; the outbox stays for the next one."""
+        outbox = Outbox(self.directory, alone=True)
+        try:
+            link = (lambda: client) if client else self.connect
+            return Producer(wanted(**changes), outbox, link, self.say, self.stop, self.now, self.wait, source).run()
+        finally:
+            outbox.close()
+
+    def outbox(self) -> Outbox:
+        """The outbox as the commands see it."""
+        return Outbox(self.directory)
+
+    def states(self) -> dict[int, str]:
+        """The state of every entry, by sequence."""
+        outbox = self.outbox()
+        try:
+            return dict(outbox.pages("SELECT sequence, state FROM entry WHERE sequence > ? LIMIT ?"))
+        finally:
+            outbox.close()
 
 
 def take_all(entries: list[dict]) -> dict:
-    return {"Successful": [{"Id": entry["Id"]} for entry in entries]}
+    return {"Successful": [{"Id": entry["Id"], "MessageId": f"m-{entry['Id']}"} for entry in entries]}
 
 
 def fail(*ids: str, fault: bool = False) -> Callable[[list[dict]], dict]:
@@ -91,5 +126,5 @@ def fail(*ids: str, fault: bool = False) -> Callable[[list[dict]], dict]:
 
 
 def stream_of(count: int, seed: int = 1, rate: float = 1.0) -> list[dict[str, Any]]:
-    stream = program.TransactionStream(rate, seed)
+    stream = TransactionStream(rate, seed)
     return [json.loads(stream.draw().body, parse_float=Decimal) for _ in range(count) if stream.gap() >= 0]

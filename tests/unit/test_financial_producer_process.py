@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from producer_world import in_memory
 
 PROGRAM = Path(__file__).resolve().parents[2] / "producer_src" / "financial_producer.py"
 ROLE = "/latest/meta-data/iam/security-credentials/"
@@ -99,7 +102,7 @@ def cloud() -> Iterator[Cloud]:
 class Program:
     """The producer, started; `finish` gives its exit code and its lines on stdout and stderr, which never hold a secret."""
 
-    def __init__(self, cloud: Cloud, *arguments: str, **environment: str) -> None:
+    def __init__(self, cloud: Cloud, *arguments: str, state: Path | None = None, **environment: str) -> None:
         plain = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{cloud.origin}/imds"}
         command = [
             sys.executable,
@@ -109,6 +112,9 @@ class Program:
             "--region",
             "us-east-1",
         ]
+        self.state = in_memory() if state is None else state
+        weakref.finalize(self, shutil.rmtree, self.state, ignore_errors=True)
+        command += ["--state-directory", str(self.state)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen([*command, *arguments], env=plain | environment, text=True, **streams)
 
@@ -241,7 +247,7 @@ def test_a_signal_while_the_queue_is_away_ends_it_in_time_with_the_ids(cloud: Cl
     seconds, code, out, err = program.stop_when(lambda: len(cloud.keys) >= 3)
     # then
     assert code == 1 and 10 < seconds < 27 and cloud.received == []
-    assert len(err) == 1 and len(err[0]["transaction_ids"]) == out[-1]["unsent"] > 0
+    assert len(err) == 1 and err[0]["unsent"] == out[-1]["unsent"] > 0 and str(program.state) in err[0]["error"]
 
 
 def test_importing_the_program_opens_no_connection_and_reads_no_configuration():

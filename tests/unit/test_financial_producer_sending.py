@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from decimal import Decimal
+from typing import Any
 
 import boto3
 import pytest
@@ -14,45 +15,45 @@ from botocore.stub import ANY, Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
-from producer_world import URL, World, fail, program, refusal, stream_of, take_all, wanted
+from outbox import Entry
+from producer_world import URL, World, fail, refusal, stream_of, take_all, wanted
+from queue_link import Trouble, explain
+from sending import Batch, MadeUp, Producer
+from transaction_stream import TransactionStream
+
+NO_OUTBOX: Any = None
 
 # Batches
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 1_048_000), st.text(max_size=20)), max_size=60))
+@given(st.lists(st.tuples(st.integers(1, 1_048_000), st.text("a-1/", max_size=20)), max_size=60))
 def test_batches_keep_order_and_both_limits_and_lose_and_double_nothing(shapes: list[tuple[int, str]]):
-    # given messages of any size that SQS would take alone
-    messages = [
-        program.Message(str(n), "é" * (size // 2) + "x" * (size % 2), {"outbox_id": {"DataType": "String", "StringValue": text}})
-        for n, (size, text) in enumerate(shapes)
-    ]
+    # given entries of any size that SQS would take alone
+    entries = [Entry(n, text, str(n), "é" * (size // 2) + "x" * (size % 2)) for n, (size, text) in enumerate(shapes, 1)]
     # when they are all cut into batches
-    producer = program.Producer(wanted(), lambda: None, lambda *_, **__: None, threading.Event())
-    for message in messages:
-        producer._add(message, 0.0)
+    producer = Producer(wanted(), NO_OUTBOX, lambda: None, lambda *_, **__: None, threading.Event())
+    for entry in entries:
+        producer._add(entry, 0.0)
     producer._close()
     # then
-    assert [each for batch in producer._ready for each in batch.messages] == messages
+    assert [each for batch in producer._ready for each in batch.entries] == entries
     for batch in producer._ready:
-        counted = [
-            len(each.body.encode()) + len(b"outbox_idString") + len(each.attributes["outbox_id"]["StringValue"].encode())
-            for each in batch.messages
-        ]
-        assert 1 <= len(batch.messages) <= 10 and sum(counted) <= 1_048_576 and batch.size == sum(counted)
+        counted = [len(each.body.encode()) + len(b"outbox_idString") + len(each.outbox_id.encode()) for each in batch.entries]
+        assert 1 <= len(batch.entries) <= 10 and sum(counted) <= 1_048_576 and batch.size == sum(counted)
 
 
 def test_a_batch_takes_exactly_1_mib_counted_with_attributes():
-    attributes = {"outbox_id": {"DataType": "String", "StringValue": "i-0/1"}}  # 9 + 6 + 5 bytes
-    assert program.Batch(0.0).add(program.Message("a", "x" * (1_048_576 - 20), attributes))
-    assert not program.Batch(0.0).add(program.Message("a", "x" * (1_048_576 - 19), attributes))
+    beside = len(b"outbox_id") + len(b"String") + len(b"i-0/1")
+    assert Batch(0.0).add(Entry(1, "i-0/1", "a", "x" * (1_048_576 - beside)))
+    assert not Batch(0.0).add(Entry(1, "i-0/1", "a", "x" * (1_048_576 - beside + 1)))
 
 
 def test_a_transaction_waits_no_longer_than_the_linger():
     # given one transaction a minute or so, when five are sent, then each goes alone, five seconds after it was drawn
     world = World()
     world.run(rate=1 / 60, count=5, linger=5.0)
-    arrivals, stream = [], program.TransactionStream(1 / 60, 1)
+    arrivals, stream = [], TransactionStream(1 / 60, 1)
     for _ in range(5):
         arrivals.append((arrivals[-1] if arrivals else 0) + stream.gap())
     assert [len(ids) for _, ids in world.requests] == [1] * 5
@@ -83,9 +84,7 @@ def test_moto_receives_every_transaction_once_and_whole():
         client = boto3.client("sqs", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
         queue = client.create_queue(QueueName="FinancialTransactionQueue")["QueueUrl"]
         world, received = World(), []
-        code = program.Producer(
-            wanted(queue_url=queue, rate=1_000, count=57), lambda: client, world.say, world.stop, world.now, world.wait
-        ).run()
+        code = world.run_from(None, client, queue_url=queue, rate=1_000, count=57)
         while messages := client.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
             received += [json.loads(each["Body"], parse_float=Decimal) for each in messages]
     assert code == 0 and received == stream_of(57, rate=1_000)
@@ -110,12 +109,13 @@ def test_a_stubbed_client_gets_the_entries_of_the_api():
     client = boto3.client("sqs", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     world = World()
     with Stubber(client) as stub:
-        parameters = {"QueueUrl": URL, "Entries": [{"Id": "0", "MessageBody": ANY, "MessageAttributes": {}}]}
+        attributes = {"outbox_id": {"DataType": "String", "StringValue": ANY}}
+        parameters = {"QueueUrl": URL, "Entries": [{"Id": "0", "MessageBody": ANY, "MessageAttributes": attributes}]}
         failed = {"Successful": [], "Failed": [{"Id": "0", "SenderFault": False, "Code": "InternalError", "Message": "later"}]}
         success = {"Successful": [{"Id": "0", "MessageId": "m", "MD5OfMessageBody": "d"}], "Failed": []}
         stub.add_response("send_message_batch", failed, parameters)
         stub.add_response("send_message_batch", success, parameters)
-        assert program.Producer(wanted(count=1), lambda: client, world.say, world.stop, world.now, world.wait).run() == 0
+        assert world.run_from(None, client, count=1) == 0
         stub.assert_no_pending_responses()
     assert [line["event"] for line in world.log] == ["retrying", "sent", "stopped"]
 
@@ -167,22 +167,29 @@ def test_an_outage_is_probed_by_one_batch_and_holds_no_more_than_a_thousand_tran
     assert len(held) == 10 and [each["transaction_id"] for each in stream_of(1_500)] == world.sent()
 
 
-def test_the_pending_transactions_are_bounded():
+def test_a_full_outbox_takes_in_no_more_says_so_and_loses_nothing():
     world = World(*[refusal("ServiceUnavailable", 503)] * 10_000, stop_at=3_600.0)
-    assert world.run(rate=100) == 1
+    assert world.run(rate=100, outbox_rows=1_000) == 1
     assert world.lines("stopped")[0]["unsent"] == 1_000
+    full = world.lines("full")
+    assert full[0]["at"] < 15 and 55 < len(full) <= 60  # once a minute
+    assert (full[0]["rows"], full[0]["rows_limit"], full[0]["unsent"]) == (1_000, 1_000, 1_000) and full[0]["what_to_do"]
 
 
-def test_the_moments_that_pass_in_a_long_outage_are_not_made_up_for():
-    # given an outage of half an hour at ten a second, in which 18,000 would have been drawn
-    outage = [refusal("ServiceUnavailable", 503)] * 80
-    world = World(*outage, stop_at=2_400.0)
+def test_an_outage_stops_no_transaction_from_being_recorded_in_time_and_sent_in_order_after():
+    # given an outage of half an hour at two a second
+    world = World(*[refusal("ServiceUnavailable", 503)] * 80, stop_at=2_400.0)
     # when it ends
-    world.run(rate=10)
-    # then the thousand that were held and those of the last minute come at once, and from there on ten a second
-    end = world.lines("retrying")[-1]["at"] + 60
-    burst = sum(len(ids) for moment, ids in world.requests[80:] if moment < end)
-    assert end > 1_500 and 1_000 + 600 < burst < 1_000 + 600 + 1_000
+    assert world.run(rate=2, linger=1) == 0
+    # then what came in that time is sent, in the order it came
+    assert len(world.sent()) == pytest.approx(4_800, rel=0.1)
+    assert world.sent() == [each["transaction_id"] for each in stream_of(len(world.sent()), rate=2)]
+
+
+def test_the_moments_of_a_long_pause_are_let_go_but_for_the_last_minute():
+    made_up = MadeUp(10.0, 1, now=0.0)
+    assert made_up.next_moment(3_600.0) == 3_540.0
+    assert len(made_up.draw(3_600.0, 10_000).messages) == pytest.approx(600, rel=0.2)
 
 
 @pytest.mark.parametrize("code", ["RequestThrottled", "ThrottlingException", "OverLimit", "KmsThrottled"])
@@ -200,7 +207,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("code", "advice"), REFUSALS)
 def test_a_refusal_before_anything_was_sent_ends_the_run_with_advice(code: str, advice: str):
-    with pytest.raises(program.Trouble) as trouble:
+    with pytest.raises(Trouble) as trouble:
         World(refusal(code)).run(count=1)
     assert advice in trouble.value.what_to_do and URL in trouble.value.detail
 
@@ -218,15 +225,15 @@ def test_no_credentials_show_before_the_first_transaction():
     def nothing() -> None:
         raise NoCredentialsError()
 
-    with pytest.raises(program.Trouble, match="no credentials from instance metadata") as trouble:
-        program.Producer(wanted(), nothing, world.say, world.stop, world.now, world.wait).run()
+    with pytest.raises(Trouble, match="no credentials from instance metadata") as trouble:
+        Producer(wanted(), NO_OUTBOX, nothing, world.say, world.stop, world.now, world.wait).run()
     assert "instance profile" in trouble.value.what_to_do and world.time == 1_000
 
 
 def test_no_part_of_a_session_token_reaches_the_log():
     token = "IQoJb3JpZ2luX2VjEJr" * 9
     text = f"The request signature does not match {token}.\nThe Canonical String was x-amz-security-token:{token[:30]}"
-    trouble = program.explain(refusal("SignatureDoesNotMatch", 403, text), wanted())
+    trouble = explain(refusal("SignatureDoesNotMatch", 403, text), wanted())
     assert "does not match" in trouble.detail and token[:30] not in trouble.detail
 
 
@@ -271,12 +278,12 @@ def test_a_stop_sends_failed_entries_without_their_backoff():
     assert world.time - 1_000 == pytest.approx(world.stop_at)
 
 
-def test_a_drain_gives_up_within_20_seconds_and_lists_the_ids():
+def test_a_drain_gives_up_within_20_seconds_and_says_how_much_stays():
     # given a queue that is away, each request taking the seven seconds that one can take
     world = World(*[EndpointConnectionError(endpoint_url="http://127.0.0.1:1")] * 1_000, stop_at=10.0, latency=7.0)
     code = world.run(rate=1.0)
     # then with the request under way at the stop it takes less than the 30 s of a service manager
-    ids = [each["transaction_id"] for each in stream_of(100)]
-    unsent = world.lines("error")[0]["transaction_ids"]
-    assert code == 1 and unsent == ids[: len(unsent)] and len(unsent) > 3 and world.lines("stopped")[0]["unsent"] == len(unsent)
+    unsent = world.lines("error")[0]["unsent"]
+    assert code == 1 and unsent > 3 and world.lines("stopped")[0]["unsent"] == unsent
+    assert world.states() == dict.fromkeys(range(1, unsent + 1), "unsent")
     assert 13 <= world.time - 1_010 <= 20

@@ -78,7 +78,7 @@ def test_a_version_that_fails_behind_the_alias_is_moved_back_from_and_what_it_wr
         f"Version 2 of f failed behind alias live: {ROUNDS}",
         "version 1 is live again",
         "Version 2 wrote 2 of the records in the table: a, b; all are in /records (a scan of 7.5 read units).",
-        "playbooks/reconcile.yml -e reconcile_repair_altered=true -e reconcile_resend_lost=true",
+        "ansible-playbook reconcile.yml -e reconcile_repair_altered=true -e reconcile_resend_lost=true",
     ):
         assert words in text
     world.behind = []

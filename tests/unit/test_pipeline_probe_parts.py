@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import pipeline_probe_logs
+from ansible.module_utils.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline_checks import Clock
 from ansible.module_utils.pipeline_probe_logs import Wanted, wait_for_lines
 from ansible.module_utils.pipeline_probe_records import Thresholds, make_samples
@@ -28,10 +29,10 @@ def module() -> ModuleType:
     return loaded
 
 
-def test_a_signal_interrupts_the_probe_once(module: ModuleType) -> None:
+def test_a_signal_interrupts_once() -> None:
     before = signal.getsignal(signal.SIGTERM)
 
-    with pytest.raises(module.InterruptedProbe, match="SIGTERM"), module.interruptible():
+    with pytest.raises(Interruption, match="SIGTERM"), interruptible():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         finally:

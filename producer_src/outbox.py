@@ -1,0 +1,397 @@
+"""The outbox: each transaction is in SQLite on this host's disk before it is sent, and marked with its message id after.
+
+One file, `outbox.sqlite3`, which is the ledger too. A committed transaction survives a kill and a power cut (WAL, synchronous=FULL).
+Entries are ordered by their sequence alone, never by a time, so a clock that jumps changes nothing but the times that are shown.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import socket
+import sqlite3
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from outbox_trouble import OutboxTrouble, read_as_trouble
+from transaction_stream import Message, utc
+
+FILE, LOCK = "outbox.sqlite3", "outbox.lock"
+BUSY_SECONDS = 5.0  # how long to wait for another process that writes
+APPLICATION_ID, SCHEMA_VERSION = 0x4F425831, 1  # "OBX1": whose file it is, and of which make
+STEP_ROWS = 500  # of one transaction that settles or prunes, so that the service waits some milliseconds at most
+PRUNE_SHARE = 0.75  # of either limit: below it what is reconciled stays, above it the oldest of it goes
+REJECTED_LINES = 10_000  # kept aside at most; then nothing more is read from the feed until some are removed
+ATTRIBUTE = "outbox_id"
+ATTRIBUTE_BYTES = len(ATTRIBUTE) + len("String") + 80 + 1 + 19  # at most, as SQS counts: name, type, and <host>/<sequence>
+
+SCHEMA = """
+CREATE TABLE ledger (host TEXT NOT NULL, made_at TEXT NOT NULL, started_at TEXT, settled INTEGER NOT NULL) STRICT;
+CREATE TABLE entry (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT, transaction_id TEXT NOT NULL, amount TEXT, timestamp TEXT,
+  state TEXT NOT NULL CHECK (state IN ('unsent', 'sent', 'reconciled')), recorded_at TEXT NOT NULL,
+  sent_at TEXT, message_id TEXT, sends INTEGER NOT NULL
+) STRICT;
+CREATE INDEX unsent ON entry (sequence) WHERE state = 'unsent';
+CREATE TABLE body (sequence INTEGER PRIMARY KEY REFERENCES entry, text TEXT NOT NULL) STRICT;
+CREATE TABLE source (
+  path TEXT PRIMARY KEY, inode INTEGER NOT NULL, first_line TEXT NOT NULL, offset INTEGER NOT NULL, line INTEGER NOT NULL,
+  last_start INTEGER NOT NULL, last_line TEXT NOT NULL
+) STRICT;
+CREATE TABLE rejected (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, line INTEGER NOT NULL, offset INTEGER NOT NULL,
+  length INTEGER NOT NULL, reason TEXT NOT NULL, rejected_at TEXT NOT NULL, content BLOB NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One transaction of the outbox. `size` is in bytes as SQS counts them: body, and name, type and text of the attribute."""
+
+    sequence: int
+    outbox_id: str
+    transaction_id: str
+    body: str
+
+    @property
+    def attributes(self) -> Mapping[str, Mapping[str, str]]:
+        return {ATTRIBUTE: {"DataType": "String", "StringValue": self.outbox_id}}
+
+    @property
+    def size(self) -> int:
+        return len(self.body.encode()) + len(ATTRIBUTE) + len("String") + len(self.outbox_id)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How far a file was read: `offset` bytes, `line` lines. What tells the file: inode, and SHA-256 of the first and last line read."""
+
+    path: str
+    inode: int
+    first_line: str
+    offset: int
+    line: int
+    last_start: int
+    last_line: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A line of a feed that is no transaction. `length` is in bytes, of which `content` has the first."""
+
+    source: str
+    line: int
+    offset: int
+    length: int
+    reason: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a source gives for one commit."""
+
+    messages: list[Message] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the outbox holds: rows, bytes of its file that are in use, and rejected lines."""
+
+    rows: int
+    bytes: int
+    rejected: int = REJECTED_LINES
+
+
+def utc_now() -> datetime:
+    """What time it is."""
+    return datetime.now(UTC)
+
+
+class Outbox:
+    """The database in `directory`. Whoever sends from it takes it `alone`: a lock that ends with the process. Errors are OutboxTrouble."""
+
+    def __init__(self, directory: str | os.PathLike[str], alone: bool = False, now: Callable[[], datetime] = utc_now) -> None:
+        self.directory = Path(directory)
+        self.path = self.directory / FILE
+        self._now = now
+        self._lock: int | None = None
+        with self._reading_trouble():
+            if alone:
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._take_alone()
+            elif not self.path.exists():
+                raise OutboxTrouble("no outbox", str(self.path), "no file", "one that a producer made",
+                                    "correct --state-directory (variable PRODUCER_STATE_DIRECTORY)")  # fmt: skip
+            self._connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._prepare(alone)
+            self._rows = self._number("SELECT count(*) FROM entry") if alone else 0
+            self._rejected = self.count_rejected()
+            self._page_size = self._number("PRAGMA page_size")
+            self._version = self._number("PRAGMA data_version")
+
+    def close(self) -> None:
+        """Close the file, and let another process have it."""
+        self._connection.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # --- the service -------------------------------------------------------------------------------------------------
+
+    def record_start(self) -> None:
+        """Commit that the service starts: it shows that commits are possible."""
+        with self._transaction():
+            self._connection.execute("UPDATE ledger SET started_at = ?", (utc(self._now()),))
+
+    def add(self, draft: Draft) -> list[Entry]:
+        """Commit transactions as unsent, with what was rejected beside them and how far the feed was read: all of it, or nothing."""
+        with self._transaction():
+            entries = [self._insert(message) for message in draft.messages]
+            self._keep_aside(draft.rejected)
+            if draft.checkpoint:
+                self._write_checkpoint(draft.checkpoint)
+        self._rows += len(entries)
+        self._rejected += len(draft.rejected)
+        return entries
+
+    def unsent(self, after: int) -> Generator[Entry, None, None]:
+        """The unsent entries of a sequence above `after`, in order. They are read as they are asked for."""
+        query = "SELECT sequence, transaction_id, text FROM entry JOIN body USING (sequence) WHERE state = 'unsent' AND sequence > ?"
+        with self._reading_trouble(), contextlib.closing(self._connection.execute(f"{query} ORDER BY sequence", (after,))) as rows:
+            for sequence, transaction_id, text in rows:
+                yield Entry(sequence, f"{self.host}/{sequence}", transaction_id, text)
+
+    def mark(self, message_ids: Mapping[int, str]) -> None:
+        """Commit that SQS took these entries (sequence: message id)."""
+        at = utc(self._now())
+        with self._transaction():
+            for sequence, message_id in message_ids.items():
+                self._mark_sent(sequence, message_id, at)
+
+    def count_unsent(self) -> int:
+        """How many entries are unsent."""
+        return self._number("SELECT count(*) FROM entry WHERE state = 'unsent'")
+
+    def room(self) -> Room:
+        """What it holds now; cheap, whatever that is. Of the process that has it alone only."""
+        return Room(self._rows, self.bytes_in_use(), self._rejected)
+
+    def bytes_in_use(self) -> int:
+        """How much of the file holds something; what was pruned leaves pages that are used again."""
+        return (self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")) * self._page_size
+
+    def changed(self) -> bool:
+        """Whether another process has changed something since this was asked last."""
+        before, self._version = self._version, self._number("PRAGMA data_version")
+        if self._version == before:
+            return False
+        self._rejected = self.count_rejected()
+        return True
+
+    def prune(self, maximum: Room) -> int:
+        """One step, of STEP_ROWS at most: past a limit's share, remove the oldest of what is reconciled; gives how much that was.
+
+        First bodies go; entries only when there are too many of them. Nothing that is unsent, or sent and not reconciled, is touched.
+        """
+        found, pruned = self.room(), 0
+        settled = self._number("SELECT settled FROM ledger")
+        oldest = "SELECT sequence FROM {} WHERE state = 'reconciled' AND sequence <= ? ORDER BY sequence LIMIT ?"
+        if found.rows > PRUNE_SHARE * maximum.rows:
+            doomed = self._numbers(oldest.format("entry"), settled, STEP_ROWS)
+            self._delete(doomed, "body", "entry")
+            self._rows -= len(doomed)
+            pruned = len(doomed)
+        elif found.bytes > PRUNE_SHARE * maximum.bytes:
+            doomed = self._numbers(oldest.format("body JOIN entry USING (sequence)"), settled, STEP_ROWS)
+            self._delete(doomed, "body")
+            pruned = len(doomed)
+        return pruned
+
+    def checkpoint(self, path: str) -> Checkpoint | None:
+        """How far the file of this path was read."""
+        with self._reading_trouble():
+            row = self._connection.execute(
+                "SELECT path, inode, first_line, offset, line, last_start, last_line FROM source WHERE path = ?", (path,)
+            ).fetchone()
+        return Checkpoint(*row) if row else None
+
+    def count_rejected(self) -> int:
+        """How many rejected lines are kept aside."""
+        return self._number("SELECT count(*) FROM rejected")
+
+    # --- the commands ------------------------------------------------------------------------------------------------
+
+    def pages(self, query: str, *values: object, after: int = 0) -> Iterator[tuple]:
+        """The rows of a query that takes `sequence > ?` first and LIMIT last, and whose first column is that sequence.
+
+        Each page is a transaction of its own: a reader that is slow to take them must not keep SQLite from reusing its log.
+        """
+        while True:
+            with self._reading_trouble():
+                rows = self._connection.execute(query, (after, *values, STEP_ROWS)).fetchall()
+            yield from rows
+            if len(rows) < STEP_ROWS:
+                return
+            after = rows[-1][0]
+
+    def resend(self, sequences: Sequence[int]) -> int:
+        """Make these entries unsent again, in one transaction; gives how many were not. KeyError: one has no body any more."""
+        changed = 0
+        with self._transaction():
+            for sequence in sequences:
+                if not self._numbers("SELECT sequence FROM body WHERE sequence = ?", sequence):
+                    raise KeyError(sequence)
+                changed += self._connection.execute(
+                    "UPDATE entry SET state = 'unsent' WHERE sequence = ? AND state <> 'unsent'", (sequence,)
+                ).rowcount
+        return changed
+
+    def settle(self, through: int) -> Iterator[int]:
+        """Make the sent entries up to that sequence reconciled, step by step; each step gives how many it settled."""
+        low = self._number("SELECT coalesce(min(sequence), 1) FROM entry WHERE state = 'sent'") - 1
+        while low < through:
+            high = min(low + STEP_ROWS, through)
+            with self._transaction():
+                settled = self._connection.execute(
+                    "UPDATE entry SET state = 'reconciled' WHERE sequence > ? AND sequence <= ? AND state = 'sent'", (low, high)
+                ).rowcount
+                self._connection.execute("UPDATE ledger SET settled = max(settled, ?)", (high,))
+            yield settled
+            low = high
+
+    def remove_rejected(self, through: int) -> int:
+        """Remove the rejected lines up to that number; gives how many."""
+        with self._transaction():
+            return self._connection.execute("DELETE FROM rejected WHERE number <= ?", (through,)).rowcount
+
+    def number(self, query: str, *values: object) -> int:
+        """The one number that a query gives; None counts as 0."""
+        return self._number(query, *values)
+
+    def text(self, query: str) -> str | None:
+        """The one text that a query gives, or None."""
+        with self._reading_trouble():
+            row = self._connection.execute(query).fetchone()
+        return row[0] if row else None
+
+    def only_read(self) -> None:
+        """Refuse to change anything from here on."""
+        self._connection.execute("PRAGMA query_only = ON")
+
+    def complaints(self) -> list[str]:
+        """What SQLite finds wrong with the file (its quick_check); nothing, if it is healthy."""
+        with self._reading_trouble():
+            return [text for (text,) in self._connection.execute("PRAGMA quick_check(5)") if text != "ok"]
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _take_alone(self) -> None:
+        self._lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._lock, 20).decode(errors="replace").strip()
+            os.close(self._lock)
+            raise OutboxTrouble("outbox in use", str(self.path), f"process {holder} sends from it", "no other process",
+                                "stop that one first, or give this one a --state-directory of its own") from None  # fmt: skip
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _prepare(self, alone: bool) -> None:
+        found = (self._number("PRAGMA application_id"), self._number("PRAGMA user_version"))
+        tables = self._number("SELECT count(*) FROM sqlite_master")
+        if (tables or not alone) and found != (APPLICATION_ID, SCHEMA_VERSION):
+            raise OutboxTrouble("not an outbox of this program", str(self.path), f"application {found[0]:#x}, version {found[1]}",
+                                f"application {APPLICATION_ID:#x}, version {SCHEMA_VERSION}",
+                                "correct --state-directory, or run the program that made it")  # fmt: skip
+        for pragma, value, effect in (("journal_mode", "WAL", "wal"), ("synchronous", "FULL", 2)):
+            self._connection.execute(f"PRAGMA {pragma} = {value}")
+            shown = self._connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+            if shown != effect:
+                raise OutboxTrouble("no durable commits", str(self.path), f"{pragma} {shown}", f"{pragma} {value}",
+                                    "put the state directory on a local disk, not on a network share")  # fmt: skip
+        if not tables:
+            self._make()
+        (self.host,) = self._connection.execute("SELECT host FROM ledger").fetchone()
+
+    def _make(self) -> None:
+        """A name for the ledger that no other has: the host's, and a random part, so that a new database never repeats an old id."""
+        name = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60] or "host"
+        with self._transaction():
+            for statement in SCHEMA.split(";\n"):
+                self._connection.execute(statement)
+            self._connection.execute("INSERT INTO ledger VALUES (?, ?, NULL, 0)", (f"{name}-{secrets.token_hex(5)}", utc(self._now())))
+            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        for directory in (self.directory, self.directory.parent):  # the names of file and directory, not just what is in them
+            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def _insert(self, message: Message) -> Entry:
+        cursor = self._connection.execute(
+            "INSERT INTO entry (transaction_id, amount, timestamp, state, recorded_at, sends) VALUES (?, ?, ?, 'unsent', ?, 0)",
+            (message.transaction_id, message.amount, message.timestamp, utc(self._now())),
+        )
+        sequence = cursor.lastrowid or 0
+        self._connection.execute("INSERT INTO body VALUES (?, ?)", (sequence, message.body))
+        return Entry(sequence, f"{self.host}/{sequence}", message.transaction_id, message.body)
+
+    def _keep_aside(self, rejected: Sequence[Rejected]) -> None:
+        at = utc(self._now())
+        self._connection.executemany(
+            "INSERT INTO rejected (source, line, offset, length, reason, rejected_at, content) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(each.source, each.line, each.offset, each.length, each.reason, at, each.content) for each in rejected],
+        )
+
+    def _write_checkpoint(self, at: Checkpoint) -> None:
+        values = (at.path, at.inode, at.first_line, at.offset, at.line, at.last_start, at.last_line)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO source (path, inode, first_line, offset, line, last_start, last_line) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
+
+    def _mark_sent(self, sequence: int, message_id: str, at: str) -> None:
+        self._connection.execute(
+            "UPDATE entry SET state = 'sent', sent_at = ?, message_id = ?, sends = sends + 1 WHERE sequence = ?", (at, message_id, sequence)
+        )
+
+    def _delete(self, sequences: Sequence[int], *tables: str) -> None:
+        with self._transaction():
+            for table in tables:
+                self._connection.executemany(f"DELETE FROM {table} WHERE sequence = ?", [(each,) for each in sequences])
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._reading_trouble():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._commit()
+            finally:
+                if self._connection.in_transaction:  # only when it was not committed
+                    self._connection.execute("ROLLBACK")
+
+    def _commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    def _reading_trouble(self) -> contextlib.AbstractContextManager[None]:
+        return read_as_trouble(self.path)
+
+    def _number(self, query: str, *values: object) -> int:
+        with self._reading_trouble():
+            (found,) = self._connection.execute(query, values).fetchone()
+        return int(found or 0)
+
+    def _numbers(self, query: str, *values: object) -> list[int]:
+        with self._reading_trouble():
+            return [number for (number,) in self._connection.execute(query, values)]

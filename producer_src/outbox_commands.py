@@ -1,0 +1,269 @@
+"""The commands on the outbox beside the service: list the ledger, show what is unsent, send again, settle, look at what was rejected."""
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from outbox import STEP_ROWS, Outbox
+from outbox_trouble import OutboxTrouble
+from producer_settings import EXIT_OK, Options, checked, say
+from transaction_stream import utc
+
+COLUMNS = ("outbox_id", "transaction_id", "amount", "timestamp", "state", "recorded_at", "sent_at", "message_id", "sends")
+SHOWN = 20  # unsent entries that `outbox` lists
+LEDGER = """SELECT sequence, transaction_id, amount, timestamp, state, recorded_at, sent_at, message_id, sends, {body}
+FROM entry LEFT JOIN body USING (sequence) WHERE sequence > ? AND sequence <= ? AND recorded_at >= ? ORDER BY sequence LIMIT ?"""
+
+
+def ledger(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """List what was recorded and sent, as JSON lines with a last line that proves the list whole, or as a table."""
+    about = """Lists what was recorded and sent, in the order it was recorded; the service may run or not.
+
+--json ends with a line {"ledger": ..., "entries": N, "first": sequence, "last": sequence, "exported_at": ...}: without it the list is
+cut off.
+--since compares with the host's clock when the entry was recorded."""
+    options = Options("ledger", about, environment)
+    options.add_state_directory()
+    form = options.parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="JSON lines")
+    form.add_argument("--table", action="store_true", help="a table (the default)")
+    moment = checked(_moment, lambda value: value, "a moment such as 2026-11-24 or 2026-11-24T13:00:00Z (UTC, unless it says otherwise)")
+    options.parser.add_argument("--since", type=moment, help="only what was recorded at this moment (ISO 8601) or later")
+    options.parser.add_argument("--output", type=Path, metavar="FILE", help="write here, all or nothing; compressed if it ends in .gz")
+    options.parser.add_argument("--bodies", action="store_true", help="with the bodies as sent (with --json); null where it was pruned")
+    found = options.read(arguments)
+    if found.bodies and not found.json:
+        options.parser.error("argument --bodies: found it without --json, expected both: a table has no room for bodies")
+    with _opened(found.state_directory) as outbox, _written(found.output) as file:
+        now, last = datetime.now(UTC), outbox.number("SELECT max(sequence) FROM entry")
+        entries = _entries(outbox, last, found.since or "", found.bodies)
+        (_write_json if found.json else _write_table)(entries, outbox.host, now, file)
+    return EXIT_OK
+
+
+def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Show what is unsent: counts, bytes, age, and the first of it."""
+    about = f"Shows what the outbox holds, and the first {SHOWN} unsent entries."
+    options = Options("outbox", about, environment)
+    options.add_state_directory()
+    options.parser.add_argument("--json", action="store_true", help="one JSON object, without the list")
+    options.parser.add_argument("--check", action="store_true", help="have SQLite look the whole file over: what it complains of")
+    found = options.read(arguments)
+    with _opened(found.state_directory) as held:
+        facts = _facts(held)
+        if found.check:
+            facts["complaints"] = held.complaints()
+        if found.json:
+            print(json.dumps(facts))
+            return EXIT_OK
+        for name, value in facts.items():
+            print(f"{name:22}{'-' if value is None else value}")
+        unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent'")
+        with contextlib.closing(held.unsent(0)) as entries:
+            for _, entry in zip(range(SHOWN), entries, strict=False):
+                print(f"  {entry.outbox_id}  {entry.transaction_id}  {entry.size} bytes")
+        if unsent > SHOWN:
+            print(f"  and {unsent - SHOWN} more: ledger --json lists them all")
+    return EXIT_OK
+
+
+def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Make the entries of a file unsent again; all of them are looked at before the first is changed."""
+    options = Options("resend", "Makes entries unsent again; the service sends them, within seconds if it runs.", environment)
+    options.add_state_directory()
+    text = "JSON lines with outbox_id, as reconciliation writes them; those of other ledgers are passed over"
+    options.parser.add_argument("--lost", type=Path, required=True, metavar="FILE", help=text)
+    found = options.read(arguments)
+    with _opened(found.state_directory, changing=True) as held:
+        others = gone = 0
+        missing: list[str] = []
+        for outbox_id in _outbox_ids(found.lost):
+            sequence = _sequence_of(outbox_id, held.host)
+            if sequence is None:
+                others += 1
+            elif not held.number("SELECT count(*) FROM body WHERE sequence = ?", sequence):
+                gone += 1
+                missing = [*missing, outbox_id][:10]
+        if gone:
+            shown = ", ".join(missing) + (f" and {gone - len(missing)} more" if gone > len(missing) else "")
+            raise OutboxTrouble("no body to send any more", str(held.path), f"{gone} pruned or unknown ({shown})", "a body of each",
+                                "take them out of the file, and have their source send them anew; nothing was changed")  # fmt: skip
+        named = changed = 0
+        for sequences in _in_steps(each for each in (_sequence_of(one, held.host) for one in _outbox_ids(found.lost)) if each is not None):
+            named += len(sequences)
+            changed += held.resend(sequences)
+        say("resend", ledger=held.host, named=named, made_unsent=changed, already_unsent=named - changed, of_other_ledgers=others)
+    return EXIT_OK
+
+
+def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Settle the sent entries up to a sequence."""
+    options = Options("reconciled", "Settles the sent entries up to a sequence: they may then be pruned when room is needed.", environment)
+    options.add_state_directory()
+    number = checked(int, lambda value: value >= 1, "a sequence, 1 or more")
+    options.parser.add_argument("--through", type=number, required=True, metavar="N", help="the last sequence that is settled")
+    options.parser.add_argument("--ledger", metavar="NAME", help="do it only if this is the ledger's name")
+    found = options.read(arguments)
+    with _opened(found.state_directory, changing=True) as held:
+        if found.ledger not in (None, held.host):
+            options.parser.error(f"argument --ledger: found '{found.ledger}', expected '{held.host}', the ledger in {held.path}")
+        last = held.number("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entry'")
+        if found.through > last:
+            options.parser.error(f"argument --through: found {found.through}, expected {last} at most, the last sequence of {held.host}")
+        settled = sum(held.settle(found.through))
+        unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent' AND sequence <= ?", found.through)
+        say("reconciled", ledger=held.host, through=found.through, settled=settled, unsent=unsent)
+    return EXIT_OK
+
+
+def rejected(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """List the rejected lines that are kept aside, or remove some."""
+    about = """Lists the rejected lines of a feed as JSON lines: number, source, line, offset, length, reason, rejected_at, content.
+
+Bytes that are not UTF-8 are shown as \\xNN. Of a line longer than 1 MiB the first MiB is kept; a file still has the rest at the offset."""
+    options = Options("rejected", about, environment)
+    options.add_state_directory()
+    number = checked(int, lambda value: value >= 1, "a number, 1 or more")
+    options.parser.add_argument("--remove-through", type=number, metavar="N", help="remove the lines up to this number instead")
+    found = options.read(arguments)
+    with _opened(found.state_directory, changing=found.remove_through is not None) as held:
+        if found.remove_through:
+            say("removed", rejected=held.remove_rejected(found.remove_through))
+            return EXIT_OK
+        names = ("number", "source", "line", "offset", "length", "reason", "rejected_at")
+        for row in held.pages(f"SELECT {', '.join(names)}, content FROM rejected WHERE number > ? ORDER BY number LIMIT ?"):
+            print(json.dumps(dict(zip(names, row, strict=False)) | {"content": row[-1].decode(errors="backslashreplace")}))
+    return EXIT_OK
+
+
+def _facts(held: Outbox) -> dict[str, Any]:
+    """Counts, bytes and ages (in seconds, by this host's clock now; below zero, if the clock was set back)."""
+    now = datetime.now(UTC)
+    size = "SELECT sum(length(CAST(text AS BLOB))) FROM body JOIN entry USING (sequence) WHERE state = 'unsent'"
+    counts = {state: held.number("SELECT count(*) FROM entry WHERE state = ?", state) for state in ("unsent", "sent", "reconciled")}
+    oldest = held.text("SELECT recorded_at FROM entry WHERE state = 'unsent' ORDER BY sequence LIMIT 1")
+    age = round((now - datetime.fromisoformat(oldest)).total_seconds(), 3) if oldest else None
+    return {
+        "ledger": held.host,
+        "file": str(held.path),
+        "entries": sum(counts.values()),
+        **counts,
+        "unsent_bytes": held.number(size),
+        "oldest_unsent": oldest,
+        "oldest_unsent_seconds": age,
+        "bodies": held.number("SELECT count(*) FROM body"),
+        "last": held.number("SELECT max(sequence) FROM entry"),
+        "settled_through": held.number("SELECT settled FROM ledger"),
+        "rejected": held.count_rejected(),
+        "bytes": held.bytes_in_use(),
+    }
+
+
+def _entries(held: Outbox, last: int, since: str, bodies: bool) -> Iterator[dict[str, Any]]:
+    for sequence, *row in held.pages(LEDGER.format(body="text" if bodies else "NULL"), last, since):
+        entry = dict(zip(COLUMNS, (f"{held.host}/{sequence}", *row), strict=False))
+        yield entry | {"body": row[-1]} if bodies else entry
+
+
+def _write_json(entries: Iterator[dict[str, Any]], name: str, now: datetime, file: TextIO) -> None:
+    """`now` is from before the first entry was read: what was recorded later is not in the list."""
+    count, first, last = 0, None, None
+    for entry in entries:
+        print(json.dumps(entry, ensure_ascii=False), file=file)
+        last = int(entry["outbox_id"].rpartition("/")[2])
+        count, first = count + 1, first or last
+    print(json.dumps({"ledger": name, "entries": count, "first": first, "last": last, "exported_at": utc(now)}), file=file)
+
+
+def _write_table(entries: Iterator[dict[str, Any]], name: str, _now: datetime, file: TextIO) -> None:
+    form = "{:>10}  {:36}  {:>16}  {:10}  {:24}  {:24}"
+    print(form.format("sequence", "transaction_id", "amount", "state", "recorded_at", "sent_at"), file=file)
+    count = 0
+    for entry in entries:
+        shown = (str(entry[key] or "-") for key in ("transaction_id", "amount", "state", "recorded_at", "sent_at"))
+        print(form.format(entry["outbox_id"].rpartition("/")[2], *shown), file=file)
+        count += 1
+    print(f"{count} entries of ledger {name}", file=file)
+
+
+def _moment(text: str) -> str:
+    moment = datetime.fromisoformat(text)
+    return utc(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+@contextlib.contextmanager
+def _opened(directory: str, changing: bool = False) -> Iterator[Outbox]:
+    held = Outbox(directory)
+    try:
+        if not changing:
+            held.only_read()
+        yield held
+    finally:
+        held.close()
+
+
+@contextlib.contextmanager
+def _written(path: Path | None) -> Iterator[TextIO]:
+    """The file to write to, which appears under its name when all is written; stdout, if there is none."""
+    if path is None:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(handle, "wb") as raw:
+                with gzip.open(raw, "wb", compresslevel=6) if path.suffix == ".gz" else contextlib.nullcontext(raw) as packed:
+                    text = io.TextIOWrapper(packed, encoding="utf-8")
+                    yield text
+                    text.flush()
+                    text.detach()
+                os.fsync(raw.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OutboxTrouble("not written", str(path), str(error), "a directory that this user may write, with room",
+                            "choose another --output, or make room") from error  # fmt: skip
+
+
+def _outbox_ids(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    outbox_id = json.loads(line)["outbox_id"]
+                    if not isinstance(outbox_id, str):
+                        raise ValueError
+                except (ValueError, KeyError, TypeError):
+                    raise OutboxTrouble("not a list of entries", f"{path}, line {number}", repr(line[:80]), '{"outbox_id": "...", ...}',
+                                        "take the file that reconciliation wrote; nothing was changed") from None  # fmt: skip
+                yield outbox_id
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutboxTrouble("not readable", str(path), str(error), "a file of JSON lines", "correct --lost; nothing was changed") from error
+
+
+def _sequence_of(outbox_id: str, host: str) -> int | None:
+    ledger_name, _, sequence = outbox_id.rpartition("/")
+    return int(sequence) if ledger_name == host and re.fullmatch("[1-9][0-9]{0,18}", sequence) else None
+
+
+def _in_steps(sequences: Iterator[int]) -> Iterator[list[int]]:
+    step: list[int] = []
+    for sequence in sequences:
+        step.append(sequence)
+        if len(step) == STEP_ROWS:
+            yield step
+            step = []
+    if step:
+        yield step

@@ -1,0 +1,311 @@
+"""Sends what the outbox holds: in batches, again when SQS does not take it, and what is left from the last time first."""
+
+import contextlib
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+from outbox import PRUNE_SHARE, REJECTED_LINES, Draft, Entry, Outbox, Room
+from outbox_trouble import OutboxTrouble
+from producer_settings import EXIT_OK, EXIT_UNSENT, MAX_BYTES, Settings
+from queue_link import REQUEST_SECONDS, explain, plain
+from transaction_stream import TransactionStream
+
+MAX_ENTRIES = 10  # of one SendMessageBatch (SQS quota), and of one commit
+WINDOW_ENTRIES, WINDOW_BYTES = 1_000, 16 * MAX_BYTES  # unsent entries in memory; the others wait in the outbox
+CATCH_UP_SECONDS = 60.0  # after a longer pause the moments that passed are let go instead of sent in one burst
+DRAIN_SECONDS = 20.0  # after a stop and the request under way, for all that is unsent; with both less than the 30 s of a service manager
+BACKOFF_SECONDS, BACKOFF_LIMIT_SECONDS, DRAIN_BACKOFF_LIMIT_SECONDS = 0.2, 30.0, 2.0
+LOOK_SECONDS = 2.0  # how often to look for what other commands changed in the outbox
+SAY_FULL_SECONDS = 60.0  # how often to say that it is full
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """Where transactions come from. `next_moment` is when to draw again (math.inf: never); `draw` gives what there is, `limit` at most."""
+
+    def next_moment(self, now: float) -> float: ...
+
+    def draw(self, now: float, limit: int) -> Draft: ...
+
+
+class MadeUp:
+    """Made-up transactions, at random moments."""
+
+    def __init__(self, rate: float, seed: int | None, now: float) -> None:
+        self._stream = TransactionStream(rate, seed)
+        self._arrival = now + self._stream.gap()
+
+    def next_moment(self, now: float) -> float:
+        """When the next one comes."""
+        self._arrival = max(self._arrival, now - CATCH_UP_SECONDS)
+        return self._arrival
+
+    def draw(self, now: float, limit: int) -> Draft:
+        """Those that have come."""
+        draft = Draft()
+        while self._arrival <= now and len(draft.messages) < limit:
+            draft.messages.append(self._stream.draw())
+            self._arrival += self._stream.gap()
+        return draft
+
+
+@dataclass
+class Batch:
+    """Entries for one request, at most MAX_ENTRIES and MAX_BYTES; `due` is when to send it, `attempts` how often that failed."""
+
+    due: float
+    entries: list[Entry] = field(default_factory=list)
+    size: int = 0
+    attempts: int = 0
+
+    def add(self, entry: Entry) -> bool:
+        """Append the entry if it fits, and say whether it did."""
+        if len(self.entries) >= MAX_ENTRIES or self.size + entry.size > MAX_BYTES:
+            return False
+        self.entries.append(entry)
+        self.size += entry.size
+        return True
+
+
+@dataclass
+class Producer:
+    """Takes in, commits and sends. `link` gives an SQS client, `log` takes log lines, `now` and `wait(event, seconds)` are the clock."""
+
+    settings: Settings
+    outbox: Outbox
+    link: Callable[[], Any]
+    log: Callable[..., None]
+    stop: threading.Event
+    now: Callable[[], float] = time.monotonic
+    wait: Callable[[threading.Event, float], object] = threading.Event.wait
+    source: Source | None = None  # None: made-up transactions
+
+    def __post_init__(self) -> None:
+        self._client: Any = None
+        self._open: Batch | None = None  # still filling
+        self._ready: list[Batch] = []  # closed, in order; each is sent when it is due
+        self._held: dict[int, int] = {}  # sequence: size of what is in these batches
+        self._behind, self._cursor = True, 0  # whether the outbox has more that is unsent, and the sequence after which to look for it
+        self._drawn = self._sent = self._outage = 0  # the last: requests that failed in a row
+        self._hold = -math.inf  # no request before this moment
+        self._look = -math.inf  # when to look for changes by others
+        self._wake, self._last_start = self.stop, math.inf  # no request starts after the latter
+        self._stopping = False
+        self._backoff_limit = BACKOFF_LIMIT_SECONDS
+        self._said_full = -math.inf
+        self._prunable = True  # until a step prunes nothing; then until another process settles something
+
+    def run(self) -> int:
+        """Work until the count or the source's end is reached or `stop` is set, and all is sent; gives the exit code.
+
+        Raises Trouble if the very first request is refused, and OutboxTrouble if the outbox cannot be used.
+        """
+        try:
+            self._client = self.link()  # before the first transaction, so that a lack of credentials shows at once
+        except BotoCoreError as error:
+            raise explain(error, self.settings) from error
+        now = self.now()
+        self._source = self.source or MadeUp(self.settings.rate, self.settings.seed, now)
+        if self.settings.within is not None:
+            self._end_by(now + self.settings.within)
+        self._durably(self.outbox.record_start)  # what cannot be marked must not be sent
+        while (self._more(now) or self._held or self._behind) and now <= self._last_start:
+            if self.stop.is_set() and not self._stopping:
+                self._begin_stop(now)
+            self._look_around(now)
+            self._fill(now)
+            room = self._room(now)
+            if room and self._source.next_moment(now) <= now and not self._sendable(now):
+                self._take_in(now, room)
+            if self._open and (self._open.due <= now or len(self._open.entries) == MAX_ENTRIES or not self._more(now)):
+                self._close()
+            if (due := self._sendable(now)) is not None:
+                self._send(due)
+            else:
+                self.wait(self._wake, self._next_moment(now, room) - now)
+            now = self.now()
+        return self._say_how_it_ended()
+
+    def _say_how_it_ended(self) -> int:
+        unsent = self.outbox.count_unsent()
+        reason = "signal" if self.stop.is_set() else "drained" if self.settings.within else "end of source" if self.source else "count"
+        self.log("stopped", sent=self._sent, unsent=unsent, reason=reason)
+        if not unsent:
+            return EXIT_OK
+        what = f"{unsent} transactions are unsent and stay in the outbox {self.outbox.path}"
+        self.log("error", error=what, unsent=unsent, what_to_do="mend what the lines before this one name; the next start sends them first")
+        return EXIT_UNSENT
+
+    def _begin_stop(self, now: float) -> None:
+        """Take in nothing more, and send all that is unsent, at shorter intervals."""
+        self._stopping, self._wake = True, threading.Event()
+        self._end_by(now + DRAIN_SECONDS)
+        self._hold, self._outage = now, 0
+        for batch in self._ready:
+            batch.due, batch.attempts = now, 0
+
+    def _end_by(self, moment: float) -> None:
+        self._last_start = min(self._last_start, moment - REQUEST_SECONDS)
+        self._backoff_limit = DRAIN_BACKOFF_LIMIT_SECONDS
+
+    def _more(self, now: float) -> bool:
+        reached = self.settings.count is not None and self._drawn >= self.settings.count
+        return not self.stop.is_set() and not reached and self._source.next_moment(now) < math.inf
+
+    def _room(self, now: float) -> int:
+        """How many transactions may be taken in; prunes a step where it is time to, and says when there is no room."""
+        if not self._more(now):
+            return 0
+        limit, found = Room(self.settings.outbox_rows, self.settings.outbox_bytes), self.outbox.room()
+        if self._prunable and (found.rows > PRUNE_SHARE * limit.rows or found.bytes > PRUNE_SHARE * limit.bytes):
+            pruned = self._durably(lambda: self.outbox.prune(limit))
+            self._prunable = pruned > 0
+            found = self.outbox.room()
+        room = min(MAX_ENTRIES, limit.rows - found.rows) if found.bytes < limit.bytes else 0
+        if room > 0 and found.rejected < REJECTED_LINES:
+            return room if self.settings.count is None else min(room, self.settings.count - self._drawn)
+        if now >= self._said_full + SAY_FULL_SECONDS:
+            self._said_full = now
+            self._say_full(found, limit)
+        return 0
+
+    def _say_full(self, found: Room, limit: Room) -> None:
+        advice = "reconcile, so that what has arrived can be pruned; or allow more rows or bytes"
+        if found.rows < limit.rows and found.bytes < limit.bytes:
+            advice = f"{REJECTED_LINES} rejected lines are kept aside: look at them (command rejected), and remove them"
+        held = {"rows": found.rows, "rows_limit": limit.rows, "bytes": found.bytes, "bytes_limit": limit.bytes}
+        self.log("full", unsent=self.outbox.count_unsent(), rejected=found.rejected, what_to_do=advice, **held)
+
+    def _look_around(self, now: float) -> None:
+        """See whether another process made entries unsent, or settled some."""
+        if now >= self._look:
+            self._look = now + LOOK_SECONDS
+            if self.outbox.changed():
+                self._behind, self._cursor, self._prunable = True, 0, True
+
+    def _fill(self, now: float) -> None:
+        """Take what is unsent and not held into batches, in order, as far as the window goes."""
+        if not self._behind or len(self._held) > WINDOW_ENTRIES / 2:
+            return
+        with contextlib.closing(self.outbox.unsent(self._cursor)) as entries:
+            for entry in entries:
+                if not self._fits(entry):
+                    return
+                self._cursor = entry.sequence
+                if entry.sequence not in self._held:
+                    self._add(entry, now)
+        self._behind = False
+
+    def _fits(self, entry: Entry) -> bool:
+        """Whether the window takes one more; an empty one takes any."""
+        return not self._held or (len(self._held) < WINDOW_ENTRIES and sum(self._held.values()) + entry.size <= WINDOW_BYTES)
+
+    def _take_in(self, now: float, room: int) -> None:
+        """Commit what the source gives, then have it sent."""
+        draft = self._source.draw(now, room)
+        if not (draft.messages or draft.rejected or draft.checkpoint):
+            return
+        entries = self._durably(lambda: self.outbox.add(draft))
+        self._drawn += len(entries)
+        for line in draft.rejected:
+            self.log("rejected", source=line.source, line=line.line, offset=line.offset, length=line.length, reason=line.reason)
+        for entry in entries:
+            if self._behind or not self._fits(entry):
+                self._behind = True  # it waits its turn in the outbox
+                return
+            self._cursor = entry.sequence
+            self._add(entry, now + self.settings.linger)
+
+    def _add(self, entry: Entry, due: float) -> None:
+        self._held[entry.sequence] = entry.size
+        if not (self._open and self._open.add(entry)):
+            self._close()
+            self._open = Batch(due, [entry], entry.size)
+        self._open.due = min(self._open.due, due)
+
+    def _close(self) -> None:
+        if self._open:
+            self._open.due = -math.inf
+            self._ready.append(self._open)
+            self._open = None
+
+    def _sendable(self, now: float) -> Batch | None:
+        return next((batch for batch in self._ready if batch.due <= now), None) if self._hold <= now else None
+
+    def _next_moment(self, now: float, room: int) -> float:
+        moments = [max(each.due, self._hold) for each in self._ready] + ([self._open.due] if self._open else [])
+        return min([*moments, self._source.next_moment(now) if room else math.inf, self._last_start + 0.001, self._look])
+
+    def _request(self, entries: list[dict[str, Any]]) -> Any:
+        self._client = self._client or self.link()
+        return self._client.send_message_batch(QueueUrl=self.settings.queue_url, Entries=entries)
+
+    def _send(self, batch: Batch) -> None:
+        """Send one of the ready batches, and mark what was taken; if the request fails it stays there, else what failed does, alone."""
+        entries = [{"Id": str(n), "MessageBody": each.body, "MessageAttributes": each.attributes} for n, each in enumerate(batch.entries)]
+        try:
+            answer = self._request(entries)
+        except (BotoCoreError, ClientError) as error:
+            trouble = explain(error, self.settings)
+            if trouble.refused and not self._sent:
+                raise trouble from error
+            self._client = None if trouble.refused else self._client  # to read the credentials anew
+            self._outage += 1
+            self._hold = self._retry(self._outage, batch, reason=trouble.code, detail=trouble.detail, what_to_do=trouble.what_to_do)
+            return
+        self._outage = 0
+        taken = {each["Id"]: each["MessageId"] for each in answer.get("Successful", [])}
+        reasons = {each["Id"]: each for each in answer.get("Failed", [])}
+        done = {each: taken[str(n)] for n, each in enumerate(batch.entries) if str(n) in taken}
+        left = {str(n): each for n, each in enumerate(batch.entries) if str(n) not in taken}
+        if done:
+            self._mark(done)
+        if not left:
+            self._ready.remove(batch)
+            return
+        batch.entries, batch.attempts = list(left.values()), batch.attempts + 1
+        batch.size = sum(each.size for each in batch.entries)
+        whys = {n: {key: plain(value) for key, value in reasons.get(n, {"Code": "NoAnswer"}).items()} for n in left}
+        failed = [{"transaction_id": each.transaction_id} | whys[n] for n, each in left.items()]
+        advice = "if it lasts, see the code and message of each; for a SenderFault, check the queue's maximum message size"
+        batch.due = self._retry(batch.attempts, batch, reason="FailedEntries", failed=failed, what_to_do=advice)
+
+    def _mark(self, done: dict[Entry, str]) -> None:
+        self._durably(lambda: self.outbox.mark({each.sequence: message_id for each, message_id in done.items()}))
+        for each in done:
+            del self._held[each.sequence]
+        self._sent += len(done)
+        self.log("sent", count=len(done), transaction_ids=[each.transaction_id for each in done], total=self._sent)
+
+    def _durably(self, work: Callable[[], T]) -> T:
+        """Do something in the outbox; while that is locked or its disk full, say so, wait and try again, as long as there is time."""
+        attempt = 0
+        while True:
+            try:
+                return work()
+            except OutboxTrouble as trouble:
+                if not trouble.passing or self.now() > self._last_start:
+                    raise
+                attempt += 1
+                delay = self._delay(attempt)
+                self.log("waiting", reason=trouble.what, detail=str(trouble), what_to_do=trouble.what_to_do, delay_seconds=round(delay, 3))
+            self.wait(self._wake, delay)
+            if self.stop.is_set() and not self._stopping:
+                self._begin_stop(self.now())
+
+    def _retry(self, attempt: int, batch: Batch, **why: Any) -> float:
+        """Log that a batch will be sent again, and give the moment."""
+        delay = self._delay(attempt)
+        self.log("retrying", count=len(batch.entries), attempt=attempt, delay_seconds=round(delay, 3), **why)
+        return self.now() + delay
+
+    def _delay(self, attempt: int) -> float:
+        """Seconds before the next attempt: doubled up to a limit, with jitter."""
+        return min(self._backoff_limit, BACKOFF_SECONDS * 2 ** min(attempt - 1, 16)) * random.uniform(0.5, 1)

@@ -1,0 +1,214 @@
+"""1,000 mixed records in the quarantine: listed, half of them repaired and replayed while killed twice, the rest purged. None is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from operators import POLICIES, make_operator, rendered
+from plays import Pipeline, Run, free_port, supervisorctl, wait_until
+from test_ten_thousand import BAD, MEBIBYTE, body, send, stored, waiting
+
+pytestmark = pytest.mark.timeout(900)
+
+TEXT_AMOUNTS, REDRIVEN, CONFLICTS, REJECTED = 400, 100, 20, 10
+TOTAL = 1000
+REPLAYED = ("amount_not_a_number", "retries_exhausted")
+RATE, SECONDS = 60, 30
+
+
+@dataclass
+class Records:
+    """What is quarantined: by outbox_id, the reason and the body; by transaction_id, the amount with which half of it is to be stored."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    bodies: dict[str, str] = field(default_factory=dict)
+    repaired: dict[str, Decimal] = field(default_factory=dict)
+
+    def add(self, reason: str, text: str) -> tuple[str, str]:
+        outbox_id = f"test/{len(self.bodies) + 1}"
+        self.reasons[outbox_id], self.bodies[outbox_id] = reason, text
+        return outbox_id, text
+
+    def add_text_amount(self, reason: str) -> tuple[str, str]:
+        cents = f"{len(self.bodies)}.{len(self.bodies) % 100:02d}"
+        outbox_id, text = self.add(reason, body(amount=f'"{cents}"'))
+        self.repaired[json.loads(text)["transaction_id"]] = Decimal(cents)
+        return outbox_id, text
+
+
+def text(**attributes: str) -> dict[str, Any]:
+    return {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+
+
+def redrive(pipeline: Pipeline, messages: list[tuple[str, str]]) -> None:
+    """Has SQS itself move these to the quarantine, without a reason: from a queue that gives up after one try."""
+    sqs, dead_letters = pipeline.client("sqs"), pipeline.queue_url("-dlq")
+    arn = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "1"})
+    url = sqs.create_queue(QueueName="Impatient", Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"})["QueueUrl"]
+    for outbox_id, content in messages:
+        sqs.send_message(QueueUrl=url, MessageBody=content, MessageAttributes=text(outbox_id=outbox_id))
+    empty = 0
+    while empty < 2:
+        empty = 0 if sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages") else empty + 1
+    sqs.delete_queue(QueueUrl=url)
+
+
+def fill(pipeline: Pipeline) -> Records:
+    records = Records()
+    conflicts = [body(amount="10.00") for _ in range(CONFLICTS)]
+    send(pipeline, [(f"first/{number}", content) for number, content in enumerate(conflicts)])
+    wait_until(lambda: waiting(pipeline) == 0, 60, "the first versions stored")
+    messages = [records.add("conflict", content.replace("10.00", "11.00")) for content in conflicts]
+    messages += [records.add_text_amount("amount_not_a_number") for _ in range(TEXT_AMOUNTS)]
+    makers = [(reason, maker) for reason, some in BAD.items() if reason != "amount_not_a_number" for maker in some]
+    others = TOTAL - len(messages) - REDRIVEN - REJECTED
+    messages += [records.add(reason, maker()) for reason, maker in (makers[number % len(makers)] for number in range(others))]
+    send(pipeline, messages)
+    redrive(pipeline, [records.add_text_amount("retries_exhausted") for _ in range(REDRIVEN)])
+    sqs = pipeline.client("sqs")
+    for _ in range(REJECTED):  # what a table refuses, no emulator does
+        outbox_id, content = records.add("rejected_by_table", body())
+        letter = text(outbox_id=outbox_id, reason="rejected_by_table", detail="{}", source_message_id="m-1")
+        sqs.send_message(QueueUrl=pipeline.queue_url("-dlq"), MessageBody=content, MessageAttributes=letter)
+    wait_until(lambda: waiting(pipeline) == 0, 120, "an empty queue")
+    assert len(records.bodies) == TOTAL
+    return records
+
+
+def hidden(pipeline: Pipeline) -> int:
+    name = "ApproximateNumberOfMessagesNotVisible"
+    found = pipeline.client("sqs").get_queue_attributes(QueueUrl=pipeline.queue_url("-dlq"), AttributeNames=[name])["Attributes"]
+    return int(found[name])
+
+
+def replays(directory: Path) -> Counter[str]:
+    """How many messages the journal has in each state."""
+    path = directory / "replays.sqlite3"
+    if not path.exists():
+        return Counter()
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database, contextlib.suppress(sqlite3.OperationalError):
+        return Counter(dict(database.execute("SELECT state, count(*) FROM replays GROUP BY state").fetchall()))
+    return Counter()
+
+
+def kill_play(name: str, directory: Path) -> None:
+    """Ends with SIGKILL the ansible-playbook of this name and directory and everything below it, the module among them."""
+    parents: dict[int, int] = {}
+    doomed: set[int] = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name in command and str(directory) in command:
+            doomed.add(int(entry.name))
+    assert doomed, f"{name} does not run"
+    while below := {child for child, parent in parents.items() if parent in doomed} - doomed:
+        doomed |= below
+    for process in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """The infrastructure without the producer, with room for large records; its operator has no more than the operator's policy."""
+    directory = tmp_path_factory.mktemp("pipeline")
+    settings = {
+        "pipeline_table_write_capacity": 4000,
+        "pipeline_queue_maximum_message_size": MEBIBYTE,
+        "pipeline_batching_window": 0,
+        "pipeline_quarantine_directory": str(directory / "exports"),
+        "pipeline_quarantine_rate": RATE,
+        "pipeline_quarantine_timeout": SECONDS,
+    }
+    made = Pipeline(directory, free_port(), settings)
+    made.play("site", "--limit", "embedded_cloud:operator").ended_well()
+    make_operator(made, [rendered(template, directory) for template in POLICIES])
+    yield made
+    supervisorctl(made, "shutdown")
+    wait_until(lambda: not made.processes(), 30, f"an end of {made.processes()}")
+
+
+REPLAY: dict[str, Any] = {
+    "quarantine_action": "replay",
+    "quarantine_reason": ",".join(REPLAYED),
+    "quarantine_repair": "parse amount",
+}
+PLAY = "playbooks/quarantine"
+
+
+def said(run: Run, *lines: str) -> None:
+    run.ended_well()
+    for line in lines:
+        assert line in run.output, f"{line!r} is not in {run.output[-6000:]}"
+
+
+def archived(directory: Path) -> list[dict[str, Any]]:
+    """The messages of the one archive there is."""
+    (path,) = directory.glob("*.jsonl.gz")
+    *messages, last = (json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines())
+    assert last["messages"] == len(messages)
+    return messages
+
+
+def replay_until_killed(pipeline: Pipeline, directory: Path, moved: int) -> None:
+    """Kills a replay once so many messages, of all replays, were moved."""
+    with ThreadPoolExecutor(1) as background:
+        play = background.submit(pipeline.play, PLAY, quarantine_confirm=True, **REPLAY)
+        wait_until(lambda: play.done() or replays(directory)["removed"] >= moved, 90, f"{moved} replayed")
+        kill_play("quarantine.yml", directory)
+        assert play.result().status < 0
+
+
+def test_of_1000_mixed_records_half_is_replayed_through_two_kills_and_none_is_lost(
+    deployed: Pipeline, record_property: Callable[[str, object], None]
+):
+    records = fill(deployed)
+    directory = Path(deployed.settings["pipeline_quarantine_directory"])
+    by_reason = Counter(records.reasons.values())
+    assert set(BAD) | {"conflict", "retries_exhausted", "rejected_by_table"} == set(by_reason)
+
+    started = time.monotonic()
+    said(deployed.play(PLAY), "1,000 messages", *(f"{count} {reason}, " for reason, count in by_reason.items()))
+    record_property("seconds to list", round(time.monotonic() - started, 1))
+    said(deployed.play(PLAY, **REPLAY), "500 messages would be sent", "Nothing was done")
+    assert not directory.exists()
+
+    started = time.monotonic()
+    for moved in (120, 260):
+        replay_until_killed(deployed, directory, moved)
+        assert moved <= replays(directory)["removed"] < 500
+    record_property("states after the second kill", dict(replays(directory)))
+    wait_until(lambda: hidden(deployed) == 0, SECONDS + 10, "what the killed runs hid")
+    said(deployed.play(PLAY, quarantine_confirm=True, **REPLAY))
+    record_property("seconds to replay, kills and waits included", round(time.monotonic() - started, 1))
+    assert replays(directory) == {"removed": 500}
+    wait_until(lambda: waiting(deployed) == 0, 120, "an empty queue")
+
+    said(deployed.play(PLAY, quarantine_action="purge", quarantine_confirm=True), "500 messages were deleted")
+    left = archived(directory)
+    items = {key: item["amount"] for key, item in stored(deployed).items()}
+    assert {key: items.get(key) for key in records.repaired} == records.repaired
+    assert Counter(one["outbox_id"] for one in left) == {key: 1 for key, reason in records.reasons.items() if reason not in REPLAYED}
+    for one in left:
+        key = one["attributes"]["outbox_id"]["StringValue"]
+        assert (one["reason"], one["body"]) == (records.reasons[key], records.bodies[key])
+    assert len(items) == CONFLICTS + len(records.repaired)
