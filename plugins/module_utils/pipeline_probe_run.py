@@ -86,7 +86,7 @@ class PipelineProbe:
             self._sent_at - CLOCK_SKEW,
             Wanted(frozenset(sample.transaction_id for sample in self._samples), poison_id, self._poison.outbox_id),
             self._clock,
-            log_timeout if arrived else SHORT_WAIT,
+            log_timeout if arrived and poison_id else SHORT_WAIT,
         )
         self._judge(poison_item, findings)
 

@@ -16,7 +16,9 @@ from ansible.module_utils.pipeline_probe_records import Poison, Sample, wrong_am
 
 # The function bounds `detail`, in bytes.
 DETAIL_LIMIT = 1024
+STORED = "probe: its transactions are stored"
 PROCESSED_BY = "probe: a published version processed them"
+LOGGED = ("probe: function logs name every id", "probe: poison record is in the function's log with its reason")
 OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
 
 
@@ -65,7 +67,7 @@ def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, s
     found += f" ({lookup.error})" if lookup.error else ""
     checks = [
         make_check(
-            "probe: its transactions are stored",
+            STORED,
             not lookup.missing,
             f"{len(samples)} of {len(samples)}",
             found,
@@ -127,7 +129,7 @@ def log_checks(targets: Targets, samples: Sequence[Sample], message_id: str, fin
                 problems.append(f"{name} is {_bounded(line.get(name))}")
     return [
         make_check(
-            "probe: function logs name every id",
+            LOGGED[0],
             not missing,
             f'{len(samples)} ids in "Successfully processed" lines',
             f"{len(samples) - len(missing)}" + (f", missing {', '.join(missing)}{why}" if missing else ""),
@@ -135,7 +137,7 @@ def log_checks(targets: Targets, samples: Sequence[Sample], message_id: str, fin
             remedy=look,
         ),
         make_check(
-            "probe: poison record is in the function's log with its reason",
+            LOGGED[1],
             not problems,
             f"a Record failed line with reason {targets.poison_reason}, source_message_id {message_id}, outcome quarantined",
             "; ".join(problems) or "that line",
