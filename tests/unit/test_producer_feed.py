@@ -246,6 +246,14 @@ def test_a_pipe_or_a_directory_is_refused(directory: Path):
     assert "--source -" in trouble.value.what_to_do
 
 
+def test_a_file_that_cannot_be_read_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    write(directory / "feed", "a")
+    reader = Reader(directory / "feed")
+    monkeypatch.setattr(program.os, "read", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(OutboxTrouble, match=r"source not readable: .*/feed: found \[Errno 5\] Input/output error, expected a file that"):
+        reader.draw()
+
+
 # Files that come and go
 
 
