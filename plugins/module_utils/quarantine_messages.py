@@ -78,6 +78,11 @@ class QuarantinedMessage:
         )
 
 
+def without_content(message: QuarantinedMessage) -> QuarantinedMessage:
+    """The same message without its body and its attributes, of which a hundred thousand may be kept."""
+    return replace(message, body="", attributes={})
+
+
 def transaction_id_in(body: str) -> str | None:
     """The transaction_id of a body, if it has one that is text: of two the first, and of what is no JSON what looks like it."""
     try:
@@ -192,7 +197,7 @@ class Held:
         for message in map(QuarantinedMessage.read, answer.get("Messages", [])):
             if message.message_id not in self._held and message.message_id not in self._deleted:
                 new.append(message)
-            self._held[message.message_id] = message if self._bodies else replace(message, body="", attributes={})
+            self._held[message.message_id] = message if self._bodies else without_content(message)
             if message.message_id in self._deleted:
                 again.append(message)
         self.delete(again)
