@@ -73,7 +73,7 @@ class ReleaseRun:
         if self._check_mode or latest is None:
             return outcome
 
-        version, _ = self._releases.publish(latest)
+        version = self._releases.publish(latest)
         if version == note.withdrawn:
             raise ReleaseError(
                 f"Version {version} of {self._releases.function} holds what this would deploy, and a rollback took it out of service. "

@@ -26,7 +26,7 @@ class Lambda:
         self.latest: dict[str, Any] = {"CodeSha256": code, "MemorySize": 256, "State": "Active", "LastUpdateStatus": "Successful"}
         self.versions: dict[str, dict[str, Any]] = {}
         self.aliases: dict[str, dict[str, Any]] = {}
-        self.published_from: dict[str, Any] | None = None
+        self.revision, self.published_from = 1, 0
         self.lose: list[str] = []
         self.refuse: dict[str, list[ClientError]] = {}
         self.calls: list[str] = []
@@ -34,7 +34,9 @@ class Lambda:
         self._revisions = (f"r{number}" for number in itertools.count(1))
 
     def change(self, **settings: Any) -> None:
+        """Whatever was changed is a change, though it were changed back: AWS does not say whether it counts for PublishVersion."""
         self.latest = self.latest | settings
+        self.revision += 1
 
     def get_function_configuration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
         qualifier = self.aliases[Qualifier]["FunctionVersion"] if Qualifier in self.aliases else Qualifier
@@ -67,10 +69,10 @@ class Lambda:
     def _publish(self, code: str) -> dict[str, Any]:
         if code != self.latest["CodeSha256"]:
             raise refuse("InvalidParameterValueException", "CodeSHA256 is different")
-        if self.published_from != self.latest:
+        if self.published_from != self.revision:
             number = str(next(self._numbers))
             self.versions[number] = self.latest | {"Version": number, "pending": 2}
-            self.published_from = dict(self.latest)
+            self.published_from = self.revision
         return dict(self.versions[max(self.versions, key=int)])
 
     def create_alias(self, FunctionName: str, Name: str, FunctionVersion: str, Description: str) -> dict[str, Any]:
@@ -157,5 +159,6 @@ class World:
         self.passed += seconds
 
     def _probe(self, way: str, version: str, wrong: list[str]) -> list[Check]:
+        assert not self.lambda_.versions[version].get("pending"), f"version {version} was probed before it was active"
         self.probed.append((way, version))
         return [make_check("probe: all else", True, "right", "right")] + [make_check(name, False, "right", "wrong") for name in wrong]

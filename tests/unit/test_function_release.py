@@ -66,6 +66,17 @@ def test_a_refused_version_is_refused_again_without_another_one_being_made(world
     assert (sorted(world.lambda_.versions), world.live) == (["1", "2"], "1")
 
 
+def test_what_was_changed_and_changed_back_is_no_other_version(world: World):
+    world.deploy("one")
+    world.lambda_.change(CodeSha256="two")
+    world.direct = [ROUNDS]
+    refused(world.release)
+    world.lambda_.change(MemorySize=512)
+    world.lambda_.change(MemorySize=256)
+    refused(world.release)
+    assert sorted(world.lambda_.versions) == ["1", "2"]
+
+
 def test_a_version_that_fails_behind_the_alias_is_moved_back_from_and_what_it_wrote_is_named(world: World):
     world.deploy("one")
     world.lambda_.change(CodeSha256="two")
