@@ -71,7 +71,12 @@ class Pipeline:
 
     def play(self, name: str, *options: str, **settings: Any) -> Run:
         """Run ansible-playbook as an operator does; `settings` go in as extra variables."""
-        variables = {"embedded_cloud_port": self.port, "embedded_cloud_directory": str(self.directory)} | self.settings | settings
+        variables = {
+            "embedded_cloud_port": self.port,
+            "embedded_cloud_directory": str(self.directory),
+            "pipeline_export_directory": str(self.directory / "exports"),
+        }
+        variables |= self.settings | settings
         return self.run("ansible-playbook", f"{name}.yml", *options, "-e", json.dumps(variables))
 
     def run(self, *command: str) -> Run:
