@@ -1,0 +1,313 @@
+"""A deployed pipeline under a steady stream, and the ways to break it and to look at it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import tempfile
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.pipeline_checks import system_clock
+from ansible.module_utils.quarantine_messages import held
+from chaos_judge import Content, Verdict, judge, read_items, read_letters
+from chaos_stream import Line, Stream
+from plays import ROOT, Pipeline, Run, free_port, supervisorctl, wait_until
+
+SERVICE = "FinancialTransactionProducer"
+FUNCTION, ALIAS = "ProcessFinancialStream", "live"
+TABLE = "RealTimeTransactions"
+QUEUE = "FinancialTransactionQueue"
+RATE = 10
+# Seconds after which a message that failed shows again: the deployed 90 would be waited out after every fault. Lambda compares it with the
+# function's timeout when the mapping is made or changed, not later; so a slow invocation may meet its own messages again, which is a fault
+# as good as any.
+VISIBILITY = 3
+# How long everything may take to arrive after a fault. A service that ended within its first seconds is started anew after 1, 2, 3 ... s.
+RECOVERY_SECONDS = 120
+# Counters must be zero so long before what is missing counts as lost: longer than a producer's backoff after its first failures.
+QUIET_SECONDS = 4.0
+
+
+class World:
+    """One pipeline, its stream and its faults."""
+
+    def __init__(self, directory: Path, rate: float = RATE) -> None:
+        self.directory, self.rate = directory, rate
+        self.stream = Stream(directory / "feed.jsonl", rate)
+        self.clock_file, self.failpoints = directory / "clock", directory / "failpoints"
+        self.failpoints.mkdir()
+        # Whether several faults are there at once: of those not each must be met.
+        self.mixing = False
+        self._failing: list[dict[str, Any]] = []
+        self._mishaps: dict[str, float] = {}
+        port = free_port()
+        producer = {
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{port}/_imds/{SERVICE}/",
+            "CHAOS_CLOCK": str(self.clock_file),
+            "CHAOS_FAILPOINTS": str(self.failpoints),
+        }
+        settings = {
+            "pipeline_table_write_capacity": 1000,
+            "pipeline_function_timeout": 15,
+            "pipeline_batching_window": 0,
+            "pipeline_queue_maximum_receives": 41,
+            "pipeline_producer_feed": str(self.stream.path),
+            "pipeline_producer_linger": 0.2,
+            "pipeline_verify_timeout": 60,
+            "pipeline_drain_timeout": 120,
+            "pipeline_reconcile_settle_seconds": 4,
+            "producer_service_environment": producer,
+        }
+        self.pipeline = Pipeline(directory / "pipeline", port, settings)
+        self.pipeline.directory.mkdir()
+
+    # --- life ----------------------------------------------------------------------------------------------------------
+
+    def deploy(self) -> None:
+        self.pipeline.play("site").ended_well()
+        self.tune()
+
+    def deploy_anew(self) -> None:
+        """After a teardown: with a stream of its own, since a new outbox would read the old one from its start."""
+        self.stream.end()
+        self.stream = Stream(self.stream.path.with_name(f"{self.stream.path.stem}-next.jsonl"), self.rate, seed=2)
+        self.pipeline.settings["pipeline_producer_feed"] = str(self.stream.path)
+        self.deploy()
+
+    def tune(self, **attributes: Any) -> None:
+        """The short times of this suite, which site.yml would not deploy."""
+        wanted = {"VisibilityTimeout": str(VISIBILITY)} | attributes
+        self.client("sqs").set_queue_attributes(QueueUrl=self.pipeline.queue_url(), Attributes=wanted)
+
+    def end(self) -> None:
+        self.stream.end()
+        if (self.pipeline.directory / "supervisor" / "supervisord.conf").exists():
+            supervisorctl(self.pipeline, "shutdown")
+            wait_until(lambda: not self.pipeline.processes(), 30, f"an end of {self.pipeline.processes()}")
+
+    def client(self, service: str) -> Any:
+        return self.pipeline.client(service)
+
+    def play(self, name: str, *options: str, **settings: Any) -> Run:
+        return self.pipeline.play(name, *options, **settings)
+
+    # --- faults --------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def failing_requests(self, *documents: dict[str, Any]) -> Iterator[None]:
+        """Have requests of the roles fail, beside those that fail already."""
+        mine = [{"roles": True, "rate": 1.0} | document for document in documents]
+        self._put("faults", self._failing + mine)
+        self._failing += mine
+        try:
+            yield
+            counts = self._get("faults")
+            met = sum(sum(one["faults"].values()) for one in (counts if isinstance(counts, list) else [counts]))
+            assert met or self.mixing, "no request met the fault"
+        finally:
+            for document in mine:
+                self._failing.remove(document)
+            self._put("faults", self._failing)
+
+    @contextlib.contextmanager
+    def mishaps(self, **shares: float) -> Iterator[None]:
+        """Have something go wrong between the queue and the function, beside what goes wrong already."""
+        before = dict(self._mishaps)
+        self._mishaps |= shares
+        self._put("deliveries", self._mishaps)
+        try:
+            yield
+            assert sum(self._get("deliveries")["met"].values()) or self.mixing, "no delivery met the fault"
+        finally:
+            for name in shares:
+                self._mishaps.pop(name)
+            self._mishaps |= {name: share for name, share in before.items() if name in shares}
+            self._put("deliveries", self._mishaps)
+
+    def _put(self, page: str, document: Any) -> None:
+        body = json.dumps(document or {}).encode()
+        request = urllib.request.Request(f"{self.pipeline.endpoint}/_embedded_cloud/{page}", body, method="PUT")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+
+    def _get(self, page: str) -> Any:
+        with urllib.request.urlopen(f"{self.pipeline.endpoint}/_embedded_cloud/{page}", timeout=30) as response:
+            return json.load(response)
+
+    def set_visibility(self, seconds: int) -> None:
+        self.tune(VisibilityTimeout=str(seconds))
+
+    # --- the producer --------------------------------------------------------------------------------------------------
+
+    @property
+    def service_directory(self) -> Path:
+        return self.pipeline.directory / SERVICE
+
+    @property
+    def outbox(self) -> Path:
+        return next(self.service_directory.rglob("outbox.sqlite3"))
+
+    def service_pid(self) -> int:
+        """0 while the service does not run."""
+        found = supervisorctl(self.pipeline, "pid", SERVICE).strip()
+        return int(found) if found.isdecimal() else 0
+
+    def restart_service(self) -> None:
+        supervisorctl(self.pipeline, "restart", SERVICE)
+        wait_until(self.service_pid, 30, "a service that runs")
+
+    def kill_service(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            pid = self.service_pid()
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def patched_producer(self, *patches: tuple[str, str, str]) -> Iterator[None]:
+        """Have the service run with (file, text, other text) replaced, each exactly once, and with what is in `inside` at hand."""
+        kept = Path(tempfile.mkdtemp(dir=self.directory))
+        files = {name for name, _text, _other in patches}
+        for name in files:
+            shutil.copy2(self.service_directory / name, kept / name)
+        for name, text, other in patches:
+            replace_once(self.service_directory / name, text, other)
+        self.restart_service()
+        try:
+            yield
+        finally:
+            for name in files:
+                shutil.copy2(kept / name, self.service_directory / name)
+            self.restart_service()
+
+    # --- the function --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def patched_function(self, *patches: tuple[str, str, str]) -> Iterator[None]:
+        """Have the alias point to a version with (file, text, other text) replaced, each exactly once."""
+        functions = self.client("lambda")
+        before = functions.get_alias(FunctionName=FUNCTION, Name=ALIAS)["FunctionVersion"]
+        functions.update_function_code(FunctionName=FUNCTION, ZipFile=packed(ROOT / "lambda_src", patches))
+        self._settled()
+        version = functions.publish_version(FunctionName=FUNCTION)["Version"]
+        functions.update_alias(FunctionName=FUNCTION, Name=ALIAS, FunctionVersion=version)
+        try:
+            yield
+        finally:
+            functions.update_alias(FunctionName=FUNCTION, Name=ALIAS, FunctionVersion=before)
+            functions.update_function_code(FunctionName=FUNCTION, ZipFile=packed(ROOT / "lambda_src", ()))
+            self._settled()
+            functions.delete_function(FunctionName=FUNCTION, Qualifier=version)
+
+    def _settled(self) -> None:
+        functions = self.client("lambda")
+        wait_until(
+            lambda: functions.get_function_configuration(FunctionName=FUNCTION)["LastUpdateStatus"] == "Successful",
+            30,
+            "an updated function",
+        )
+
+    def workers(self) -> list[int]:
+        """Process ids in which the embedded cloud runs the function."""
+        parents: dict[int, list[int]] = {}
+        cloud = 0
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents.setdefault(parent, []).append(int(entry.name))
+            if f"embedded_cloud --port {self.pipeline.port} " in command:
+                cloud = int(entry.name)
+        return parents.get(cloud, [])
+
+    def kill_workers(self) -> None:
+        for worker in self.workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+
+    def mapping(self) -> str:
+        (mapping,) = self.client("lambda").list_event_source_mappings(FunctionName=f"{FUNCTION}:{ALIAS}")["EventSourceMappings"]
+        return mapping["UUID"]
+
+    # --- what became of the stream ---------------------------------------------------------------------------------------
+
+    def letters(self) -> dict[str, list[Content]]:
+        with held(self.client("sqs"), self.pipeline.queue_url("-dlq"), system_clock(), 30) as found:
+            assert found.complete, found.error
+            return read_letters(message.body for message in found.messages)
+
+    def verdict(self, lines: Iterable[Line]) -> Verdict:
+        sent = list(lines)
+        return judge(sent, read_items(self.client("dynamodb"), TABLE, (line.transaction_id for line in sent)), self.letters())
+
+    def waiting(self) -> int:
+        """Messages of the queue, in whatever state; and what the outbox has not sent, or not read of the feed."""
+        names = [f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed")]
+        counts = self.client("sqs").get_queue_attributes(QueueUrl=self.pipeline.queue_url(), AttributeNames=names)["Attributes"]
+        return sum(int(count) for count in counts.values()) + self.unsent()
+
+    def unsent(self) -> int:
+        with contextlib.closing(sqlite3.connect(f"file:{self.outbox}?mode=ro", uri=True, timeout=10)) as connection:
+            (unsent,) = connection.execute("SELECT count(*) FROM entry WHERE state = 'unsent'").fetchone()
+            (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM source").fetchone()
+        return unsent + (offset < self.stream.path.stat().st_size)
+
+    def is_deployed(self) -> bool:
+        return TABLE in self.client("dynamodb").list_tables()["TableNames"]
+
+    def reconciled(self) -> dict[str, int]:
+        """What the pipeline's own reconciliation counts."""
+        run = self.play("reconcile")
+        report = max((self.pipeline.directory / "reconcile").glob("*.json"), key=lambda path: path.stat().st_mtime, default=None)
+        assert report, run.output[-3000:]
+        return json.loads(report.read_text(encoding="utf-8"))["counts"]
+
+    def settle(self, lines: list[Line], seconds: float = RECOVERY_SECONDS) -> None:
+        """Return when each line is where it belongs, or nothing is under way any more, or the time is up."""
+        # A poison line, and one with another amount, belong in the dead-letter queue, whose reading takes a while: only at the end.
+        plain = {line.transaction_id for line in lines if not line.poison}
+        end, quiet_since = time.monotonic() + seconds, time.monotonic()
+        while time.monotonic() < end:
+            if self.waiting():
+                quiet_since = time.monotonic()
+            if plain <= read_items(self.client("dynamodb"), TABLE, plain).keys() and self.verdict(lines).harm == 0:
+                return
+            if time.monotonic() - quiet_since > QUIET_SECONDS:
+                return
+            pause()
+
+
+def pause() -> None:
+    """Between two looks."""
+    time.sleep(0.25)
+
+
+def replace_once(path: Path, text: str, other: str) -> None:
+    """A protection that is no longer where it was taken away from must not be thought removed."""
+    source = path.read_text(encoding="utf-8")
+    assert source.count(text) == 1, f"{path} has {source.count(text)} times: {text}"
+    path.write_text(source.replace(text, other), encoding="utf-8")
+
+
+def packed(directory: Path, patches: Iterable[tuple[str, str, str]]) -> bytes:
+    """A zip of the Python files in a directory, with (file, text, other text) replaced."""
+    sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.py"))}
+    for name, text, other in patches:
+        assert sources[name].count(text) == 1, f"{name} has {sources[name].count(text)} times: {text}"
+        sources[name] = sources[name].replace(text, other)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, source in sources.items():
+            archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), source)
+    return content.getvalue()
