@@ -78,6 +78,14 @@ def test_an_outbox_that_does_not_answer_is_one_failed_check(answer: dict[str, An
     assert failed(answer) == ["producer it: outbox is whole"]
 
 
+def test_the_ids_that_the_service_says_it_sent_are_read_off_its_log_whatever_they_look_like():
+    ids = ["5e5e28bb-c512-45c4-96d4-0ede5238b58b", "invoice 7"]
+    lines = [{"event": "started", "seed": 1}, {"event": "sent", "transaction_ids": ids}, {"event": "sent", "transaction_ids": ["c"]}]
+    tail = {"stdout_lines": ["Traceback (most recent call last):", *map(json.dumps, lines)]}
+    templar = service(__producer_service_tail=tail)
+    assert templar.template(templar.available_variables["__producer_service_logged_ids"]) == [*ids, "c"]
+
+
 def test_each_file_of_the_program_is_compared_with_what_is_deployed():
     # given a host where one file is another, and one is missing
     sources = sorted((ROOT / "producer_src").glob("*.py"))
