@@ -529,6 +529,15 @@ def test_a_ledger_is_settled_up_to_the_first_entry_that_is_not_stored(world: Wor
     assert world.run().book.settled_through() == through
 
 
+def test_what_somebody_hides_for_long_does_not_keep_a_short_run(world: World) -> None:
+    world.ledger(entry("a"))
+    world.quarantine(body("b"), None)
+    world.sqs.real.receive_message(QueueUrl=world.quarantine_url, VisibilityTimeout=600)
+    run = world.run(timeout=10)
+    assert world.passed <= 30
+    assert world.failed(run)[WHOLE] == "the quarantine was not read whole: about 1 of its messages are hidden by someone else"
+
+
 # --- Purged
 
 
