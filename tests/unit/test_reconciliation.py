@@ -385,6 +385,19 @@ def test_what_somebody_else_hides_in_the_quarantine_is_not_lost(world: World) ->
     assert set(world.failed(run)) == {WHOLE}
 
 
+@pytest.mark.parametrize("age", [60, 5 * DAY])
+def test_nothing_is_lost_while_the_quarantine_cannot_be_read(world: World, age: float) -> None:
+    world.ledger(Entry("a", body("a"), age=age))
+
+    def refused(**_arguments: Any) -> Any:
+        raise refuse("AccessDenied", "ReceiveMessage")
+
+    world.sqs.receive_message = refused
+    run = world.run()
+    assert (run.book.counts()["in_flight"], run.book.counts()["lost"]) == (1, 0)
+    assert "AccessDenied" in world.failed(run)[WHOLE]
+
+
 def test_what_is_older_than_the_queue_keeps_it_is_lost_whatever_the_counters_say(world: World) -> None:
     world.ledger(Entry("old", body("old"), age=4 * DAY + 60), entry("new"))
     world.queue(body("new"))
