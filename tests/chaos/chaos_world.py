@@ -135,10 +135,7 @@ class World:
             self._put("deliveries", self._mishaps)
 
     def _put(self, page: str, document: Any) -> None:
-        body = json.dumps(document or {}).encode()
-        request = urllib.request.Request(f"{self.pipeline.endpoint}/_embedded_cloud/{page}", body, method="PUT")
-        with urllib.request.urlopen(request, timeout=30):
-            pass
+        put(self.pipeline, page, document)
 
     def _get(self, page: str) -> Any:
         with urllib.request.urlopen(f"{self.pipeline.endpoint}/_embedded_cloud/{page}", timeout=30) as response:
@@ -286,6 +283,14 @@ class World:
             if time.monotonic() - quiet_since > QUIET_SECONDS:
                 return
             pause()
+
+
+def put(pipeline: Pipeline, page: str, document: Any) -> None:
+    """Set what goes wrong in the embedded cloud; nothing for an empty document."""
+    body = json.dumps(document or {}).encode()
+    request = urllib.request.Request(f"{pipeline.endpoint}/_embedded_cloud/{page}", body, method="PUT")
+    with urllib.request.urlopen(request, timeout=30):
+        pass
 
 
 def pause() -> None:

@@ -23,6 +23,7 @@ from chaos_faults import (
     function_failing,
     function_throttled,
     outage,
+    producer_killed,
     receives,
     requests,
     resend_lost,
@@ -36,8 +37,8 @@ from plays import listings
 SHORT = os.environ.get("CHAOS_SHORT", "") == "1"
 SEEDS = range(1, int(os.environ.get("CHAOS_SEEDS", "2" if SHORT else "20")) + 1)
 LONG = pytest.mark.skipif(SHORT, reason="the short form leaves it out")
-# The short form has each kind of fault once: of the producer, its requests, the queue, the function, the table, the quarantine.
-BRIEF = [fault for fault in FAULTS if fault.mixes]
+# What takes a play, or half a minute, is left to the long form; but not the kills of the producer.
+BRIEF = [fault for fault in FAULTS if fault.mixes or fault.inject is producer_killed]
 OUTAGES = {
     "function throttled": function_throttled,
     "function failing": function_failing,
