@@ -21,9 +21,9 @@ Context = Callable[[World], AbstractContextManager[None]]
 
 INSERTS = ["dynamodb:PartiQLInsert", "dynamodb:BatchExecuteStatement"]
 SENDS = ["sqs:SendMessage"]
-# The program between every pair of its steps: what it does next, where, and the text before which (or after which) the point is.
+# Where the producer can be killed, one point between every pair of its steps: a name, lines of its code, and whether it is before them.
 FAILPOINTS = (
-    ("before-commit", "            entries = self._durably(lambda: self.outbox.add(draft))"[4:], True),
+    ("before-commit", "        entries = self._durably(lambda: self.outbox.add(draft))", True),
     ("after-commit", "        self._drawn += len(entries)", False),
     ("before-request", "            answer = self._request(entries)", True),
     ("after-request", "        self._outage = 0\n        taken", True),
@@ -35,7 +35,8 @@ FAILPOINTS = (
 class Fault:
     """`seconds` is how long it lasts, by the stream's count. `recovery`, where something must be done after it, is what, and how.
 
-    `protection` says what makes it harmless, `without` takes that away; where it is a way of doing something, `instead` is the other way.
+    `protection` says what makes it harmless, and is there until all has settled where it is a context (`within`); `without` takes it away.
+    Where it is a way of doing something, `instead` is the other way.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Fault:
     recovery: str = ""
     recover: Callable[[World], None] | None = None
     instead: Context | None = None
+    within: Context | None = None
     mixes: bool = True
 
 
@@ -119,13 +121,18 @@ def function_failing(world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def table_gone(world: World) -> Iterator[None]:
-    """With all that it held; made anew as the role makes it."""
+    """With all that it held; made anew as it was."""
     tables = world.client("dynamodb")
+    was = tables.describe_table(TableName=TABLE)["Table"]
+    tags = tables.list_tags_of_resource(ResourceArn=was["TableArn"])["Tags"]
+    units = {name: was["ProvisionedThroughput"][name] for name in ("ReadCapacityUnits", "WriteCapacityUnits")}
     tables.delete_table(TableName=TABLE)
     try:
         yield
     finally:
-        world.play("site", "--tags", "transaction_table").ended_well()
+        shape = {name: was[name] for name in ("KeySchema", "AttributeDefinitions")}
+        tables.create_table(TableName=TABLE, ProvisionedThroughput=units, Tags=tags, **shape)
+        tables.get_waiter("table_exists").wait(TableName=TABLE)
 
 
 @contextlib.contextmanager
@@ -269,8 +276,8 @@ FORGETFUL = (
 
 
 @contextlib.contextmanager
-def bad_function_deployed(world: World) -> Iterator[None]:
-    """By site.yml, which tries a version before it goes live."""
+def functions_deployed(world: World) -> Iterator[None]:
+    """By site.yml, which tries a version before it goes live: one that stores nothing, and then a good one."""
     source = Path(tempfile.mkdtemp(dir=world.directory))
     for path in (ROOT / "lambda_src").glob("*.py"):
         shutil.copy2(path, source)
@@ -278,23 +285,15 @@ def bad_function_deployed(world: World) -> Iterator[None]:
         replace_once(source / name, text, other)
     run = world.play("site", "--tags", "stream_processor", stream_processor_source=str(source))
     assert run.status != 0, "a function that stores nothing went live"
-    yield
     world.play("site", "--tags", "stream_processor").ended_well()
-
-
-@contextlib.contextmanager
-def good_function_deployed(world: World) -> Iterator[None]:
-    """By site.yml: another threshold of the categories, and back."""
-    world.play("site", "--tags", "stream_processor", pipeline_medium_value_threshold="1001").ended_well()
     yield
-    world.play("site", "--tags", "stream_processor").ended_well()
 
 
 FAULTS = (
     Fault("producer killed between every pair of steps", producer_killed, "an outbox: committed before it is sent, marked after",
           marked_before_it_is_sent, seconds=1, mixes=False),
     Fault("function killed", function_killed, "what is stored already counts as done", duplicates_are_conflicts),
-    Fault("function timing out", deliveries(timed_out=0.7), "twenty and more receives before a message is given up", receives(1)),
+    Fault("function timing out", deliveries(timed_out=0.7), "many receives before a message is given up", receives(1)),
     Fault("table throttled", requests({"actions": INSERTS, "kinds": ["throttling", "entries"]}), "each record that failed is reported",
           nothing_is_reported),
     Fault("table gone, with what it held", table_gone, "bodies are kept until they are reconciled", nothing_is_done,
@@ -314,27 +313,39 @@ FAULTS = (
     Fault("clock twenty minutes slow", clock_wrong, "what was refused stays unsent", refusals_are_dropped, mixes=False),
     Fault("ReportBatchItemFailures removed", partial_answers_ignored, "reconciliation names what is lost", nothing_is_done,
           recovery="resend --lost", recover=resend_lost, mixes=False),
-    Fault("deploy of a function that stores nothing", bad_function_deployed, "a version is tried before it goes live",
+    Fault("deploys under load, the first of a function that stores nothing", functions_deployed, "a version is tried before it goes live",
           nothing_is_done, seconds=1, instead=patched_function(*FORGETFUL), mixes=False),
     Fault("site under load, the producer changed", site_changes_the_producer, "what is there is changed, not replaced",
           nothing_is_done, seconds=1, instead=queue_made_anew, mixes=False),
 )  # fmt: skip
 
 # AWS, as deployed: a visibility timeout of 185 s and 21 receives last 3,700 s, which an outage of an hour nearly uses up. So here.
-OUTAGE_SHARE = 3600 / (185 * 20)
+OUTAGE_RECEIVES = 21
+OUTAGE_SHARE = 3600 / (185 * (OUTAGE_RECEIVES - 1))
 
 
-def outage(inject: Context, visibility: int, receives_count: int = 21) -> Context:
-    """An hour of it, time compressed: the same share of what the receives last."""
+def lasting_an_hour(inject: Context, visibility: int) -> Context:
+    """Time compressed: as large a part of what the receives last as an hour is of what they last as deployed."""
 
     @contextlib.contextmanager
     def lasting(world: World) -> Iterator[None]:
+        with inject(world):
+            world.stream.pass_by(OUTAGE_SHARE * visibility * (OUTAGE_RECEIVES - 1))
+        yield
+
+    return lasting
+
+
+def receives_of(count: int, visibility: int) -> Context:
+    """What a message has before it is given up."""
+
+    @contextlib.contextmanager
+    def inject(world: World) -> Iterator[None]:
         world.set_visibility(visibility)
         try:
-            with receives(receives_count)(world), inject(world):
-                world.stream.pass_by(OUTAGE_SHARE * visibility * 20)
-            yield
+            with receives(count)(world):
+                yield
         finally:
             world.tune()
 
-    return lasting
+    return inject

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
@@ -62,8 +63,11 @@ class Stream:
         return len(self.lines)
 
     def _flow(self) -> None:
+        due = time.monotonic()
         with self.path.open("a", encoding="utf-8") as feed:
-            while self._flowing.wait() and not self._ended.wait(1 / self.rate):
+            while self._flowing.wait() and not self._ended.wait(max(0.0, due - time.monotonic())):
+                # By the clock, not by the pauses: a second of the stream is a second. What a pause of it missed is not made up for.
+                due = max(due, time.monotonic() - 1) + 1 / self.rate
                 line = self._next()
                 # Known before it is in the feed: nothing can arrive that was not sent.
                 with self._new:

@@ -18,13 +18,13 @@ import pytest
 from chaos_faults import (
     FAULTS,
     INSERTS,
-    Context,
+    OUTAGE_RECEIVES,
     Fault,
     function_failing,
     function_throttled,
-    outage,
+    lasting_an_hour,
     producer_killed,
-    receives,
+    receives_of,
     requests,
     resend_lost,
     table_gone,
@@ -58,6 +58,8 @@ def run(world: World, fault: Fault, protected: bool = True) -> Row:
     with ExitStack() as removed:
         if not protected:
             removed.enter_context(fault.without(world))
+        elif fault.within:
+            removed.enter_context(fault.within(world))
         world.stream.start()
         world.stream.pass_by(0.5)
         with (fault.inject if protected or not fault.instead else fault.instead)(world):
@@ -84,19 +86,23 @@ def test_a_fault_harms_nothing(world: World, report: Report, fault: Fault):
     assert row.recovery == fault.recovery
 
 
+def hour_of(kind: str) -> Fault:
+    recovery = ("resend --lost", resend_lost) if kind == "table missing" else ("", None)
+    return Fault(
+        f"an hour, time compressed: {kind}",
+        lasting_an_hour(OUTAGES[kind], OUTAGE_VISIBILITY),
+        f"{OUTAGE_RECEIVES} receives outlast it",
+        receives_of(OUTAGE_RECEIVES // 2, OUTAGE_VISIBILITY),
+        seconds=0.1,
+        recovery=recovery[0],
+        recover=recovery[1],
+        within=receives_of(OUTAGE_RECEIVES, OUTAGE_VISIBILITY),
+    )
+
+
 @pytest.mark.parametrize("kind", list(OUTAGES)[:1] if SHORT else OUTAGES)
 def test_an_outage_of_an_hour_gives_up_nothing_and_its_backlog_drains_by_itself(world: World, report: Report, kind: str):
-    gone = kind == "table missing"
-    fault = Fault(
-        f"an hour without: {kind}",
-        outage(OUTAGES[kind], OUTAGE_VISIBILITY),
-        "21 receives outlast it",
-        receives(10),
-        seconds=0.1,
-        recovery="resend --lost" if gone else "",
-        recover=resend_lost if gone else None,
-    )
-    row = run(world, fault)
+    row = run(world, hour_of(kind))
     report.faults.append(row)
     assert row.verdict.harm == 0, row.verdict
 
@@ -178,10 +184,9 @@ def test_a_fault_does_harm_when_its_protection_is_taken_away(world: World, repor
 
 
 @LONG
-@pytest.mark.parametrize("kind", ["function throttled", "table throttled"])
+@pytest.mark.parametrize("kind", [kind for kind in OUTAGES if kind != "table missing"])
 def test_an_outage_does_harm_with_half_of_the_receives(world: World, report: Report, kind: str):
-    context: Context = outage(OUTAGES[kind], OUTAGE_VISIBILITY, receives_count=10)
-    row = run(world, Fault(f"an hour without: {kind}", context, "", context, seconds=0.1))
+    row = run(world, hour_of(kind), protected=False)
     report.without[row.name] = row.verdict.in_words
     assert row.verdict.harm > 0
 
