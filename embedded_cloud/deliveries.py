@@ -116,8 +116,8 @@ class Deliveries:
 
 
 def _without_reserve(original: Callable[..., int]) -> Callable[..., int]:
-    def concurrency(mapping: dict[str, Any], function: dict[str, Any], config: dict[str, Any], queue: dict[str, Any] | None = None) -> int:
-        return original(mapping, {}, {}, queue)
+    def concurrency(mapping: dict[str, Any], _function: Any, _config: Any, queue: dict[str, Any] | None = None) -> int:
+        return original(mapping, {}, {}, queue)  # of function and configuration it asks for the reserve alone
 
     return concurrency
 

@@ -24,6 +24,7 @@ from embedded_cloud import fidelity_iam as iam_rules
 from embedded_cloud import fidelity_lambda as lambda_rules
 from embedded_cloud import fidelity_mappings as mapping_rules
 from embedded_cloud import fidelity_sqs as sqs_rules
+from embedded_cloud import fidelity_versions as version_rules
 from embedded_cloud.calls import Call
 from embedded_cloud.fidelity_world import Refusal, Rule, World
 from embedded_cloud.messages import Request, Response, json_object
@@ -38,6 +39,7 @@ _MAPPING = (
     mapping_rules.visibility_below_function_timeout,
     mapping_rules.role_may_not_receive,
 )
+_ALIAS = (version_rules.weights_that_cannot_be, version_rules.version_missing)
 _WRITE = (dynamodb_rules.write_beyond_capacity,)
 
 # The rules of an action, in the order in which they are asked.
@@ -48,8 +50,16 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "lambda:CreateFunction": (lambda_rules.role_cannot_be_assumed,),
     "lambda:UpdateFunctionConfiguration": (lambda_rules.update_in_progress, lambda_rules.role_cannot_be_assumed),
     "lambda:UpdateFunctionCode": (lambda_rules.update_in_progress,),
-    "lambda:PublishVersion": (lambda_rules.update_in_progress,),
-    "lambda:DeleteFunction": (lambda_rules.update_in_progress,),
+    "lambda:PublishVersion": (lambda_rules.update_in_progress, version_rules.revision_is_another, version_rules.code_is_another),
+    "lambda:CreateAlias": _ALIAS,
+    "lambda:UpdateAlias": _ALIAS,
+    "lambda:DeleteFunction": (
+        version_rules.latest_deleted_alone,
+        version_rules.alias_deleted_as_version,
+        version_rules.version_in_use,
+        lambda_rules.update_in_progress,
+    ),
+    "lambda:Invoke": (version_rules.version_pending,),
     "sqs:CreateQueue": (sqs_rules.name_used_recently,),
     "sqs:SendMessage": (sqs_rules.message_too_long,),  # also of each message of a batch
     "sqs:SendMessageBatch": (sqs_rules.batch_too_long,),
@@ -86,12 +96,18 @@ NOTES: dict[str, Note] = {
 _JSON_SERVICES = ("lambda", "dynamodb")
 _QUEUE_ACTIONS = ("CreateQueue", "DeleteQueue", "SendMessage", "SendMessageBatch")
 _MAPPINGS_PATH = re.compile(r"/2015-03-31/event-source-mappings/?(?P<UUID>[^/]*)/?")
-_FUNCTION_PATH = re.compile(r"/2015-03-31/functions(/(?P<FunctionName>[^/]+)(?P<rest>/code|/configuration|/versions)?)?/?")
+_FUNCTION_PATH = re.compile(
+    r"/2015-03-31/functions(/(?P<FunctionName>[^/]+)"
+    r"(?P<rest>/code|/configuration|/versions|/invocations|/aliases(?=/|$))?(/(?P<Name>[^/]+))?)?/?"
+)
 _MAPPING_ACTIONS = {("POST", False): "Create", ("PUT", True): "Update", ("DELETE", True): "Delete", ("GET", True): "Get"}
 _FUNCTION_ACTIONS = {
     ("PUT", "/code"): "UpdateFunctionCode",
     ("PUT", "/configuration"): "UpdateFunctionConfiguration",
     ("POST", "/versions"): "PublishVersion",
+    ("POST", "/invocations"): "Invoke",
+    ("POST", "/aliases"): "CreateAlias",
+    ("PUT", "/aliases"): "UpdateAlias",
     ("DELETE", None): "DeleteFunction",
     ("POST", None): "CreateFunction",
 }
@@ -184,7 +200,8 @@ def _read_call(service: str, method: str, path: str, headers: dict[str, str], bo
     """The call as its service reads it; an action without a name is none that a rule is about."""
     if service == "lambda":
         action, named = _lambda_action(method, unquote(path))
-        return Call(service, action, {**query, **json_object(body), **named})
+        # What is invoked is sent an event, which names no parameters of the call.
+        return Call(service, action, {**query, **(json_object(body) if action != "Invoke" else {}), **named})
     action = headers.get("x-amz-target", "").rpartition(".")[2]
     if action:
         return Call(service, action, json_object(body) if f"{service}:{action}" in RULES else {})
@@ -203,8 +220,8 @@ def _lambda_action(method: str, path: str) -> tuple[str, dict[str, str]]:
     function = _FUNCTION_PATH.fullmatch(path)
     if function is None:
         return "", {}
-    name = function["FunctionName"]
-    return _FUNCTION_ACTIONS.get((method, function["rest"]), ""), {"FunctionName": name} if name else {}
+    named = {parameter: function[parameter] for parameter in ("FunctionName", "Name") if function[parameter]}
+    return _FUNCTION_ACTIONS.get((method, function["rest"]), ""), named
 
 
 def _error(service: str, headers: dict[str, str], refused: Refusal) -> Answer:

@@ -10,7 +10,6 @@ from ministack.services import iam, lambda_svc, sqs
 
 from embedded_cloud.calls import Call
 from embedded_cloud.fidelity_iam import PROPAGATION_SECONDS
-from embedded_cloud.fidelity_lambda import function_name
 from embedded_cloud.fidelity_world import Refusal, World, account_key
 
 LARGEST_BATCH = 10_000
@@ -152,7 +151,8 @@ def _being_deleted(world: World) -> list[dict[str, Any]]:
 
 def _is_asked_for(call: Call, mapping: dict[str, Any]) -> bool:
     source, function = call.value("EventSourceArn"), call.value("FunctionName")
-    by_function = not function or mapping["FunctionArn"].split(":")[6] == function_name(call)
+    resolved = lambda_svc._resolve_name_and_qualifier
+    by_function = not function or resolved(mapping["FunctionArn"]) == resolved(function)
     return by_function and source in ("", mapping["EventSourceArn"])
 
 
@@ -170,8 +170,10 @@ def _queue(call: Call) -> dict[str, Any] | None:
 
 
 def _function(call: Call) -> dict[str, Any] | None:
-    name = function_name(call) if call.value("FunctionName") else _existing(call).get("FunctionName", "")
-    return lambda_svc._functions.get(name)
+    """The function as the mapping invokes it: the version that its alias points to, or $LATEST."""
+    named = call.value("FunctionName") or _existing(call).get("FunctionArn", "")
+    record, _config = lambda_svc._get_func_record_for_qualifier(*lambda_svc._resolve_name_and_qualifier(named))
+    return record
 
 
 def _role_may(role: str, function: str, action: str, queue_arn: str) -> bool:

@@ -7,6 +7,8 @@ The source of every name, resource and dependent action is AWS's Service Authori
 - IAM's calls about an instance profile or a new policy are for that profile or policy, not for a role or for everything.
 - CloudWatch Logs' calls are for `log-group:<name>:*` ("LogGroup" in its API reference: all but the three that tag by ARN).
 - DynamoDB's calls that name a resource by ARN are for that resource.
+- A call of Lambda's that names a version or an alias beside the function is for that version or alias ("Fine-tuning the Resources and
+  Conditions sections of policies", Lambda's developer guide; which calls that is true of, AWS does not list).
 - Tagging what is made needs the permission to tag, and handing a role to a function or a profile that of iam:PassRole.
 """
 
@@ -72,6 +74,9 @@ def _with_resources_of_aws(original: Callable[..., str]) -> Callable[..., str]:
         if service == "logs" and found.startswith("arn:"):
             action = headers.get("x-amz-target", "").rpartition(".")[2]
             return found if action in _LOGS_BY_PLAIN_ARN else f"{found}:*"
+        qualifier = iam_actions._query_param(parameters, "Qualifier") if service == "lambda" else ""
+        if qualifier and ":function:" in found and found.count(":") == 6:
+            return f"{found}:{qualifier}"
         if found != "*":
             return found
         named = json_object(body)

@@ -12,7 +12,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
-from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats
+from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats, versions
 from embedded_cloud.deliveries import Deliveries
 from embedded_cloud.faults import FaultInjector, FaultSettings
 from embedded_cloud.fidelity import Fidelity
@@ -46,6 +46,7 @@ def run(listener: socket.socket, options: argparse.Namespace) -> None:
     policy_versions.install()
     queues.install()
     repeats.install()
+    versions.install()
     router = Router(moto, MetadataService(moto, options.session_seconds), fidelity, faults, deliveries, options.region)
     asyncio.run(_serve(listener, moto, router, options.region))
 

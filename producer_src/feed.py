@@ -4,6 +4,7 @@ The place in the file is committed with the transactions read up to there. When 
 read from its start: what is sent twice is stored once.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from outbox import ATTRIBUTE_BYTES, Checkpoint, Draft, Rejected
+from outbox_records import ATTRIBUTE_BYTES, Checkpoint, Draft, Rejected
 from outbox_trouble import OutboxTrouble
 from producer_settings import MAX_BYTES, Settings
 from transaction_stream import Message
@@ -101,7 +102,14 @@ class Feed:
         return self._moment
 
     def draw(self, now: float, limit: int) -> Draft:
-        """The next lines, `limit` at most; an empty draft when there are none now."""
+        """The next lines, `limit` at most; an empty draft when there are none now. Raises OutboxTrouble if they cannot be read."""
+        try:
+            return self._draw(now, limit)
+        except OSError as error:
+            raise OutboxTrouble("source not readable", self._name, str(error), "a file that this user may read",
+                                "see the kernel's log (dmesg), and the permissions of the file and its directory") from error  # fmt: skip
+
+    def _draw(self, now: float, limit: int) -> Draft:
         draft, before = Draft(), (self._inode, self._offset)
         while len(draft.messages) + len(draft.rejected) < limit:
             line = self._line_of_file(go_on=(self._inode, self._offset) == before)  # a commit has one checkpoint
@@ -203,7 +211,7 @@ class Feed:
         if checkpoint is None:
             self._next = [self._path]
             return
-        for path in [self._path, *self._siblings()]:
+        for path in [self._path, *(path for _, _, path in self._siblings())]:
             try:
                 self._open(path)
             except FileNotFoundError:
@@ -230,17 +238,21 @@ class Feed:
         last = os.pread(self._file, min(HASHED_BYTES, checkpoint.offset - checkpoint.last_start), checkpoint.last_start).partition(b"\n")[0]
         return (_hash(first), _hash(last)) == (checkpoint.first_line, checkpoint.last_line)
 
-    def _siblings(self) -> list[Path]:
-        """What rotations have made of this file, the oldest first."""
-        length = len(self._path.name)
+    def _siblings(self) -> list[tuple[int, int, Path]]:
+        """What rotations have made of this file: time of the last change, inode and path, the oldest first."""
+        found, length = [], len(self._path.name)
         with os.scandir(self._path.parent) as entries:
-            found = [each for each in entries if each.name.startswith(self._path.name) and ROTATED.fullmatch(each.name[length:])]
-        return [Path(each.path) for each in sorted(found, key=lambda each: each.stat().st_mtime_ns)]
+            for each in entries:
+                if each.name.startswith(self._path.name) and ROTATED.fullmatch(each.name[length:]):
+                    with contextlib.suppress(FileNotFoundError):  # it was renamed once more
+                        its = os.stat(each.path)
+                        found.append((its.st_mtime_ns, its.st_ino, Path(each.path)))
+        return sorted(found)
 
     def _successors(self, mine: os.stat_result) -> list[Path]:
         """The files that came after this one: those that were rotated later, and the one that has the name now."""
-        later = [(path, path.stat()) for path in self._siblings()]
-        return [path for path, its in later if its.st_mtime_ns > mine.st_mtime_ns and its.st_ino != mine.st_ino] + [self._path]
+        later = [path for changed, inode, path in self._siblings() if changed > mine.st_mtime_ns and inode != mine.st_ino]
+        return [*later, self._path]
 
     def _open(self, path: Path) -> None:
         try:

@@ -12,10 +12,11 @@ import secrets
 import socket
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from outbox_records import Checkpoint, Draft, Entry, Rejected, Room
 from outbox_trouble import OutboxTrouble, read_as_trouble
 from transaction_stream import Message, utc
 
@@ -24,9 +25,6 @@ BUSY_SECONDS = 5.0  # how long to wait for another process that writes
 APPLICATION_ID, SCHEMA_VERSION = 0x4F425831, 1  # "OBX1": whose file it is, and of which make
 STEP_ROWS = 500  # of one transaction that settles or prunes, so that the service waits some milliseconds at most
 PRUNE_SHARE = 0.75  # of either limit: below it what is reconciled stays, above it the oldest of it goes
-REJECTED_LINES = 10_000  # kept aside at most; then nothing more is read from the feed until some are removed
-ATTRIBUTE = "outbox_id"
-ATTRIBUTE_BYTES = len(ATTRIBUTE) + len("String") + 80 + 1 + 19  # at most, as SQS counts: name, type, and <host>/<sequence>
 
 SCHEMA = """
 CREATE TABLE ledger (host TEXT NOT NULL, made_at TEXT NOT NULL, started_at TEXT, settled INTEGER NOT NULL) STRICT;
@@ -46,67 +44,6 @@ CREATE TABLE rejected (
   length INTEGER NOT NULL, reason TEXT NOT NULL, rejected_at TEXT NOT NULL, content BLOB NOT NULL
 ) STRICT;
 """
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One transaction of the outbox. `size` is in bytes as SQS counts them: body, and name, type and text of the attribute."""
-
-    sequence: int
-    outbox_id: str
-    transaction_id: str
-    body: str
-
-    @property
-    def attributes(self) -> Mapping[str, Mapping[str, str]]:
-        return {ATTRIBUTE: {"DataType": "String", "StringValue": self.outbox_id}}
-
-    @property
-    def size(self) -> int:
-        return len(self.body.encode()) + len(ATTRIBUTE) + len("String") + len(self.outbox_id)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """How far a file was read: `offset` bytes, `line` lines. What tells the file: inode, and SHA-256 of the first and last line read."""
-
-    path: str
-    inode: int
-    first_line: str
-    offset: int
-    line: int
-    last_start: int
-    last_line: str
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A line of a feed that is no transaction. `length` is in bytes, of which `content` has the first."""
-
-    source: str
-    line: int
-    offset: int
-    length: int
-    reason: str
-    content: bytes
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a source gives for one commit."""
-
-    messages: list[Message] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    checkpoint: Checkpoint | None = None
-
-
-@dataclass(frozen=True)
-class Room:
-    """What the outbox holds: rows, bytes of its file that are in use, and rejected lines."""
-
-    rows: int
-    bytes: int
-    rejected: int = REJECTED_LINES
 
 
 def utc_now() -> datetime:
@@ -253,18 +190,19 @@ class Outbox:
                 ).rowcount
         return changed
 
-    def settle(self, through: int) -> Iterator[int]:
-        """Make the sent entries up to that sequence reconciled, step by step; each step gives how many it settled."""
-        low = self._number("SELECT coalesce(min(sequence), 1) FROM entry WHERE state = 'sent'") - 1
-        while low < through:
-            high = min(low + STEP_ROWS, through)
-            with self._transaction():
-                settled = self._connection.execute(
-                    "UPDATE entry SET state = 'reconciled' WHERE sequence > ? AND sequence <= ? AND state = 'sent'", (low, high)
-                ).rowcount
-                self._connection.execute("UPDATE ledger SET settled = max(settled, ?)", (high,))
-            yield settled
-            low = high
+    def settle(self, through: int) -> int:
+        """Make the sent entries up to that sequence reconciled, in steps of STEP_ROWS; gives how many were not."""
+        first = self._number("SELECT min(sequence) FROM entry WHERE state = 'sent' AND sequence <= ?", through)
+        return (
+            sum(self._settle_step(low, min(low + STEP_ROWS - 1, through)) for low in range(first, through + 1, STEP_ROWS)) if first else 0
+        )
+
+    def _settle_step(self, first: int, last: int) -> int:
+        with self._transaction():
+            self._connection.execute("UPDATE ledger SET settled = max(settled, ?)", (last,))
+            return self._connection.execute(
+                "UPDATE entry SET state = 'reconciled' WHERE sequence BETWEEN ? AND ? AND state = 'sent'", (first, last)
+            ).rowcount
 
     def remove_rejected(self, through: int) -> int:
         """Remove the rejected lines up to that number; gives how many."""
@@ -275,10 +213,10 @@ class Outbox:
         """The one number that a query gives; None counts as 0."""
         return self._number(query, *values)
 
-    def text(self, query: str) -> str | None:
-        """The one text that a query gives, or None."""
+    def value(self, query: str, *values: object) -> Any:
+        """The first column of the first row that a query gives; None, if there is none."""
         with self._reading_trouble():
-            row = self._connection.execute(query).fetchone()
+            row = self._connection.execute(query, values).fetchone()
         return row[0] if row else None
 
     def only_read(self) -> None:
@@ -287,8 +225,11 @@ class Outbox:
 
     def complaints(self) -> list[str]:
         """What SQLite finds wrong with the file (its quick_check); nothing, if it is healthy."""
-        with self._reading_trouble():
-            return [text for (text,) in self._connection.execute("PRAGMA quick_check(5)") if text != "ok"]
+        try:
+            with self._reading_trouble():
+                return [text for (text,) in self._connection.execute("PRAGMA quick_check(5)") if text != "ok"]
+        except OutboxTrouble as trouble:
+            return [str(trouble)]
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from transaction_stream import utc
 
 COLUMNS = ("outbox_id", "transaction_id", "amount", "timestamp", "state", "recorded_at", "sent_at", "message_id", "sends")
 SHOWN = 20  # unsent entries that `outbox` lists
-LEDGER = """SELECT sequence, transaction_id, amount, timestamp, state, recorded_at, sent_at, message_id, sends, {body}
-FROM entry LEFT JOIN body USING (sequence) WHERE sequence > ? AND sequence <= ? AND recorded_at >= ? ORDER BY sequence LIMIT ?"""
+LEDGER = """SELECT sequence, transaction_id, amount, timestamp, state, recorded_at, sent_at, message_id, sends FROM entry
+WHERE sequence > ? AND sequence <= ? AND recorded_at >= ? ORDER BY sequence LIMIT ?"""
 
 
 def ledger(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -119,7 +119,7 @@ def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         last = held.number("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entry'")
         if found.through > last:
             options.parser.error(f"argument --through: found {found.through}, expected {last} at most, the last sequence of {held.host}")
-        settled = sum(held.settle(found.through))
+        settled = held.settle(found.through)
         unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent' AND sequence <= ?", found.through)
         say("reconciled", ledger=held.host, through=found.through, settled=settled, unsent=unsent)
     return EXIT_OK
@@ -140,8 +140,9 @@ Bytes that are not UTF-8 are shown as \\xNN. Of a line longer than 1 MiB the fir
             say("removed", rejected=held.remove_rejected(found.remove_through))
             return EXIT_OK
         names = ("number", "source", "line", "offset", "length", "reason", "rejected_at")
-        for row in held.pages(f"SELECT {', '.join(names)}, content FROM rejected WHERE number > ? ORDER BY number LIMIT ?"):
-            print(json.dumps(dict(zip(names, row, strict=False)) | {"content": row[-1].decode(errors="backslashreplace")}))
+        for row in held.pages(f"SELECT {', '.join(names)} FROM rejected WHERE number > ? ORDER BY number LIMIT ?"):
+            content = held.value("SELECT content FROM rejected WHERE number = ?", row[0])
+            print(json.dumps(dict(zip(names, row, strict=True)) | {"content": (content or b"").decode(errors="backslashreplace")}))
     return EXIT_OK
 
 
@@ -150,7 +151,7 @@ def _facts(held: Outbox) -> dict[str, Any]:
     now = datetime.now(UTC)
     size = "SELECT sum(length(CAST(text AS BLOB))) FROM body JOIN entry USING (sequence) WHERE state = 'unsent'"
     counts = {state: held.number("SELECT count(*) FROM entry WHERE state = ?", state) for state in ("unsent", "sent", "reconciled")}
-    oldest = held.text("SELECT recorded_at FROM entry WHERE state = 'unsent' ORDER BY sequence LIMIT 1")
+    oldest = held.value("SELECT recorded_at FROM entry WHERE state = 'unsent' ORDER BY sequence LIMIT 1")
     age = round((now - datetime.fromisoformat(oldest)).total_seconds(), 3) if oldest else None
     return {
         "ledger": held.host,
@@ -169,9 +170,11 @@ def _facts(held: Outbox) -> dict[str, Any]:
 
 
 def _entries(held: Outbox, last: int, since: str, bodies: bool) -> Iterator[dict[str, Any]]:
-    for sequence, *row in held.pages(LEDGER.format(body="text" if bodies else "NULL"), last, since):
-        entry = dict(zip(COLUMNS, (f"{held.host}/{sequence}", *row), strict=False))
-        yield entry | {"body": row[-1]} if bodies else entry
+    for sequence, *row in held.pages(LEDGER, last, since):
+        entry = dict(zip(COLUMNS, (f"{held.host}/{sequence}", *row), strict=True))
+        if bodies:  # one by one: a page of them may be larger than the memory
+            entry["body"] = held.value("SELECT text FROM body WHERE sequence = ?", sequence)
+        yield entry
 
 
 def _write_json(entries: Iterator[dict[str, Any]], name: str, now: datetime, file: TextIO) -> None:

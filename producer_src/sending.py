@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
-from outbox import PRUNE_SHARE, REJECTED_LINES, Draft, Entry, Outbox, Room
+from outbox import PRUNE_SHARE, Outbox
+from outbox_records import REJECTED_LINES, Draft, Entry, Room
 from outbox_trouble import OutboxTrouble
 from producer_settings import EXIT_OK, EXIT_UNSENT, MAX_BYTES, Settings
 from queue_link import REQUEST_SECONDS, explain, plain

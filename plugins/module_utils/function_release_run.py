@@ -16,7 +16,7 @@ NAMED = 5
 Probe = Callable[[str], list[Check]]
 
 MEND = "Mend lambda_src or the settings, then run site.yml again."
-REPAIR = "ansible-playbook playbooks/reconcile.yml -e reconcile_repair_altered=true -e reconcile_resend_lost=true"
+REPAIR = "ansible-playbook reconcile.yml -e reconcile_repair_altered=true -e reconcile_resend_lost=true"
 
 
 class RefusedError(ReleaseError):
@@ -73,12 +73,12 @@ class ReleaseRun:
         if self._check_mode or latest is None:
             return outcome
 
-        version, _ = self._releases.publish(latest)
+        version = self._releases.publish(latest)
         if version == note.withdrawn:
             raise ReleaseError(
                 f"Version {version} of {self._releases.function} holds what this would deploy, and a rollback took it out of service. "
                 f"{self._still(live)} {MEND} To have it live all the same: "
-                f"ansible-playbook playbooks/rollback.yml -e rollback_version={version}"
+                f"ansible-playbook rollback.yml -e rollback_version={version}"
             )
         outcome.checks = probe(version)
         if failed(outcome.checks):

@@ -128,8 +128,8 @@ class Releases:
                 return found
         raise AssertionError("unreachable: _attempts raises when time is up")
 
-    def publish(self, latest: dict[str, Any]) -> tuple[str, bool]:
-        """The version that holds what `latest` holds, once it is active, and whether it was made just now.
+    def publish(self, latest: dict[str, Any]) -> str:
+        """The version that holds what `latest` holds, once it is active; makes one unless the newest does.
 
         Raises ReleaseError when somebody else changes the function meanwhile.
         """
@@ -145,7 +145,7 @@ class Releases:
             )
         version = str(newest["Version"])
         self.at_rest(version)
-        return version, version not in existing
+        return version
 
     def move(self, alias: dict[str, Any] | None, version: str, note: Note) -> dict[str, Any]:
         """Point the alias, as it was read, at one version alone; makes it where there is none.

@@ -1,10 +1,8 @@
-"""What the modules that probe have in common: their options, the clients they need, and a clean end when they are interrupted."""
+"""What the modules that probe have in common: their options, and the clients they need."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.pipeline_probe_records import Thresholds
@@ -23,32 +21,10 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "timeout": {"type": "int", "default": 60},
     "log_timeout": {"type": "int", "default": 60},
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class OptionError(Exception):
     """An option that no probe can work with; the text names it."""
-
-
-class InterruptedProbe(BaseException):
-    """Somebody wants this process to end: not an Exception, so that nothing but the clean-up takes notice."""
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the first signal into InterruptedProbe, and ignore further ones while the probe cleans up."""
-
-    def interrupt(number: int, _frame: Any) -> None:
-        for one in SIGNALS:
-            signal.signal(one, signal.SIG_IGN)
-        raise InterruptedProbe(signal.Signals(number).name)
-
-    before = {one: signal.signal(one, interrupt) for one in SIGNALS}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def thresholds_of(options: Mapping[str, Any]) -> Thresholds:

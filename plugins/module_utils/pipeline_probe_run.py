@@ -9,10 +9,11 @@ from typing import Any
 from ansible.module_utils.consistent_items import KEY, Lookup, wait_for_items
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Check, Clock, explain, is_lasting, make_check, polls
 from ansible.module_utils.pipeline_probe_logs import LogFindings, Wanted, wait_for_lines
-from ansible.module_utils.pipeline_probe_quarantine import Message, QuarantineReader
+from ansible.module_utils.pipeline_probe_quarantine import QuarantineReader
 from ansible.module_utils.pipeline_probe_records import CLOCK_SKEW, Poison, Sample, Thresholds, make_poison, make_samples
 from ansible.module_utils.pipeline_probe_senders import RETRY_SECONDS, Delivery, Record, Sender
 from ansible.module_utils.pipeline_probe_verdicts import Targets, log_checks, quarantine_checks, stored_checks
+from ansible.module_utils.quarantine_messages import QuarantinedMessage
 
 # Seconds for what is left to look for once the transactions failed to arrive in time.
 SHORT_WAIT = 5.0
@@ -85,7 +86,7 @@ class PipelineProbe:
             self._sent_at - CLOCK_SKEW,
             Wanted(frozenset(sample.transaction_id for sample in self._samples), poison_id, self._poison.outbox_id),
             self._clock,
-            log_timeout if arrived else SHORT_WAIT,
+            log_timeout if arrived and poison_id else SHORT_WAIT,
         )
         self._judge(poison_item, findings)
 
@@ -103,18 +104,16 @@ class PipelineProbe:
             *log_checks(self._targets, self._samples, message_id, findings),
         ]
 
-    def _is_ours(self, message: Message) -> bool:
-        attributes = message.get("MessageAttributes", {})
+    def _is_ours(self, message: QuarantinedMessage) -> bool:
         return (
-            attributes.get("outbox_id", {}).get("StringValue") == self._poison.outbox_id
-            or attributes.get("source_message_id", {}).get("StringValue") in self._delivery.message_ids.values()
-            or any(transaction_id in message["Body"] for transaction_id in self.outcome.transaction_ids)
+            message.outbox_id == self._poison.outbox_id
+            or message.source_message_id in self._delivery.message_ids.values()
+            or any(transaction_id in message.body for transaction_id in self.outcome.transaction_ids)
         )
 
-    def _is_wanted(self, message: Message) -> bool:
-        source = message.get("MessageAttributes", {}).get("source_message_id", {}).get("StringValue")
+    def _is_wanted(self, message: QuarantinedMessage) -> bool:
         wanted = self._delivery.message_ids.get(self._poison.transaction_id)
-        return self._is_ours(message) and (not self._delivery.may_have_copies or source == wanted)
+        return self._is_ours(message) and (not self._delivery.may_have_copies or message.source_message_id == wanted)
 
     def _remove_own(self) -> None:
         started = self._clock.monotonic()

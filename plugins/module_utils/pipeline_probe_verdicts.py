@@ -16,7 +16,9 @@ from ansible.module_utils.pipeline_probe_records import Poison, Sample, wrong_am
 
 # The function bounds `detail`, in bytes.
 DETAIL_LIMIT = 1024
+STORED = "probe: its transactions are stored"
 PROCESSED_BY = "probe: a published version processed them"
+LOGGED = ("probe: function logs name every id", "probe: poison record is in the function's log with its reason")
 OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
 
 
@@ -65,7 +67,7 @@ def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, s
     found += f" ({lookup.error})" if lookup.error else ""
     checks = [
         make_check(
-            "probe: its transactions are stored",
+            STORED,
             not lookup.missing,
             f"{len(samples)} of {len(samples)}",
             found,
@@ -127,7 +129,7 @@ def log_checks(targets: Targets, samples: Sequence[Sample], message_id: str, fin
                 problems.append(f"{name} is {_bounded(line.get(name))}")
     return [
         make_check(
-            "probe: function logs name every id",
+            LOGGED[0],
             not missing,
             f'{len(samples)} ids in "Successfully processed" lines',
             f"{len(samples) - len(missing)}" + (f", missing {', '.join(missing)}{why}" if missing else ""),
@@ -135,7 +137,7 @@ def log_checks(targets: Targets, samples: Sequence[Sample], message_id: str, fin
             remedy=look,
         ),
         make_check(
-            "probe: poison record is in the function's log with its reason",
+            LOGGED[1],
             not problems,
             f"a Record failed line with reason {targets.poison_reason}, source_message_id {message_id}, outcome quarantined",
             "; ".join(problems) or "that line",
@@ -150,7 +152,7 @@ def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader:
     passed_by = f"{reader.others} other messages looked at"
     absent = "no such message" + (f" ({reader.error})" if reader.error else f" ({passed_by})")
     message = reader.ours[0] if reader.ours else None
-    names = {name: value.get("StringValue") for name, value in (message or {}).get("MessageAttributes", {}).items()}
+    names = {name: value.get("StringValue") for name, value in (message.attributes if message else {}).items()}
     reason, detail = names.get("reason"), names.get("detail")
     where = f"Look for {poison.outbox_id} in {targets.log_group}; see that the function's role may send to {queue}."
 
@@ -158,7 +160,7 @@ def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader:
     for name, wanted in (("source_message_id", message_id), ("outbox_id", poison.outbox_id)):
         if names.get(name) != wanted:
             marks.append(f"{name} is {_bounded(names.get(name))}")
-    whole = message is not None and message["Body"].encode() == poison.body.encode()
+    whole = message is not None and message.body.encode() == poison.body.encode()
     in_table = f"{poison.transaction_id} is there" if lookup.found else "not there"
     reason_found = absent
     if message is not None:
@@ -183,7 +185,7 @@ def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader:
             "probe: poison record's body is whole",
             whole,
             f"the {len(poison.body.encode())} bytes sent",
-            absent if message is None else "the same" if whole else f"{len(message['Body'].encode())} bytes: {_bounded(message['Body'])}",
+            absent if message is None else "the same" if whole else f"{len(message.body.encode())} bytes: {_bounded(message.body)}",
             remedy=where if message is None else OTHER_CODE,
         ),
         make_check(

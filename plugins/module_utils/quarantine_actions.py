@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ansible.module_utils.pipeline_checks import Clock
 from ansible.module_utils.quarantine_files import Archive, alone, make_directory
 from ansible.module_utils.quarantine_journal import FILE_NAME, Journal
 from ansible.module_utils.quarantine_listing import Listing, Selection, listing_lines, named
-from ansible.module_utils.quarantine_messages import Held, QuarantinedMessage, sweep
+from ansible.module_utils.quarantine_messages import Held, QuarantinedMessage, sweep, without_content
 from ansible.module_utils.quarantine_repairs import Repair, Rules
 from ansible.module_utils.quarantine_replay import Plan, Replay, Result
 
@@ -116,7 +116,7 @@ class Quarantine:
             for message in self._chosen(held):
                 if archive:
                     archive.add(message)
-                chosen.append(replace(message, body="", attributes={}))
+                chosen.append(without_content(message))
             if archive and chosen:
                 path = str(archive.finish())
         report.changed = bool(chosen)

@@ -78,6 +78,11 @@ class QuarantinedMessage:
         )
 
 
+def without_content(message: QuarantinedMessage) -> QuarantinedMessage:
+    """The same message without its body and its attributes, of which a hundred thousand may be kept."""
+    return replace(message, body="", attributes={})
+
+
 def transaction_id_in(body: str) -> str | None:
     """The transaction_id of a body, if it has one that is text: of two the first, and of what is no JSON what looks like it."""
     try:
@@ -100,7 +105,8 @@ class Held:
 
     `complete` is whether all that the queue has was met: nothing more comes, and its counters, which are approximate, tell of no more.
     `unseen` is about how many more they tell of, which somebody else hides, a killed process for one, until they show again by themselves.
-    `error` is why reading stopped early, if it did. `unreleased` is how many stay hidden at the end, until their time is up.
+    `error` is why reading stopped early, if it did, and `failure` is what AWS raised then. `unreleased` is how many stay hidden at the end,
+    until their time is up.
     """
 
     def __init__(self, sqs: Any, url: str, clock: Clock, seconds: float, bodies: bool, progress: Callable[[int], object] | None) -> None:
@@ -112,6 +118,7 @@ class Held:
         self.unseen = 0
         self.unreleased = 0
         self.error = ""
+        self.failure: Exception | None = None
 
     @property
     def messages(self) -> list[QuarantinedMessage]:
@@ -136,7 +143,12 @@ class Held:
                     self.complete = True
                     return
         except AWS_ERRORS as error:
-            self.error = explain(error)
+            self.error, self.failure = explain(error), error
+
+    def keep(self, messages: Iterable[QuarantinedMessage]) -> None:
+        """Leaves these hidden at the end, until their time is up: they are the caller's to delete."""
+        for message in messages:
+            del self._held[message.message_id]
 
     def delete(self, messages: Iterable[QuarantinedMessage]) -> dict[str, str]:
         """Deletes these; returns by message id why one is not known to be deleted. Those stay held."""
@@ -185,7 +197,7 @@ class Held:
         for message in map(QuarantinedMessage.read, answer.get("Messages", [])):
             if message.message_id not in self._held and message.message_id not in self._deleted:
                 new.append(message)
-            self._held[message.message_id] = message if self._bodies else replace(message, body="", attributes={})
+            self._held[message.message_id] = message if self._bodies else without_content(message)
             if message.message_id in self._deleted:
                 again.append(message)
         self.delete(again)

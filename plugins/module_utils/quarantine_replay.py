@@ -11,13 +11,13 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, explain
 from ansible.module_utils.quarantine_files import moment
 from ansible.module_utils.quarantine_journal import BEGUN, Journal, Outgoing
-from ansible.module_utils.quarantine_messages import PER_CALL, Held, QuarantinedMessage
+from ansible.module_utils.quarantine_messages import PER_CALL, Held, QuarantinedMessage, without_content
 from ansible.module_utils.quarantine_repairs import NotRepairableError, Repair, Rules, repaired
 from botocore.exceptions import ClientError
 
@@ -206,7 +206,8 @@ class Replay:
                 self._refuse(batch[0], explain(error), journal)
             else:
                 self.result.error = explain(error)
-                self.result.problems += [(one.message, "whether it was sent is not known") for one in batch]
+                for one in batch:
+                    self._stumble(one.message, "whether it was sent is not known")
             return []
         accepted = {batch[int(entry["Id"])].message.message_id: entry["MessageId"] for entry in answer.get("Successful", [])}
         self._sent_ids |= set(accepted.values())
@@ -220,7 +221,7 @@ class Replay:
             if entry.get("SenderFault"):
                 self._refuse(one, why, journal)
             else:
-                self.result.problems.append((one.message, why))
+                self._stumble(one.message, why)
         return [one for one in batch if one.message.message_id in accepted]
 
     def _refuse(self, one: Outgoing, why: str, journal: Journal) -> None:
@@ -228,13 +229,16 @@ class Replay:
         self._leave(one.message, f"the queue refuses it: {why}")
 
     def _leave(self, message: QuarantinedMessage, why: str) -> None:
-        self.result.left.append((replace(message, body="", attributes={}), why))
+        self.result.left.append((without_content(message), why))
+
+    def _stumble(self, message: QuarantinedMessage, why: str) -> None:
+        self.result.problems.append((without_content(message), why))
 
     def _delete(self, messages: list[QuarantinedMessage], journal: Journal) -> int:
         """Deletes what was sent; returns how many."""
         problems = self._held.delete(messages)
         for message in messages:
             if message.message_id in problems:
-                self.result.problems.append((message, f"it was sent, and could not be deleted: {problems[message.message_id]}"))
+                self._stumble(message, f"it was sent, and could not be deleted: {problems[message.message_id]}")
         journal.removed(message.message_id for message in messages if message.message_id not in problems)
         return len(messages) - len(problems)

@@ -62,6 +62,7 @@ class Entries:
         for pragma in (f"cache_size = -{CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(_SCHEMA)
+        self._db.execute("BEGIN")  # never committed: every commit would write pages that the next statement changes again
         self.ledgers: list[Closing] = []
         self._names: dict[str, int] = {}
         self._count = 0

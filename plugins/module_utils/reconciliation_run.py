@@ -31,7 +31,7 @@ SKEW_SECONDS = 10
 # The most seconds that one reading of the quarantine lasts, and so hides what it has read, should this process be killed.
 QUARANTINE_SECONDS = 300
 # Conflicts whose both versions are named.
-CONFLICTS_NAMED = 1000
+CONFLICTS_NAMED = 100
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,13 @@ class Options:
 
 @dataclass
 class Reading:
-    """How reading the quarantine went; `complete` is also true when its counters said that there is nothing and nothing was looked for."""
+    """How reading the quarantine went: whether all was read, about how many messages it had then, and why not all, if so.
+
+    It also is `complete` when the counters said that there is nothing, as long as nothing is looked for.
+    """
 
     complete: bool = False
-    letters: int = 0
+    counted: int = 0
     error: str = ""
 
 
@@ -131,7 +134,7 @@ class Reconciliation:
             self._read_quarantine()
         self.quarantine.complete = self.quarantine.complete or not counters.quarantined
         longest = min(max(options.settle_seconds / 20, 2), 15)
-        for left in polls(self.clock, options.timeout, first=0.3, longest=longest):
+        for _left in polls(self.clock, options.timeout, first=0.3, longest=longest):
             missing = book.missing(options.await_unsent)
             if not missing:
                 break
@@ -142,8 +145,8 @@ class Reconciliation:
                 continue
             if counters.queued < missing:
                 self._read_again()
-            if counters.quarantined != self.quarantine.letters:
-                self._read_quarantine(left)
+            if counters.quarantined != self.quarantine.counted:
+                self._read_quarantine()
         self._expire()
 
     def _decide(self) -> None:
@@ -166,8 +169,8 @@ class Reconciliation:
         for items in self.reader.get(self.book.missing_keys(self.options.await_unsent)):
             self.book.met_items(items, self._is_no_finding)
 
-    def _read_quarantine(self, left: float = QUARANTINE_SECONDS) -> None:
-        seconds = min(max(left, self.options.timeout, 5), QUARANTINE_SECONDS)
+    def _read_quarantine(self) -> None:
+        seconds = min(max(self.options.timeout, 5), QUARANTINE_SECONDS)
         count = 0
         with sweep(self._sqs, self._quarantine_url, self.clock, seconds, bodies=False) as found:
             for message in found.arrivals():
@@ -177,8 +180,10 @@ class Reconciliation:
                     message.message_id, message.outbox_id, message.transaction_id, message.reason, message.sent_at.timestamp(), body
                 )
                 self.progress.count(f"{count:,} quarantined messages read")
-        error = found.error or ("" if found.complete else f"about {found.unseen:,} of its messages are hidden by someone else")
-        self.quarantine = Reading(found.complete, count, "" if found.complete else error)
+        error = found.error or f"{count:,} messages were met in {seconds:.0f} s, and there are more"
+        if found.unseen and not found.error:
+            error = f"about {found.unseen:,} of its messages are hidden by someone else"
+        self.quarantine = Reading(found.complete, self.rest.last.quarantined, "" if found.complete else error)
 
     def _name_conflicts(self) -> None:
         """Both versions of each conflict that waits in the quarantine: what the table holds, and what was refused for it."""

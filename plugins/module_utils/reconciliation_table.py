@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,14 +74,20 @@ class TableReader:
         arguments: dict[str, Any] = {"TableName": self._table, "ConsistentRead": True, "ReturnConsumedCapacity": "TOTAL"}
         if self.pace.rate is not None:
             arguments["Limit"] = max(int(self.pace.rate * UNIT_BYTES / max(mean_bytes, 1)), 1)
-        while True:
-            page = self._patiently(lambda: self._client.scan(**arguments))
-            computed = max(math.ceil(sum(map(item_bytes, page["Items"])) / UNIT_BYTES), 1)
-            self.pace.take(max(page.get("ConsumedCapacity", {}).get("CapacityUnits", 0), computed))
+        # The table answers for one page while the one before is compared.
+        with ThreadPoolExecutor(1) as ahead:
+            page = self._scan(arguments)
+            while page.get("LastEvaluatedKey"):
+                following = ahead.submit(self._scan, arguments | {"ExclusiveStartKey": page["LastEvaluatedKey"]})
+                yield page["Items"]
+                page = following.result()
             yield page["Items"]
-            if not page.get("LastEvaluatedKey"):
-                return
-            arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def _scan(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        page = self._patiently(lambda: self._client.scan(**arguments))
+        computed = max(math.ceil(sum(map(item_bytes, page["Items"])) / UNIT_BYTES), 1)
+        self.pace.take(max(page.get("ConsumedCapacity", {}).get("CapacityUnits", 0), computed))
+        return page
 
     def get(self, ids: Iterable[str]) -> Iterator[list[Item]]:
         """The items of these ids, those that are there. What can be no id is passed over."""

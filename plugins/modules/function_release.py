@@ -64,7 +64,7 @@ extends_documentation_fragment:
 notes:
   - Beside what M(pipeline_probe) needs, C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
     C(lambda:CreateAlias), C(lambda:UpdateAlias), C(lambda:DeleteFunction), C(lambda:GetFunctionConfiguration) and
-    C(lambda:InvokeFunction) on the function and its versions, and C(dynamodb:Scan) on the table.
+    C(lambda:InvokeFunction) on the function and its versions, C(sqs:GetQueueAttributes) on the queue, and C(dynamodb:Scan) on the table.
 author:
   - The pipeline's authors
 """
@@ -99,25 +99,21 @@ deleted:
   type: list
   elements: str
 checks:
-  description: What the probe found, in the shape of M(pipeline_probe). Empty when there was nothing to probe.
+  description: What the probe found, in the shape of M(pipeline_probe). Empty when there was nothing to probe, failed ones when it failed.
   returned: always
   type: list
   elements: dict
 """
 
-import uuid
-from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.function_release_run import Outcome, RefusedError, ReleaseRun
+from ansible.module_utils.function_release_probes import ReleaseProbes
+from ansible.module_utils.function_release_run import Outcome, RefusedError, ReleaseRun, failed
+from ansible.module_utils.interruption import Interruption, interruptible
 from ansible.module_utils.lambda_releases import ReleaseError, Releases
-from ansible.module_utils.pipeline_checks import Check, polls, system_clock
+from ansible.module_utils.pipeline_checks import system_clock
 from ansible.module_utils.pipeline_probe_options import ARGUMENT_SPEC as PROBE_SPEC
-from ansible.module_utils.pipeline_probe_options import InterruptedProbe, OptionError, clients_of, interruptible, targets_of, thresholds_of
-from ansible.module_utils.pipeline_probe_run import PipelineProbe
-from ansible.module_utils.pipeline_probe_senders import QueueSender, Sender, VersionSender
-from ansible.module_utils.pipeline_probe_verdicts import PROCESSED_BY
-from ansible.module_utils.processed_records import Written, written_by
+from ansible.module_utils.pipeline_probe_options import OptionError, clients_of
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -133,57 +129,25 @@ ARGUMENT_SPEC = {
 }
 
 
-class Probes:
-    """The two ways to probe a version, and what a bad one wrote."""
-
-    def __init__(self, module: Any, releases: Releases) -> None:
-        self._options, self._releases, self._clock = module.params, releases, system_clock()
-        self._clients, self._functions, self._thresholds = clients_of(module), module.client("lambda"), thresholds_of(module.params)
-
-    def directly(self, version: str) -> list[Check]:
-        seconds = self._options["timeout"]
-        sender = VersionSender(self._functions, self._options["function"], version, self._clock, seconds, uuid.uuid4)
-        return self._run(sender, version, direct=True)
-
-    def through_queue(self, version: str) -> list[Check]:
-        """Again while all that is wrong is that another version processed the records: a moved alias is not followed at once."""
-        checks: list[Check] = []
-        for _left in polls(self._clock, self._options["timeout"]):
-            checks = self._run(QueueSender(self._clients.sqs, self._options["queue_url"], self._clock), version, direct=False)
-            if [check["check"] for check in checks if not check["passed"]] != [PROCESSED_BY]:
-                break
-        return checks
-
-    def written(self, version: str) -> Written:
-        """What the version wrote, read when its last invocation is over: one that began before the alias moved may still write."""
-        configuration = self._releases.configuration(version) or {}
-        self._clock.wait(configuration.get("Timeout", 0))
-        path = Path(self._options["records_directory"]) / f"{self._options['function']}-{version}.jsonl"
-        return written_by(self._clients.dynamodb, self._options["table"], version, path, self._options["read_units"])
-
-    def _run(self, sender: Sender, version: str, *, direct: bool) -> list[Check]:
-        targets = targets_of(self._options, version, direct)
-        probe = PipelineProbe(self._clients, targets, self._thresholds, sender, self._clock, uuid.uuid4)
-        return probe.run(self._options["timeout"], self._options["log_timeout"]).checks
-
-
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     options = module.params
     if options["versions_kept"] < 1:
         module.fail_json(msg=f"versions_kept must be at least 1: found {options['versions_kept']}")
-    releases = Releases(module.client("lambda"), options["function"], options["alias"], system_clock(), options["wait_timeout"])
+    functions, clock = module.client("lambda"), system_clock()
+    releases = Releases(functions, options["function"], options["alias"], clock, options["wait_timeout"])
     run = ReleaseRun(releases, options["versions_kept"], module.check_mode)
     try:
-        probes = Probes(module, releases)
+        probes = ReleaseProbes(options, clients_of(module), functions, releases, clock)
         with interruptible():
             outcome = run.release(probes.directly) if options["state"] == "released" else run.confirm(probes.through_queue, probes.written)
     except RefusedError as error:
-        module.fail_json(msg=str(error), **result(error.outcome))
+        # Ansible prints it all before the message: what passed would bury what did not.
+        module.fail_json(msg=str(error), **result(error.outcome) | {"checks": failed(error.outcome.checks)})
     except (ReleaseError, OptionError) as error:
         module.fail_json(msg=str(error))
-    except InterruptedProbe as signalled:
+    except Interruption as signalled:
         module.fail_json(
             msg=f"Interrupted by {signalled}. The probe removed its own records; run site.yml again to go on with the release."
         )

@@ -111,10 +111,8 @@ from ansible.module_utils.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline_checks import system_clock
 from ansible.module_utils.pipeline_probe_options import (
     ARGUMENT_SPEC,
-    InterruptedProbe,
     OptionError,
     clients_of,
-    interruptible,
     targets_of,
     thresholds_of,
 )

@@ -35,12 +35,11 @@ options:
     type: list
     elements: str
     default: []
-  archives:
+  archive_directory:
     description:
-      - Paths, on this machine, of archives of the quarantine. What these have and is nowhere else was purged, and is not lost.
-    type: list
-    elements: str
-    default: []
+      - Where, on this machine, the archives of the quarantine are (C(*.jsonl.gz)), if there are any. What these have and is nowhere else
+        was purged, and is not lost.
+    type: path
   table:
     description: Name of the table.
     type: str
@@ -205,7 +204,7 @@ def main() -> None:
         argument_spec={
             "ledgers": {"type": "list", "elements": "str", "required": True},
             "missing_ledgers": {"type": "list", "elements": "str", "default": []},
-            "archives": {"type": "list", "elements": "str", "default": []},
+            "archive_directory": {"type": "path"},
             "table": {"type": "str", "required": True},
             "queue_url": {"type": "str", "required": True},
             "dead_letter_queue_url": {"type": "str", "required": True},
@@ -240,7 +239,7 @@ def main() -> None:
         Options(
             ledgers=options["ledgers"],
             missing_ledgers=options["missing_ledgers"],
-            archives=options["archives"],
+            archives=sorted(map(str, Path(options["archive_directory"]).glob("*.jsonl.gz"))) if options["archive_directory"] else [],
             settle_seconds=options["settle_seconds"],
             timeout=options["timeout"],
             rate=options["read_rate"] or None,

@@ -83,7 +83,7 @@ options:
     type: float
     default: 20
   timeout:
-    description: Seconds for all of it. After a kill, messages stay hidden for up to so long.
+    description: Seconds for all of it, 30 to 43195. After a kill, messages stay hidden for up to so long.
     type: int
     default: 300
   samples:
@@ -218,9 +218,11 @@ from ansible.module_utils.pipeline_checks import AWS_ERRORS, system_clock
 from ansible.module_utils.quarantine_actions import Quarantine, Request
 from ansible.module_utils.quarantine_files import BusyError
 from ansible.module_utils.quarantine_listing import Selection
-from ansible.module_utils.quarantine_messages import KEY
+from ansible.module_utils.quarantine_messages import KEY, MARGIN_SECONDS, MAX_HIDDEN_SECONDS
 from ansible.module_utils.quarantine_repairs import Repair, Rules
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+
+LONGEST = MAX_HIDDEN_SECONDS - MARGIN_SECONDS
 
 
 def main() -> None:
@@ -250,6 +252,8 @@ def main() -> None:
     for name, least in (("limit", 0), ("rate", 0.1), ("timeout", 30), ("samples", 0)):
         if options[name] < least:
             module.fail_json(msg=f"{name} must be at least {least}: found {options[name]}")
+    if options["timeout"] > LONGEST:
+        module.fail_json(msg=f"timeout must be at most {LONGEST}: found {options['timeout']}; SQS hides messages for no longer")
     if options["repair"] and options["action"] != "replay":
         module.fail_json(msg=f"repair is for action replay: found action {options['action']}")
     try:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(900)
 TEXT_AMOUNTS, REDRIVEN, CONFLICTS, REJECTED = 400, 100, 20, 10
 TOTAL = 1000
 REPLAYED = ("amount_not_a_number", "retries_exhausted")
-RATE, SECONDS = 60, 30
+RATE, SECONDS = 60, 45
 
 
 @dataclass

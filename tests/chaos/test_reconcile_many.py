@@ -17,8 +17,11 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(3600)
+
 TRANSACTIONS, DELETED, ALTERED = 100_000, 3, 2
 SECONDS, MIB = 60, 200
+MILLION = 1_000_000
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime.now(UTC) - timedelta(minutes=5)
 
@@ -111,6 +114,20 @@ def reconcile(world: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT, env=os.environ | config, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
+
+
+def test_a_million_transactions_are_reconciled_in_little_more_memory_than_a_hundred_thousand(tmp_path: Path):
+    peaks = {}
+    for count in (100_000, MILLION):
+        command = [sys.executable, str(Path(__file__).with_name("run_streamed_reconciliation.py")), str(count), str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=3600, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads(done.stdout)
+        print(found)
+        assert (found["counts"]["sent"], len(found["lost"])) == (count, count // 100_000)
+        peaks[count] = found["peak_mib"]
+    assert peaks[MILLION] < MIB
+    assert peaks[MILLION] < peaks[100_000] + 40
 
 
 def test_a_hundred_thousand_transactions_are_reconciled_within_a_minute_and_200_mb(world: dict[str, Any]):

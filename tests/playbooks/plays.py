@@ -170,6 +170,7 @@ def listings(pipeline: Pipeline) -> dict[str, list[str]]:
         "queues": sorted(pipeline.client("sqs").list_queues().get("QueueUrls", [])),
         "tables": sorted(pipeline.client("dynamodb").list_tables()["TableNames"]),
         "functions": sorted(item["FunctionName"] for item in pipeline.client("lambda").list_functions()["Functions"]),
+        "versions": sorted(versions(pipeline.client("lambda"))),
         "mappings": sorted(item["UUID"] for item in pipeline.client("lambda").list_event_source_mappings()["EventSourceMappings"]),
         "log groups": sorted(item["logGroupName"] for item in pipeline.client("logs").describe_log_groups()["logGroups"]),
         "parameters": sorted(item["Name"] for item in pipeline.client("ssm").describe_parameters()["Parameters"]),
@@ -186,6 +187,16 @@ def listings(pipeline: Pipeline) -> dict[str, list[str]]:
         "alarms": sorted(item["AlarmName"] for item in cloudwatch.describe_alarms()["MetricAlarms"]),
         "dashboards": sorted(item["DashboardName"] for item in cloudwatch.list_dashboards()["DashboardEntries"]),
     }
+
+
+def versions(client: Any) -> list[str]:
+    """Every function's published versions and aliases, as name:version and name:alias."""
+    found = []
+    for name in [function["FunctionName"] for function in client.list_functions()["Functions"]]:
+        listed = client.list_versions_by_function(FunctionName=name)["Versions"]
+        found += [f"{name}:{one['Version']}" for one in listed if one["Version"] != "$LATEST"]
+        found += [f"{name}:{alias['Name']}" for alias in client.list_aliases(FunctionName=name)["Aliases"]]
+    return found
 
 
 def supervisorctl(pipeline: Pipeline, *words: str) -> str:

@@ -15,11 +15,13 @@ from plays import Pipeline, listings, supervisorctl, wait_until
 
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1").split()]
 STRANGER = "somebody-elses-queue"
-# One of each, but for the alarms and the queues, roles and policies that come in pairs; the security group beside AWS's default one.
+# One of each, but for the alarms and the queues, roles and policies that come in pairs; one version of the function and its alias; the
+# security group beside AWS's default one.
 DEPLOYED = {
     "queues": 2,
     "tables": 1,
     "functions": 1,
+    "versions": 2,
     "mappings": 1,
     "log groups": 1,
     "parameters": 0,

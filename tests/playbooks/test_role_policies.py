@@ -50,7 +50,7 @@ def invoke(pipeline: Pipeline, *records: dict[str, Any]) -> list[str]:
             for number, record in enumerate(records)
         ]
     }
-    answer = pipeline.client("lambda").invoke(FunctionName=FUNCTION, Payload=json.dumps(event).encode())
+    answer = pipeline.client("lambda").invoke(FunctionName=FUNCTION, Qualifier="live", Payload=json.dumps(event).encode())
     payload = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, payload
     return [failure["itemIdentifier"] for failure in payload["batchItemFailures"]]
@@ -183,7 +183,7 @@ def deployed(pipeline: Pipeline) -> Pipeline:
     """The infrastructure alone, with the mapping off, so that the only calls are the tests' own."""
     pipeline.play("site", "--limit", "embedded_cloud:operator").ended_well()
     functions = pipeline.client("lambda")
-    (mapping,) = functions.list_event_source_mappings(FunctionName=FUNCTION)["EventSourceMappings"]
+    (mapping,) = functions.list_event_source_mappings(EventSourceArn=QUEUE_ARN)["EventSourceMappings"]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     return pipeline
 

@@ -17,6 +17,7 @@ GUEST = ROOT / "tests" / "rehearsal" / "guest"
 GUESTS = ROOT / ".local" / "guests"
 SERVICE = "FinancialTransactionProducer-rehearsal"
 HOME = f"/opt/{SERVICE}"
+STATE = f"/var/lib/{SERVICE}"
 UNIT = f"/etc/systemd/system/{SERVICE}.service"
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
@@ -48,6 +49,11 @@ class Rehearsal(Pipeline):
         """The program's own lines since the guest was booted."""
         lines = self.shell(f"journalctl --quiet --output=cat --unit={SERVICE}").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """What the host's outbox has, and the line that proves it whole."""
+        program = "runuser -u financial-producer -- venv-*/bin/python -Es financial_producer.py"
+        return [json.loads(line) for line in self.shell(f"cd {HOME}; {program} ledger --json --state-directory {STATE}").splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +124,7 @@ def test_verify_passes_and_changes_nothing(rehearsal: Rehearsal):
 
 def test_an_upgrade_in_place_loses_nothing(rehearsal: Rehearsal):
     before = len(rehearsal.journal())
+    old = rehearsal.ledger()[-1]
     # All that is drawn waits for its batch when the stop comes.
     rehearsal.play("site", "--tags", "producer_service", pipeline_producer_rate=5, pipeline_producer_linger=20).ended_well()
     wait_until(lambda: len(rehearsal.journal()) > before, 60, "the program's new start")
@@ -135,11 +142,14 @@ def test_an_upgrade_in_place_loses_nothing(rehearsal: Rehearsal):
         return sent - {item["transaction_id"]["S"] for page in pages for item in page["Items"]}
 
     wait_until(lambda: not missing(), 60, f"all of {len(sent)} in the table")
+    *entries, new = rehearsal.ledger()
+    assert (new["ledger"], new["first"]) == (old["ledger"], 1) and new["last"] == new["entries"] > old["entries"]
+    assert {entry["transaction_id"] for entry in entries} >= sent
 
 
 @dataclass(frozen=True)
 class Sabotage:
-    """What root does to the host; the checks that must fail by name; what root undoes because no play does (setting a clock)."""
+    """What root does to the host; the checks that must fail by name; what root undoes because no play does."""
 
     name: str
     do: str
@@ -158,6 +168,12 @@ SABOTAGES = [
         "wrong queue URL",
         f"sed -i '/^QUEUE_URL=/s/Queue/Wrong/' {HOME}/settings.env; systemctl restart {SERVICE}",
         frozenset({"settings"}),
+    ),
+    Sabotage(
+        "outbox damaged",
+        f"systemctl stop {SERVICE}; cp -a {STATE} {STATE}.whole; head -c 8192 /dev/urandom >{STATE}/outbox.sqlite3",
+        frozenset({"running", "outbox is whole"}),
+        f"systemctl stop {SERVICE}; rm -r {STATE}; mv {STATE}.whole {STATE}",
     ),
     Sabotage(
         # What sudo runs and what systemd starts from now on sees a clock that is ten minutes slow.

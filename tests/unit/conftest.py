@@ -1,5 +1,5 @@
 """Lets unit tests import code under its name where it runs: the helpers in plugins/module_utils as Ansible offers them to modules, and the
-files of function and producer as top-level modules, which they are where they are deployed."""
+files of function and producer as top-level modules, which they are where they are deployed; and what all tests share."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HELPERS = ROOT / "plugins" / "module_utils"
 
 ansible.module_utils.__path__.append(str(HELPERS))
-sys.path[:0] = [str(ROOT / "lambda_src"), str(ROOT / "producer_src")]
+sys.path[:0] = [str(ROOT / "lambda_src"), str(ROOT / "producer_src"), str(ROOT / "tests")]
 
 
 @pytest.fixture

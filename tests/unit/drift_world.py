@@ -124,6 +124,13 @@ def deploy_function(cloud: Cloud) -> None:
     )
 
 
+def deploy_release(cloud: Cloud) -> None:
+    """The function's version 1 live behind an alias."""
+    deploy_function(cloud)
+    cloud.lambda_.publish_version(FunctionName="f")
+    cloud.lambda_.create_alias(FunctionName="f", Name="live", FunctionVersion="1", Description="version=1 checked=yes")
+
+
 def deploy_monitoring(cloud: Cloud) -> None:
     cloud.logs.create_log_group(logGroupName="/aws/lambda/f", tags=TAGS)
     cloud.logs.create_log_group(logGroupName="/aws/lambda/f-other")
@@ -187,11 +194,12 @@ DEPLOY = {
     "iam": deploy_iam,
     "data": deploy_data,
     "function": deploy_function,
+    "release": deploy_release,
     "monitoring": deploy_monitoring,
     "instance": deploy_instance,
 }
 # Families whose resources are needed to deploy those of another.
-NEEDS = {"function": ["iam", "data"], "instance": ["iam"]}
+NEEDS = {"function": ["iam", "data"], "release": ["iam", "data"], "instance": ["iam"]}
 
 
 def deploy(cloud: Cloud, family: str) -> None:
@@ -286,6 +294,12 @@ DEPLOYED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
                 "maximum_concurrency": 5,
                 "filters": [],
             },
+        ),
+    },
+    "release": {
+        "lambda_alias": (
+            "f:live",
+            {"function_version": "1", "published": True, "checked": "yes", "weights": {}, "latest_differs_in": []},
         ),
     },
     "monitoring": {

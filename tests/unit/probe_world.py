@@ -69,7 +69,7 @@ class Client:
 
 @dataclass
 class World:
-    """Everything together. Time only passes when the probe waits; the function runs as soon as something is sent."""
+    """Everything together. Time only passes when the probe waits, in a long poll too; the function runs as soon as something is sent."""
 
     function: Function = field(default_factory=Function)
     passed: float = 0.0
@@ -92,16 +92,24 @@ class World:
         # How many records the next invocations leave to be tried again, the next one's last.
         self.unsettled: list[int] = []
 
+    @property
+    def clients(self) -> Clients:
+        return Clients(self.sqs, self.dynamodb, self.logs)
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.passed, wait=self._wait)
+
     def probe(self, version: str = "", seconds: float = 20) -> PipelineProbe:
         """Through the queue, or with a version by invoking it directly."""
-        clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.passed, wait=self._wait)
+        clock = self.clock
         targets = Targets(self.queue_url, self.dead_letter_url, TABLE, LOG_GROUP, "amount_missing", version, bool(version))
         sender = (
             VersionSender(self, "function", version, clock, seconds, uuid.uuid4)
             if version
             else QueueSender(self.sqs, self.queue_url, clock)
         )
-        return PipelineProbe(Clients(self.sqs, self.dynamodb, self.logs), targets, Thresholds(HIGH, MEDIUM), sender, clock, uuid.uuid4)
+        return PipelineProbe(self.clients, targets, Thresholds(HIGH, MEDIUM), sender, clock, uuid.uuid4)
 
     def run(self, timeout: float = 20, log_timeout: float = 20, version: str = "") -> Outcome:
         self.passed = 0.0
@@ -133,7 +141,7 @@ class World:
         """A long poll that takes the test's time, not real time."""
         response = self.sqs._real.receive_message(**(arguments | {"WaitTimeSeconds": 0}))
         if not response.get("Messages"):
-            self.passed += arguments["WaitTimeSeconds"]
+            self._wait(arguments["WaitTimeSeconds"])
         return response
 
     def process(self) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
+from ansible.module_utils import quarantine_messages
 from ansible.module_utils.pipeline_checks import Clock, system_clock
 from ansible.module_utils.quarantine_actions import Quarantine, Report, Request
 from ansible.module_utils.quarantine_listing import Selection
 from ansible.module_utils.quarantine_repairs import Repair, Rules
+from moto import mock_aws
 
 TABLE = "RealTimeTransactions"
 RULES = Rules(Path(__file__).resolve().parents[2] / "lambda_src" / "transaction.py")
@@ -54,6 +59,12 @@ class World:
         )
         world.make_queues()
         return world
+
+    def emptied(self, directory: Path) -> World:
+        """With new queues, a table without t-1, and another directory."""
+        self.make_queues()
+        self.dynamodb.delete_item(TableName=TABLE, Key={"transaction_id": {"S": "t-1"}})
+        return replace(self, directory=directory)
 
     def make_queues(self, suffix: str = "") -> None:
         """Both queues, anew and empty."""
@@ -113,3 +124,19 @@ class World:
             [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
             for path in sorted(self.directory.glob("*.jsonl.gz"))
         ]
+
+
+@contextmanager
+def emulated() -> Iterator[World]:
+    """moto in this process, for the tests of a module: making it anew takes longer than most of them."""
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setattr(quarantine_messages, "POLL_SECONDS", 0)  # moto has one server, which a short poll asks as well
+        yield World.make(Path())
+
+
+def note(events: list[str], monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """Has every call of this function noted by its name."""
+    real = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *arguments, **options: events.append(name) or real(*arguments, **options))

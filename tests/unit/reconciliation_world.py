@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,12 @@ class Client:
         return sum(called == name for called, _ in self.calls)
 
 
+@cache
+def clients() -> tuple[Any, Any]:
+    """Of SQS and DynamoDB; built once, in the first of moto's accounts, since that takes a while, and good for the next ones."""
+    return boto3.client("sqs", "us-east-1"), boto3.client("dynamodb", "us-east-1")
+
+
 @dataclass
 class World:
     """Everything together. `on_wait` is what happens meanwhile, whenever the reconciliation waits."""
@@ -118,7 +125,7 @@ class World:
     on_wait: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.sqs, self.dynamodb = (Client(boto3.client(name, "us-east-1")) for name in ("sqs", "dynamodb"))
+        self.sqs, self.dynamodb = map(Client, clients())
         self.queue_url, self.quarantine_url = (self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("queue", "quarantine"))
         self.dynamodb.create_table(
             TableName=TABLE,

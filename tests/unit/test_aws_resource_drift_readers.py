@@ -18,6 +18,7 @@ from drift_world import (
     QUEUE_ARN,
     ROLE_ARN,
     SEND,
+    TAGS,
     TRUST,
     Cloud,
     change_queue,
@@ -49,7 +50,11 @@ def differing(cloud: Cloud, family: str) -> list[str]:
 
 def test_every_type_is_tried_with_nearly_every_property():
     # moto knows no log group of a function and no redrive allowance; a hash and a VPC are no constants.
-    left_out = {"lambda_function": {"log_group", "code_sha256"}, "security_group": {"vpc_id"}, "sqs_queue": {"redrive_allow_policy"}}
+    left_out = {
+        "lambda_function": {"log_group", "code_sha256", "alias"},
+        "security_group": {"vpc_id"},
+        "sqs_queue": {"redrive_allow_policy"},
+    }
     tried = {kind: set(expected) | left_out.get(kind, set()) for family in DEPLOYED.values() for kind, (_, expected) in family.items()}
     assert tried == {kind: set(description.properties) for kind, description in TYPES.items()}
 
@@ -68,6 +73,13 @@ def test_on_an_empty_cloud_every_resource_is_missing(cloud: Cloud, family: str):
         [kind for kind in DEPLOYED[family] if kind != "cloudwatch_alarms"]
     )
     assert drift.unreadable == []
+
+
+def share_with_another_version(cloud: Cloud) -> None:
+    cloud.lambda_.update_function_configuration(FunctionName="f", MemorySize=512)
+    cloud.lambda_.publish_version(FunctionName="f")
+    cloud.lambda_.update_function_configuration(FunctionName="f", MemorySize=256)
+    cloud.lambda_.update_alias(FunctionName="f", Name="live", RoutingConfig={"AdditionalVersionWeights": {"2": 0.5}})
 
 
 # By family: the difference that a change makes, and the change.
@@ -127,6 +139,12 @@ CHANGES: dict[str, dict[str, Callable[[Cloud], Any]]] = {
             UUID=cloud.mapping_id(), FunctionResponseTypes=[]
         ),
         "mapping f: exists": lambda cloud: cloud.lambda_.delete_event_source_mapping(UUID=cloud.mapping_id()),
+    },
+    "release": {
+        "alias f:live: exists": lambda cloud: cloud.lambda_.delete_alias(FunctionName="f", Name="live"),
+        "alias f:live: checked": lambda cloud: cloud.lambda_.update_alias(FunctionName="f", Name="live", Description="somebody's"),
+        "alias f:live: latest_differs_in": lambda cloud: cloud.lambda_.update_function_configuration(FunctionName="f", MemorySize=512),
+        "alias f:live: weights": share_with_another_version,
     },
     "monitoring": {
         "log group /aws/lambda/f: retention_in_days": lambda cloud: cloud.logs.delete_retention_policy(logGroupName="/aws/lambda/f"),
@@ -238,6 +256,32 @@ def test_a_refused_read_is_not_taken_for_a_missing_resource(kind: str, operation
     clients = dict.fromkeys(("iam", "lambda", "sqs"), Refusing())
     drift = compare([{"type": kind, "name": "x"}], clients, default_remedy="")
     assert [check["found"] for check in drift.checks] == [f"AccessDenied: may not {operation}"]
+
+
+def test_behind_an_alias_its_version_is_compared_and_not_the_latest(cloud: Cloud):
+    """So the memory of the version that is live differs from the 512 that $LATEST has, and tags are the function's."""
+    deploy(cloud, "release")
+    cloud.lambda_.update_function_configuration(FunctionName="f", MemorySize=512)
+    function = {"type": "lambda_function", "name": "f", "expected": {"alias": "live", "memory_size": 256, "tags": TAGS}}
+    assert compare([function], cloud.clients, default_remedy="").differences == []
+    cloud.lambda_.delete_alias(FunctionName="f", Name="live")
+    assert compare([function], cloud.clients, default_remedy="").before == {"function f": {"memory_size": 512}}
+
+
+def test_an_alias_that_was_moved_by_hand_is_told_from_one_that_was_released(cloud: Cloud):
+    deploy(cloud, "release")
+    cloud.lambda_.update_function_configuration(FunctionName="f", MemorySize=512)
+    cloud.lambda_.publish_version(FunctionName="f")
+    cloud.lambda_.update_alias(FunctionName="f", Name="live", FunctionVersion="2")
+    alias = {"type": "lambda_alias", "name": "f:live", "expected": {"checked": "yes"}}
+    assert compare([alias], cloud.clients, default_remedy="").before == {"alias f:live": {"checked": "no, moved by hand from 1"}}
+
+
+def test_an_alias_that_follows_the_latest_is_no_release(cloud: Cloud):
+    deploy(cloud, "release")
+    cloud.lambda_.update_alias(FunctionName="f", Name="live", FunctionVersion="$LATEST")
+    alias = {"type": "lambda_alias", "name": "f:live", "expected": {"published": True}}
+    assert compare([alias], cloud.clients, default_remedy="").before == {"alias f:live": {"published": False}}
 
 
 def test_changed_code_of_a_function_is_found(cloud: Cloud):

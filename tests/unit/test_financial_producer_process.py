@@ -2,146 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-import weakref
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from producer_world import in_memory
-
-PROGRAM = Path(__file__).resolve().parents[2] / "producer_src" / "financial_producer.py"
-ROLE = "/latest/meta-data/iam/security-credentials/"
-SECRET, TOKEN = "s3cr3t" * 7, "t0k3n" * 30
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Paths under /imds are the metadata service, POST / is SQS."""
-
-    server: Cloud
-
-    def do_PUT(self) -> None:
-        self.reply(200 if self.server.imds == "v2" else 403, "metadata-token")
-
-    def do_GET(self) -> None:
-        self.server.metadata_reads.append((self.path, self.headers.get("x-aws-ec2-metadata-token")))
-        if self.server.imds == "no role":
-            self.reply(404, "")
-        elif self.path == f"/imds{ROLE}":
-            self.reply(200, "EC2-SQS-Role")
-        else:
-            self.server.sessions += 1
-            expiry = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            keys = {"AccessKeyId": f"ASIA{self.server.sessions}", "SecretAccessKey": SECRET, "Token": TOKEN, "Expiration": expiry}
-            self.reply(200, json.dumps({"Code": "Success"} | keys))
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert self.headers["X-Amz-Target"] == "AmazonSQS.SendMessageBatch"
-        key = re.search(r"Credential=(\w+)/\d+/([\w-]+)/sqs/", self.headers["Authorization"])
-        assert key and self.headers["X-Amz-Security-Token"] == TOKEN
-        self.server.keys.append(f"{key[1]} {key[2]}")
-        trouble = self.server.troubles.pop(0) if self.server.troubles else None
-        if trouble == "hang up":
-            self.close_connection = True
-        elif trouble:
-            self.reply(400, json.dumps({"__type": f"com.amazonaws.sqs#{trouble}", "message": f"{trouble} for {TOKEN}"}))
-        else:
-            self.server.received += [json.loads(entry["MessageBody"])["transaction_id"] for entry in request["Entries"]]
-            done = [{"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "d"} for entry in request["Entries"]]
-            self.reply(200, json.dumps({"Successful": done, "Failed": []}))
-
-    def reply(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet: the tests look at what was received."""
-
-
-class Cloud(ThreadingHTTPServer):
-    """`imds` is "v2", "no role" or "v1 only"; `troubles` are what the queue answers first; the rest is what was asked of it."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.imds, self.sessions = "v2", 0
-        self.troubles: list[str | None] = []
-        self.metadata_reads: list[tuple[str, str | None]] = []
-        self.keys: list[str] = []
-        self.received: list[str] = []
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+from producer_process import PROGRAM, Cloud, Program, logged, serving
 
 
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
-    server = Cloud()
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-class Program:
-    """The producer, started; `finish` gives its exit code and its lines on stdout and stderr, which never hold a secret."""
-
-    def __init__(self, cloud: Cloud, *arguments: str, state: Path | None = None, **environment: str) -> None:
-        plain = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{cloud.origin}/imds"}
-        command = [
-            sys.executable,
-            str(PROGRAM),
-            "--queue-url",
-            f"{cloud.origin}/000000000000/FinancialTransactionQueue",
-            "--region",
-            "us-east-1",
-        ]
-        self.state = in_memory() if state is None else state
-        weakref.finalize(self, shutil.rmtree, self.state, ignore_errors=True)
-        command += ["--state-directory", str(self.state)]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen([*command, *arguments], env=plain | environment, text=True, **streams)
-
-    def finish(self) -> tuple[int, list[dict], list[dict]]:
-        try:
-            out, err = self.process.communicate(timeout=40)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.communicate()
-            raise
-        assert SECRET not in out + err and TOKEN[:40] not in out + err
-        return self.process.returncode, [json.loads(line) for line in out.splitlines()], [json.loads(line) for line in err.splitlines()]
-
-    def stop_when(self, ready: Callable[[], object], signum: signal.Signals = signal.SIGTERM) -> tuple[float, int, list[dict], list[dict]]:
-        """Send the signal once `ready`, and give how many seconds it took from there, beside what `finish` gives."""
-        deadline = time.monotonic() + 30
-        while not ready() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        in_time, begin = ready(), time.monotonic()
-        self.process.send_signal(signum)
-        code, out, err = self.finish()
-        assert in_time, (out, err)
-        return time.monotonic() - begin, code, out, err
-
-
-def logged(lines: list[dict]) -> list[str]:
-    return [each for line in lines if line["event"] == "sent" for each in line["transaction_ids"]]
+    with serving() as server:
+        yield server
 
 
 def test_what_is_logged_as_sent_is_what_arrived(cloud: Cloud):

@@ -15,7 +15,7 @@ from botocore.stub import ANY, Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
-from outbox import Entry
+from outbox_records import Entry
 from producer_world import URL, World, fail, refusal, stream_of, take_all, wanted
 from queue_link import Trouble, explain
 from sending import Batch, MadeUp, Producer

@@ -73,3 +73,25 @@ def test_a_name_that_is_too_long_is_refused_and_the_longest_is_taken(setting: st
 def test_no_instance_at_all_is_refused():
     (said,) = refused(pipeline_producer_count=0)
     assert "pipeline_producer_count is 0" in said
+
+
+@pytest.mark.parametrize("alias", ["", "7", "a b", "live!", "a" * 129])
+def test_an_alias_that_lambda_would_not_take_is_refused(alias: str):
+    (said,) = refused(pipeline_function_alias=alias)
+    assert f"pipeline_function_alias is '{alias}'" in said
+
+
+def test_to_keep_no_version_is_refused():
+    (said,) = refused(pipeline_function_versions_kept=0)
+    assert "at least 1 version must stay" in said
+
+
+@pytest.mark.parametrize(("setting", "found"), [("rows", 999), ("bytes", 16_777_215), ("bytes", 5 * 2**30 + 1)])
+def test_an_outbox_that_is_too_small_or_does_not_fit_on_the_volume_is_refused(setting: str, found: int):
+    (said,) = refused(**{f"pipeline_producer_outbox_{setting}": found})
+    assert f"pipeline_producer_outbox_{setting} is {found}; " in said
+
+
+def test_the_smallest_and_the_largest_outbox_are_taken():
+    assert refused(pipeline_producer_outbox_rows=1_000, pipeline_producer_outbox_bytes=16_777_216) == []
+    assert refused(pipeline_producer_outbox_bytes=5 * 2**30) == []

@@ -90,7 +90,9 @@ def test_an_export_that_is_not_whole_or_not_an_export_is_refused(whole: Path, ch
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", gzip.compress(b"not JSON\n"), gzip.compress(b'{"a": "\xff"}\n'), gzip.compress(b"[" * 9999)]
+    "content",
+    [b"", b"{}", gzip.compress(b"not JSON\n"), gzip.compress(b'{"a": "\xff"}\n'), gzip.compress(b"[" * 9999)],
+    ids=["an empty file", "no gzip", "no JSON", "no UTF-8", "too deep"],
 )
 def test_what_is_no_export_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "odd.jsonl.gz"

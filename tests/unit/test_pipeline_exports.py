@@ -200,7 +200,11 @@ def test_a_ledger_whose_last_line_says_another_number_is_refused(tmp_path: Path)
         whole_ledger(ledger(tmp_path / "web-1.jsonl.gz", 2, said=3))
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b""), gzip.compress(b'{"outbox_id": "web-1/1"}\n')])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b""), gzip.compress(b'{"outbox_id": "web-1/1"}\n')],
+    ids=["an empty file", "no gzip", "no line", "no last line"],
+)
 def test_a_ledger_without_its_last_line_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "web-1.jsonl.gz").write_bytes(content)
 

@@ -233,6 +233,7 @@ def test_an_error_ends_the_reading_and_is_told(sqs: Any, url: str, monkeypatch: 
     with held(sqs, url, system_clock(), 30) as found:
         assert (len(found.messages), found.complete) == (1, False)
         assert found.error == "AccessDenied (GetQueueAttributes): refused"
+        assert isinstance(found.failure, ClientError)
     monkeypatch.undo()
     assert waiting(sqs, url) == (1, 0)
 
@@ -242,6 +243,13 @@ def test_a_failure_of_the_work_releases_what_is_held(sqs: Any, url: str):
     with pytest.raises(KeyboardInterrupt), held(sqs, url, system_clock(), 30):
         raise KeyboardInterrupt
     assert waiting(sqs, url) == (1, 0)
+
+
+def test_what_is_kept_stays_hidden_when_the_rest_is_released(sqs: Any, url: str):
+    send(sqs, url, *map(str, range(12)))
+    with held(sqs, url, system_clock(), 30) as found:
+        found.keep(found.messages[:5])
+    assert (len(found.messages), waiting(sqs, url)) == (7, (7, 5))
 
 
 def test_a_release_that_is_refused_is_counted_and_the_rest_released(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.ledger_exports import LedgerError
+from ansible.module_utils.reconciliation_archives import ArchiveError
 from botocore.exceptions import ClientError
 from reconciliation_world import DAY, HOST, NOW, TABLE, Entry, World, body, entry, iso
 
@@ -330,6 +332,32 @@ def test_an_entry_stored_just_before_it_would_be_lost_is_found_by_the_last_look(
     assert world.counts() == {"sent": 1, "stored": 1}
 
 
+def test_an_entry_stored_while_the_quarantine_is_read_is_found_by_the_last_look(world: World) -> None:
+    """So the table is read after the quarantine, from which a replay may have taken it."""
+    world.ledger(entry("a"))
+    receive = world.sqs.receive_message
+
+    def receive_message(**arguments: Any) -> Any:
+        world.store(body("a"))
+        return receive(**arguments)
+
+    world.sqs.receive_message = receive_message
+    assert world.counts() == {"sent": 1, "stored": 1}
+
+
+def test_an_entry_sent_again_during_the_last_look_is_in_flight(world: World) -> None:
+    world.ledger(entry("a"))
+    read = world.dynamodb.real.batch_get_item
+
+    def batch_get_item(**arguments: Any) -> Any:
+        if world.passed > 10:
+            world.queue(body("a"))
+        return read(**arguments)
+
+    world.dynamodb.batch_get_item = batch_get_item
+    assert world.counts() == {"sent": 1, "in_flight": 1}
+
+
 def test_every_read_is_consistent(world: World) -> None:
     world.ledger(entry("a"), entry("b"))
     world.store(body("a"))
@@ -355,6 +383,19 @@ def test_what_somebody_else_hides_in_the_quarantine_is_not_lost(world: World) ->
     run = world.run()
     assert (run.book.counts()["in_flight"], run.book.counts()["lost"]) == (1, 0)
     assert set(world.failed(run)) == {WHOLE}
+
+
+@pytest.mark.parametrize("age", [60, 5 * DAY])
+def test_nothing_is_lost_while_the_quarantine_cannot_be_read(world: World, age: float) -> None:
+    world.ledger(Entry("a", body("a"), age=age))
+
+    def refused(**_arguments: Any) -> Any:
+        raise refuse("AccessDenied", "ReceiveMessage")
+
+    world.sqs.receive_message = refused
+    run = world.run()
+    assert (run.book.counts()["in_flight"], run.book.counts()["lost"]) == (1, 0)
+    assert "AccessDenied" in world.failed(run)[WHOLE]
 
 
 def test_what_is_older_than_the_queue_keeps_it_is_lost_whatever_the_counters_say(world: World) -> None:
@@ -499,6 +540,51 @@ def test_a_ledger_is_settled_up_to_the_first_entry_that_is_not_stored(world: Wor
     world.ledger(*entries)
     world.quarantine(body("poison"), f"{HOST}/2") if entry("poison") in entries else None
     assert world.run().book.settled_through() == through
+
+
+def test_what_somebody_hides_for_long_does_not_keep_a_short_run(world: World) -> None:
+    world.ledger(entry("a"))
+    world.quarantine(body("b"), None)
+    world.sqs.real.receive_message(QueueUrl=world.quarantine_url, VisibilityTimeout=600)
+    run = world.run(timeout=10)
+    assert world.passed <= 30
+    assert world.failed(run)[WHOLE] == "the quarantine was not read whole: about 1 of its messages are hidden by someone else"
+
+
+# --- Purged
+
+
+def archive(world: World, *outbox_ids: str, messages: int | None = None) -> None:
+    lines = [{"outbox_id": one, "reason": "amount_missing"} for one in outbox_ids]
+    closing = {"archive": "quarantine", "messages": len(lines) if messages is None else messages, "archived_at": iso(NOW)}
+    path = world.directory / "archive.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in [*lines, closing]).encode()))
+    world.set(archives=[str(path)])
+
+
+def test_what_was_purged_to_an_archive_is_neither_lost_nor_holds_up_settling(world: World) -> None:
+    world.ledger(entry("purged"), entry("gone"))
+    archive(world, f"{HOST}/1", "web-9/1")
+    run = world.run()
+    assert world.counts() == {"sent": 2, "quarantined": 1, "archived": 1, "lost": 1}
+    assert run.book.settled_through() == {HOST: 1}
+    assert world.failed(run)[SUM] == "0 stored + 1 quarantined + 0 in flight, 1 of the quarantined in archives only"
+
+
+def test_an_archived_message_that_was_replayed_is_in_flight_and_then_stored(world: World) -> None:
+    world.ledger(entry("a"))
+    archive(world, f"{HOST}/1")
+    world.queue(body("a"))
+    assert world.counts() == {"sent": 1, "in_flight": 1}
+    world.store(body("a"))
+    assert world.counts() == {"sent": 1, "stored": 1}
+
+
+def test_an_archive_that_is_not_whole_is_refused(world: World) -> None:
+    world.ledger(entry("a"))
+    archive(world, f"{HOST}/1", messages=2)
+    with pytest.raises(ArchiveError, match=r"archive\.jsonl\.gz is not whole: it has 1 messages, and closes with 2"):
+        world.run()
 
 
 # --- Repair

@@ -76,6 +76,7 @@ def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         ({"limit": -1}, "limit must be at least 0: found -1"),
         ({"rate": 0}, "rate must be at least 0.1: found 0"),
         ({"timeout": 29}, "timeout must be at least 30: found 29"),
+        ({"timeout": 43196}, "timeout must be at most 43195: found 43196"),
         ({"samples": -1}, "samples must be at least 0: found -1"),
         ({"since": "yesterday"}, "since is 'yesterday', expected a time such as"),
         ({"repair": ["parse amount"]}, "repair is for action replay: found action list"),

@@ -1,0 +1,104 @@
+"""What verify.yml makes of what the producer's outbox and files on its host say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar
+
+ROOT = Path(__file__).resolve().parents[2]
+init_plugin_loader()  # the variables look others up
+HEALTHY = {"entries": 10, "unsent": 0, "oldest_unsent_seconds": None, "bytes": 100_000, "rejected": 0, "complaints": []}
+
+
+def service(manager: str = "supervisord", **variables: Any) -> Templar:
+    """The variables of the role producer_service."""
+    loader = DataLoader()
+    found: dict[str, Any] = {"producer_service_name": "it", "producer_service_source": str(ROOT / "producer_src")}
+    for file in ("defaults", "vars"):
+        found |= loader.load_from_file(str(ROOT / f"roles/producer_service/{file}/main.yml"), trusted_as_template=True)
+    return Templar(loader=loader, variables=found | {"producer_service_manager": manager} | variables)
+
+
+def failed(answer: dict[str, Any], **variables: Any) -> list[str]:
+    """Names of the checks that fail when the command `outbox --json --check` answers so."""
+    templar = service(__producer_service_outbox_answer=answer, **variables)
+    checks = templar.template(templar.available_variables["__producer_service_outbox_checks"])
+    assert all(isinstance(check[part], str) and check[part] for check in checks for part in ("expected", "found", "remedy"))
+    return [check["check"] for check in checks if not check["passed"]]
+
+
+def says(**changes: Any) -> dict[str, Any]:
+    return {"rc": 0, "stdout": json.dumps(HEALTHY | changes), "stderr_lines": []}
+
+
+def test_a_healthy_outbox_passes():
+    assert failed(says()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        ({"complaints": ["row 3 missing from index unsent"]}, "outbox is whole"),
+        ({"unsent": 5, "oldest_unsent_seconds": 300.5}, "outbox is sent"),
+        ({"entries": 1_800_000}, "outbox has room"),
+        ({"bytes": 970_000_000}, "outbox has room"),
+        ({"rejected": 1}, "feed"),
+    ],
+)
+def test_each_thing_that_is_not_as_it_should_be_is_named(found: dict[str, Any], name: str):
+    assert failed(says(**found)) == [f"producer it: {name}"]
+
+
+@pytest.mark.parametrize(
+    "found", [{"unsent": 5, "oldest_unsent_seconds": 299.0}, {"entries": 1_799_999}, {"oldest_unsent_seconds": -3_600.0}]
+)
+def test_what_is_within_bounds_passes(found: dict[str, Any]):
+    assert failed(says(**found)) == []
+
+
+def test_a_bound_is_a_setting():
+    assert failed(says(oldest_unsent_seconds=11.0), producer_service_unsent_seconds=10) == ["producer it: outbox is sent"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"rc": 4, "stdout": "", "stderr_lines": ['{"error": "outbox damaged"}']},
+        {"rc": 2, "stdout": "", "stderr_lines": [], "msg": "No such file"},
+    ],
+)
+def test_an_outbox_that_does_not_answer_is_one_failed_check(answer: dict[str, Any]):
+    assert failed(answer) == ["producer it: outbox is whole"]
+
+
+def test_the_ids_that_the_service_says_it_sent_are_read_off_its_log_whatever_they_look_like():
+    ids = ["5e5e28bb-c512-45c4-96d4-0ede5238b58b", "invoice 7"]
+    lines = [{"event": "started", "seed": 1}, {"event": "sent", "transaction_ids": ids}, {"event": "sent", "transaction_ids": ["c"]}]
+    tail = {"stdout_lines": ["Traceback (most recent call last):", *map(json.dumps, lines)]}
+    templar = service(__producer_service_tail=tail)
+    assert templar.template(templar.available_variables["__producer_service_logged_ids"]) == [*ids, "c"]
+
+
+def test_each_file_of_the_program_is_compared_with_what_is_deployed():
+    # given a host where one file is another, and one is missing
+    sources = sorted((ROOT / "producer_src").glob("*.py"))
+    sums = {f"/opt/it/{path.name}": hashlib.sha1(path.read_bytes()).hexdigest() for path in sources}
+    sums["/opt/it/outbox.py"] = "other"
+    del sums["/opt/it/feed.py"]
+    others = ["/opt/it/settings.env", "/etc/systemd/system/it.service"]
+    results = [
+        {"stat": {"checksum": sums[path]} if path in sums else {}} for path in [*(f"/opt/it/{each.name}" for each in sources), *others]
+    ]
+    files = [{"name": each, "path": each, "content": "c"} for each in others]
+    # when they are compared
+    found = {"__producer_service_found_files": {"results": results}, "__producer_service_files": files}
+    strange = service("systemd", **found).template(service("systemd").available_variables["__producer_service_strange"])
+    # then both are named, and what was never there
+    assert sorted(strange) == sorted(["/opt/it/outbox.py", "/opt/it/feed.py", *others])
