@@ -111,9 +111,8 @@ class World:
         self._failing += mine
         try:
             yield
-            counts = self._get("faults")
-            met = sum(sum(one["faults"].values()) for one in (counts if isinstance(counts, list) else [counts]))
-            assert met or self.mixing, "no request met the fault"
+            # A version of the function that was just made takes its time to start.
+            wait_until(lambda: self.mixing or self._requests_met(), 60, "a request that met the fault")
         finally:
             for document in mine:
                 self._failing.remove(document)
@@ -127,12 +126,16 @@ class World:
         self._put("deliveries", self._mishaps)
         try:
             yield
-            assert sum(self._get("deliveries")["met"].values()) or self.mixing, "no delivery met the fault"
+            wait_until(lambda: self.mixing or sum(self._get("deliveries")["met"].values()), 60, "a delivery that met the fault")
         finally:
             for name in shares:
                 self._mishaps.pop(name)
             self._mishaps |= {name: share for name, share in before.items() if name in shares}
             self._put("deliveries", self._mishaps)
+
+    def _requests_met(self) -> int:
+        counts = self._get("faults")
+        return sum(sum(one["faults"].values()) for one in (counts if isinstance(counts, list) else [counts]))
 
     def _put(self, page: str, document: Any) -> None:
         put(self.pipeline, page, document)
@@ -259,6 +262,19 @@ class World:
             (unsent,) = connection.execute("SELECT count(*) FROM entry WHERE state = 'unsent'").fetchone()
             (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM source").fetchone()
         return unsent + (offset < self.stream.path.stat().st_size)
+
+    def flow(self) -> int:
+        """Have the stream flow, and see it arrive: what was changed before the fault has started then. Gives the number of its first line."""
+        first = len(self.stream.lines)
+        self.stream.start()
+        self.stream.pass_by(0.5)
+
+        def arrived() -> bool:
+            ids = {line.transaction_id for line in self.stream.lines[first:] if not line.poison}
+            return bool(read_items(self.client("dynamodb"), TABLE, ids))
+
+        wait_until(arrived, RECOVERY_SECONDS, "a transaction of the stream in the table")
+        return first
 
     def is_deployed(self) -> bool:
         return TABLE in self.client("dynamodb").list_tables()["TableNames"]
