@@ -264,7 +264,7 @@ class World:
         return unsent + (offset < self.stream.path.stat().st_size)
 
     def flow(self) -> int:
-        """Have the stream flow, and see it arrive: what was changed before the fault has started then. Gives the number of its first line."""
+        """Have the stream flow and see it arrive: what was changed before has started then. Gives the number of its first line."""
         first = len(self.stream.lines)
         self.stream.start()
         self.stream.pass_by(0.5)
