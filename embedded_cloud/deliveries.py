@@ -6,7 +6,8 @@ time out at any point; here after its work and before its answer, where most has
 
 A function at its reserved concurrency is polled for all the same, as on AWS ("Configuring scaling behavior for SQS event source mappings":
 what was received and then throttled shows again when its visibility timeout is over). MiniStack polls no further, and so would hide that a
-throttled invocation counts as a receive.
+throttled invocation counts as a receive; of a version, which shares the reserve of its function ("Configuring reserved concurrency"), it
+knows no reserve at all.
 """
 
 import random
@@ -74,6 +75,7 @@ class Deliveries:
         sqs._receive_messages_for_esm = self._received(sqs._receive_messages_for_esm)
         lambda_svc._execute_function_dispatch = self._executed(lambda_svc._execute_function_dispatch)
         lambda_svc._sqs_esm_concurrency = _without_reserve(lambda_svc._sqs_esm_concurrency)
+        lambda_svc._reserved_concurrency = _of_the_function
 
     def _received(self, original: Callable[[str, int], list[dict[str, Any]]]) -> Callable[[str, int], list[dict[str, Any]]]:
         def receive(queue_url: str, most: int) -> list[dict[str, Any]]:
@@ -118,3 +120,9 @@ def _without_reserve(original: Callable[..., int]) -> Callable[..., int]:
         return original(mapping, {}, {}, queue)  # of function and configuration it asks for the reserve alone
 
     return concurrency
+
+
+def _of_the_function(function: dict[str, Any], config: dict[str, Any]) -> int | None:
+    """The reserved concurrency of the function that this is, or is a version of."""
+    found = (lambda_svc._functions.get(config.get("FunctionName", "")) or {}).get("concurrency")
+    return None if found is None else int(found)

@@ -126,7 +126,12 @@ def test_an_invocation_can_end_after_its_work_and_its_messages_come_again(world:
     assert world.heard_until(lambda found: len(found) >= 1) == ["a"]
 
 
-def test_a_throttled_invocation_counts_as_a_receive(world: World):
+@pytest.mark.parametrize("target", ["function", "alias"])
+def test_a_throttled_invocation_counts_as_a_receive(world: World, target: str):
+    if target == "alias":
+        version = world.functions.publish_version(FunctionName=world.name)["Version"]
+        alias = world.functions.create_alias(FunctionName=world.name, Name="live", FunctionVersion=version)["AliasArn"]
+        world.functions.update_event_source_mapping(UUID=world.mapping, FunctionName=alias)
     world.functions.put_function_concurrency(FunctionName=world.name, ReservedConcurrentExecutions=0)
     world.send("a")
     end = time.monotonic() + 30
