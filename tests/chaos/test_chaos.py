@@ -70,7 +70,7 @@ def run(world: World, fault: Fault, protected: bool = True) -> Row:
         lines = world.stream.lines[first:]
         world.settle(lines)
         recovery = ""
-        if protected and fault.recover and world.verdict(lines).harm:
+        if protected and fault.recover:  # of what was sent before too
             fault.recover(world)
             recovery = fault.recovery
             world.settle(lines)
