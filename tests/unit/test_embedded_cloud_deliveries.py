@@ -96,7 +96,7 @@ def world(embedded_cloud: Any) -> Iterator[World]:
 
 def test_nothing_goes_wrong_unless_asked_for(world: World):
     world.send("a", "b")
-    assert world.heard_until(lambda found: len(found) >= 2) == ["a", "b"]
+    assert sorted(world.heard_until(lambda found: len(found) >= 2)) == ["a", "b"]  # two sends may be two batches, side by side
     assert [world.met(name) for name in ("twice", "shuffled", "killed", "timed_out")] == [0, 0, 0, 0]
 
 
