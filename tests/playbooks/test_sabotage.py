@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -247,6 +249,19 @@ def test_an_extra_inline_policy_is_named_with_what_to_do(deployed: Pipeline):
     deployed.client("iam").delete_role_policy(RoleName=PROCESSOR_ROLE, PolicyName="extra")
     assert found.status != 0
     assert f"role {PROCESSOR_ROLE}: inline_policies: expected" in " ".join(found.output.split())
+
+
+def test_a_service_that_runs_and_sends_nothing_is_named_beside_the_other_checks(deployed: Pipeline):
+    pid, log = int(supervisorctl(deployed, "pid", PRODUCER)), deployed.directory / PRODUCER / f"{PRODUCER}.log"
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        os.truncate(log, 0)
+        found = deployed.play("verify", "--tags", "producer_service", pipeline_verify_timeout=3)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert found.failed_checks == {"producer: the ids it logged are in the table"}
+    assert "5 properties" in found.output, "the other checks of the service are gone"
+    assert "Action failed" not in found.output, "a task ran out of tries"
 
 
 def test_all_is_well_after_all_was_mended(deployed: Pipeline):

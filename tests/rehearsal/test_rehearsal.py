@@ -166,7 +166,8 @@ SABOTAGES = [
     Sabotage("virtual environment broken", f"rm -r {HOME}/venv-*/lib/python3*/site-packages/botocore", frozenset({"packages"})),
     Sabotage(
         "wrong queue URL",
-        f"sed -i '/^QUEUE_URL=/s/Queue/Wrong/' {HOME}/settings.env; systemctl restart {SERVICE}",
+        # Halted, it stays active and logs nothing: one that goes on is refused by the cloud, and is started again, at a time of its own.
+        f"sed -i '/^QUEUE_URL=/s/Queue/Wrong/' {HOME}/settings.env; systemctl restart {SERVICE}; systemctl kill --signal=STOP {SERVICE}",
         frozenset({"settings"}),
     ),
     Sabotage(
