@@ -218,6 +218,17 @@ def test_what_somebody_else_hides_is_met_when_it_shows_again(sqs: Any, url: str)
         assert (len(found.messages), found.complete) == (1, True)
 
 
+def test_what_one_look_at_the_counters_missed_is_met_by_the_next(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch):
+    """A message that shows again just then was in neither of two counters, each right at its moment."""
+    send(sqs, url, "body")
+    sqs.receive_message(QueueUrl=url, VisibilityTimeout=1)
+    count = sqs.get_queue_attributes
+    nothing = [{"Attributes": dict.fromkeys(quarantine_messages.COUNTERS, "0")}]
+    monkeypatch.setattr(sqs, "get_queue_attributes", lambda **asked: nothing.pop() if nothing else count(**asked))
+    with held(sqs, url, system_clock(), 30) as found:
+        assert (len(found.messages), found.complete) == (1, True)
+
+
 def test_no_more_is_held_than_may_be_in_flight(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(quarantine_messages, "MAX_HELD", 10)
     send(sqs, url, *map(str, range(12)))
