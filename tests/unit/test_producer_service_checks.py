@@ -86,19 +86,38 @@ def test_the_ids_that_the_service_says_it_sent_are_read_off_its_log_whatever_the
     assert templar.template(templar.available_variables["__producer_service_logged_ids"]) == [*ids, "c"]
 
 
-def test_each_file_of_the_program_is_compared_with_what_is_deployed():
+def sums_of_the_program() -> dict[str, str]:
+    return {path.name: hashlib.sha1(path.read_bytes()).hexdigest() for path in (ROOT / "producer_src").glob("*.py")}
+
+
+@pytest.mark.parametrize("directory", ["/opt/it", "/opt/other/..//it"])
+def test_each_file_of_the_program_is_compared_with_what_is_deployed(directory: str):
     # given a host where one file is another, and one is missing
-    sources = sorted((ROOT / "producer_src").glob("*.py"))
-    sums = {f"/opt/it/{path.name}": hashlib.sha1(path.read_bytes()).hexdigest() for path in sources}
-    sums["/opt/it/outbox.py"] = "other"
+    sums = {f"/opt/it/{name}": checksum for name, checksum in sums_of_the_program().items()} | {"/opt/it/outbox.py": "other"}
     del sums["/opt/it/feed.py"]
     others = ["/opt/it/settings.env", "/etc/systemd/system/it.service"]
-    results = [
-        {"stat": {"checksum": sums[path]} if path in sums else {}} for path in [*(f"/opt/it/{each.name}" for each in sources), *others]
-    ]
     files = [{"name": each, "path": each, "content": "c"} for each in others]
     # when they are compared
-    found = {"__producer_service_found_files": {"results": results}, "__producer_service_files": files}
+    there = {"files": [{"path": path, "checksum": checksum} for path, checksum in sums.items()]}
+    found = {"__producer_service_found_files": there, "__producer_service_files": files, "producer_service_directory": directory}
     strange = service("systemd", **found).template(service("systemd").available_variables["__producer_service_strange"])
     # then both are named, and what was never there
     assert sorted(strange) == sorted(["/opt/it/outbox.py", "/opt/it/feed.py", *others])
+
+
+def test_only_what_is_not_as_it_should_be_is_installed():
+    there = {name: {"path": f"/opt/it/{name}", "checksum": checksum, "mode": "0644"} for name, checksum in sums_of_the_program().items()}
+    assert differs(files=list(there.values())) == []
+    there["outbox.py"]["checksum"], there["sending.py"]["mode"] = "other", "0666"
+    del there["feed.py"]
+    assert differs(files=[*there.values(), {"path": "/opt/it/old.py", "checksum": "1", "mode": "0644"}]) == [
+        "feed.py",
+        "outbox.py",
+        "sending.py",
+    ]
+    assert differs(skipped=True) == sorted(sums_of_the_program())
+
+
+def differs(**program: Any) -> list[str]:
+    templar = service(__producer_service_found_program=program)
+    return templar.template(templar.available_variables["__producer_service_program_differs"])
