@@ -64,8 +64,8 @@ chaos: .venv/.tests ## Break the deployed pipeline in every known way, and 20 ra
 	@. $(BIN)/activate; CHAOS_REPORT=1 python -m pytest -v --timeout=1200 --session-timeout=7200 tests/chaos
 
 .PHONY: chaos-short
-chaos-short: .venv/.tests ## The same in brief, and two mixes (some minutes)
-	@. $(BIN)/activate; CHAOS_SHORT=1 python -m pytest -v tests/chaos/test_chaos.py
+chaos-short: .venv/.tests ## The same in brief, two mixes, and the plays while AWS fails now and then (some minutes)
+	@. $(BIN)/activate; CHAOS_SHORT=1 python -m pytest -v tests/chaos/test_chaos.py tests/chaos/test_control_plane.py
 
 .PHONY: lock
 lock: .venv/.tests ## Write the requirements files anew from the .in files

@@ -1,4 +1,4 @@
-"""What several tests share: an embedded cloud of their own, on a free port."""
+"""What several tests share: an embedded cloud of their own, or a whole pipeline on one, on a free port."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from plays import Pipeline, free_port, supervisorctl, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 REGION = "us-east-1"
@@ -115,3 +116,13 @@ def embedded_cloud(start_cloud: Callable[..., EmbeddedCloud]) -> EmbeddedCloud:
 def slow_cloud(start_cloud: Callable[..., EmbeddedCloud]) -> EmbeddedCloud:
     """One embedded cloud where what takes AWS some seconds takes a fifth of that."""
     return start_cloud("--time-scale", "0.2")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """A pipeline that is not deployed yet; whatever of it still runs at the end of the module is stopped."""
+    made = Pipeline(tmp_path_factory.mktemp("pipeline"), free_port(), {"pipeline_verify_timeout": 30})
+    yield made
+    if (made.directory / "supervisor" / "supervisord.conf").exists():
+        supervisorctl(made, "shutdown")
+        wait_until(lambda: not made.processes(), 30, f"an end of {made.processes()}")

@@ -122,6 +122,7 @@ def function_failing(world: World) -> Iterator[None]:
 @contextlib.contextmanager
 def table_gone(world: World) -> Iterator[None]:
     """With all that it held; made anew as it was."""
+    world.stream.pass_by(2)  # so that it holds some of this stream
     tables = world.client("dynamodb")
     was = tables.describe_table(TableName=TABLE)["Table"]
     tags = tables.list_tags_of_resource(ResourceArn=was["TableArn"])["Tags"]
@@ -245,6 +246,12 @@ def resend_lost(world: World) -> None:
     world.play("reconcile", reconcile_resend_lost=True)
 
 
+def resend_lost_and_judge_conflicts_anew(world: World) -> None:
+    """What was first in the table that is gone may be second in the new one. A conflict that is delivered again is stored there as well."""
+    resend_lost(world)
+    world.play("quarantine", quarantine_action="replay", quarantine_reason="conflict", quarantine_confirm=True).ended_well()
+
+
 @contextlib.contextmanager
 def site_changes_the_producer(world: World) -> Iterator[None]:
     """Another linger, for which the service is described anew and started again; and every other role compares what it has."""
@@ -297,7 +304,7 @@ FAULTS = (
     Fault("table throttled", requests({"actions": INSERTS, "kinds": ["throttling", "entries"]}), "each record that failed is reported",
           nothing_is_reported),
     Fault("table gone, with what it held", table_gone, "bodies are kept until they are reconciled", nothing_is_done,
-          recovery="resend --lost", recover=resend_lost, mixes=False),
+          recovery="resend --lost, and replay of the conflicts", recover=resend_lost_and_judge_conflicts_anew, mixes=False),
     Fault("queue refusing sends", requests({"actions": SENDS, "queue": QUEUE, "kinds": ["throttling", "error_503", "closed_before"]}),
           "what was not taken stays unsent", failed_requests_are_dropped),
     Fault("some entries of a batch refused", requests({"actions": SENDS, "queue": QUEUE, "kinds": ["entries"]}),

@@ -66,6 +66,7 @@ class World:
             "pipeline_verify_timeout": 60,
             "pipeline_drain_timeout": 120,
             "pipeline_reconcile_settle_seconds": 4,
+            "pipeline_quarantine_directory": str(directory / "quarantine"),
             "producer_service_environment": producer,
         }
         self.pipeline = Pipeline(directory / "pipeline", port, settings)

@@ -1,6 +1,6 @@
 """site, verify and teardown with a tenth of the operator's calls failing and 80 ms of latency: all pass, and nothing is made twice.
 
-FAULT_SEEDS holds the seeds to try, one run of a minute or two for each: `FAULT_SEEDS="1 2 3 4 5" pytest tests/playbooks/test_faults.py`.
+FAULT_SEEDS holds the seeds to try, one run of a minute or two for each: `FAULT_SEEDS="1 2 3 4 5" pytest tests/chaos/test_control_plane.py`.
 """
 
 from __future__ import annotations
