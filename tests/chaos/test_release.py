@@ -64,7 +64,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         "pipeline_verify_timeout": 60,
         "pipeline_function_timeout": 15,
         "pipeline_batching_window": 0,
-        "pipeline_queue_maximum_receives": 40,
+        "pipeline_queue_maximum_receives": 41,
         "pipeline_build_directory": str(directory / "build"),
     }
     try:

@@ -56,6 +56,15 @@ def test_site_deploys_and_says_what_there_is(pipeline: Pipeline):
     assert listings(pipeline)["tables"] == ["RealTimeTransactions"]
 
 
+def test_what_needs_the_other_side_is_not_tried_when_that_failed(pipeline: Pipeline):
+    tags = "transaction_queue,stream_processor,producer_service"
+    run = pipeline.play("site", "--tags", tags, transaction_queue_visibility_timeout="ninety")
+    assert run.status != 0
+    assert "workstation-2 failed above; what needs it was not tried." in run.output
+    assert "TASK [stream_processor" not in run.output
+    assert "TASK [producer_service" not in run.output
+
+
 def test_a_second_site_changes_nothing(pipeline: Pipeline):
     run = pipeline.play("site").ended_well()
     assert run.totals["changed"] == 0, run.output

@@ -70,6 +70,14 @@ def test_a_name_that_is_too_long_is_refused_and_the_longest_is_taken(setting: st
     assert f"{longest + 1} characters; {service} takes {longest} at most" in said
 
 
+def test_times_that_would_lose_messages_in_an_outage_are_refused():
+    assert refused(pipeline_function_timeout=15, pipeline_batching_window=0, pipeline_queue_maximum_receives=41) == []
+    (said,) = refused(pipeline_function_timeout=15, pipeline_batching_window=0, pipeline_queue_maximum_receives=40)
+    assert "pipeline_queue_visibility_timeout is 90 s and pipeline_queue_maximum_receives 40" in said
+    (said,) = refused(pipeline_queue_visibility_timeout=179, pipeline_queue_maximum_receives=100)
+    assert "at least 6 x pipeline_function_timeout (30 s)" in said
+
+
 def test_no_instance_at_all_is_refused():
     (said,) = refused(pipeline_producer_count=0)
     assert "pipeline_producer_count is 0" in said
