@@ -244,14 +244,18 @@ def test_of_1000_mixed_records_half_is_replayed_through_two_kills_and_none_is_lo
     assert len(items) == CONFLICTS + len(records.repaired)
 
     ledgers = [write_ledger(tmp_path / "first", "first", records.stored), write_ledger(tmp_path / "test", "test", records.bodies.values())]
+    # The empty id and the one that is too long are always the same ones. What has no id has nothing to be known again by.
+    named = [content for content in records.bodies.values() if transaction_id_in(content) is not None]
+    copies = len(named) - len(set(named))
     found = reconciled(deployed, ledgers)
     assert found["failed"] == set()
     assert {name: count for name, count in found["counts"].items() if count} == {
-        "sent": CONFLICTS + TOTAL,
+        "sent": CONFLICTS + TOTAL - copies,
+        "copies": copies,
         "stored": CONFLICTS + 500,
         "repaired": 500,
-        "quarantined": 500,
-        "archived": 500,
+        "quarantined": 500 - copies,
+        "archived": 500 - copies,
     }
     gone = next(iter(records.repaired))
     deployed.client("dynamodb").delete_item(TableName=TABLE, Key={"transaction_id": {"S": gone}})
