@@ -60,7 +60,7 @@ molecule: .venv/.tests ## Run the tests of the producer's role on such a host (n
 	@. $(BIN)/activate; cd roles/producer_service; molecule test
 
 .PHONY: chaos
-chaos: .venv/.tests ## Break the deployed pipeline in every known way, and 20 random mixes; writes docs/chaos.md (about half an hour)
+chaos: .venv/.tests ## Break the deployed pipeline in every known way, and 20 random mixes; writes docs/chaos.md (three quarters of an hour)
 	@. $(BIN)/activate; CHAOS_REPORT=1 python -m pytest -v --timeout=1200 --session-timeout=7200 tests/chaos
 
 .PHONY: chaos-short
