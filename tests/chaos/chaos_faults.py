@@ -246,10 +246,14 @@ def resend_lost(world: World) -> None:
     world.play("reconcile", reconcile_resend_lost=True)
 
 
-def resend_lost_and_judge_conflicts_anew(world: World) -> None:
-    """What was first in the table that is gone may be second in the new one. A conflict that is delivered again is stored there as well."""
-    resend_lost(world)
+def judge_conflicts_anew(world: World) -> None:
+    """By the table that there is now: what was first in one that is gone may be second, and a conflict that is delivered again stored."""
     world.play("quarantine", quarantine_action="replay", quarantine_reason="conflict", quarantine_confirm=True).ended_well()
+
+
+def resend_lost_and_judge_conflicts_anew(world: World) -> None:
+    resend_lost(world)
+    judge_conflicts_anew(world)
 
 
 @contextlib.contextmanager

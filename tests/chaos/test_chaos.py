@@ -22,16 +22,19 @@ from chaos_faults import (
     Fault,
     function_failing,
     function_throttled,
+    judge_conflicts_anew,
     lasting_an_hour,
     producer_killed,
     receives_of,
     requests,
+    resend_lost,
     table_gone,
 )
 from chaos_judge import OWN_FIELDS, Content, ExactDeserializer, judge, read_letters
 from chaos_report import Report, Row
+from chaos_stream import Line
 from chaos_world import World
-from plays import listings
+from plays import listings, wait_until
 
 SHORT = os.environ.get("CHAOS_SHORT", "") == "1"
 SEEDS = range(1, int(os.environ.get("CHAOS_SEEDS", "2" if SHORT else "20")) + 1)
@@ -102,6 +105,36 @@ def test_an_outage_of_an_hour_gives_up_nothing_and_its_backlog_drains_by_itself(
     row = run(world, hour_of(kind))
     report.faults.append(row)
     assert row.verdict.harm == 0, row.verdict
+
+
+@LONG
+def test_a_conflict_that_is_delivered_again_after_the_table_was_lost_takes_a_replay_of_the_conflicts(world: World):
+    """To send again what is lost is not enough then: what came second is stored, and still in the quarantine as well."""
+    first = world.flow()
+    wait_until(lambda: conflicts(world.stream.lines[first:]), 60, "a conflict in the stream")
+    second = conflicts(world.stream.lines[first:])[0]
+    wait_until(lambda: second.content in world.letters().get(second.transaction_id, []), 60, "the conflict in the quarantine")
+    with table_gone(world):
+        world.stream.pause()
+    world.client("sqs").send_message(QueueUrl=world.pipeline.queue_url(), MessageBody=second.text)
+    lines = world.stream.lines[first:]
+    world.settle(lines)
+    assert second.transaction_id in world.verdict(lines).named["doubled"]
+
+    resend_lost(world)
+    world.settle(lines)
+    left = world.verdict(lines)
+    assert (left.lost, second.transaction_id in left.named["doubled"]) == (0, True)
+
+    judge_conflicts_anew(world)
+    world.settle(lines)
+    assert world.verdict(lines).harm == 0, world.verdict(lines)
+
+
+def conflicts(lines: list[Line]) -> list[Line]:
+    """What has the id of an earlier line, and another content."""
+    firsts: dict[str, Line] = {}
+    return [line for line in lines if firsts.setdefault(line.transaction_id, line).text != line.text]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
