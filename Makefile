@@ -47,7 +47,7 @@ lint: .venv/.tests ## Run the linters and the type checks
 
 .PHONY: test
 test: lint ## Run the linters and all the tests
-	@. $(BIN)/activate; python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/playbooks tests/unit
+	@. $(BIN)/activate; python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests/playbooks tests/unit
 
 .PHONY: rehearsal
 rehearsal: .venv/.tests ## Run the plays, and sabotages, against a systemd host reached over SSH (needs root)
