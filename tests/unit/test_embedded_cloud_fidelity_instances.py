@@ -78,13 +78,14 @@ def state(cloud: Any, instance: str) -> str:
     return str(found["State"]["Name"])
 
 
-def test_an_instance_is_pending_before_it_is_running(slow_cloud: Any):
-    instance = launch(slow_cloud)["InstanceId"]
-    assert state(slow_cloud, instance) == "pending"
+def test_an_instance_is_pending_before_it_is_running(start_cloud: Any):
+    cloud = start_cloud("--time-scale", "1")  # pending for five seconds: long enough to be seen on a busy machine
+    instance = launch(cloud)["InstanceId"]
+    assert state(cloud, instance) == "pending"
     waiting = {"Filters": [{"Name": "instance-state-name", "Values": ["pending"]}], "InstanceIds": [instance]}
-    assert root(slow_cloud, "ec2").describe_instances(**waiting)["Reservations"]
-    waiter = root(slow_cloud, "ec2").get_waiter("instance_running")
-    waiter.wait(InstanceIds=[instance], WaiterConfig={"Delay": 0.1, "MaxAttempts": 50})
+    assert root(cloud, "ec2").describe_instances(**waiting)["Reservations"]
+    waiter = root(cloud, "ec2").get_waiter("instance_running")
+    waiter.wait(InstanceIds=[instance], WaiterConfig={"Delay": 0.1, "MaxAttempts": 300})
 
 
 def test_an_instance_that_is_terminated_while_pending_does_not_run(slow_cloud: Any):
