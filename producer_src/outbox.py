@@ -219,6 +219,11 @@ class Outbox:
             row = self._connection.execute(query, values).fetchone()
         return row[0] if row else None
 
+    def rows(self, query: str, *values: object) -> list[tuple]:
+        """All rows that a query gives."""
+        with self._reading_trouble():
+            return self._connection.execute(query, values).fetchall()
+
     def only_read(self) -> None:
         """Refuse to change anything from here on."""
         self._connection.execute("PRAGMA query_only = ON")

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from feed_unread import unread
 from outbox import STEP_ROWS, Outbox
 from outbox_trouble import OutboxTrouble
 from producer_settings import EXIT_OK, Options, checked, say
@@ -164,8 +165,19 @@ def _facts(held: Outbox) -> dict[str, Any]:
         "bodies": held.number("SELECT count(*) FROM body"),
         "last": held.number("SELECT max(sequence) FROM entry"),
         "settled_through": held.number("SELECT settled FROM ledger"),
-        "rejected": held.count_rejected(),
         "bytes": held.bytes_in_use(),
+        **_feed_facts(held),
+    }
+
+
+def _feed_facts(held: Outbox) -> dict[str, Any]:
+    """What of the feed is not in the ledger: bytes and lines that are not read yet, lines kept aside, places that were lost."""
+    bytes_, lines = unread(held)
+    return {
+        "feed_unread_bytes": bytes_,
+        "feed_unread_lines": lines,
+        "feed_rejected_lines": held.count_rejected(),
+        "feed_lost_places": 0,
     }
 
 

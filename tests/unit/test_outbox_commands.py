@@ -19,7 +19,7 @@ from typing import Any
 import outbox_commands as program
 import pytest
 from outbox import Outbox
-from outbox_records import Draft, Rejected
+from outbox_records import Checkpoint, Draft, Rejected
 from outbox_trouble import OutboxTrouble
 from producer_process import PROGRAM, Cloud, Program, serving
 from producer_world import in_memory, message
@@ -202,6 +202,20 @@ def test_the_outbox_as_json_is_for_programs_and_checks_the_file_on_request(outbo
     (facts,) = lines(run(outbox, "outbox", "--json"))
     assert facts["unsent"] == 2 and "complaints" not in facts and facts["bytes"] > 0
     assert lines(run(outbox, "outbox", "--json", "--check"))[0]["complaints"] == []
+
+
+def test_the_outbox_says_how_much_of_a_feed_is_not_in_the_ledger(outbox: Outbox, directory: Path):
+    # given a feed that was read up to its second line, and rotated since
+    path = directory / "feed"
+    path.write_bytes(b"one\ntwo\nthree\n")
+    checkpoint = Checkpoint(str(path), path.stat().st_ino, "", 8, 2, 4, "")
+    outbox.add(Draft([], [Rejected(str(path), 1, 0, 3, "not_json", b"one")], checkpoint))
+    path.rename(directory / "feed.1")
+    path.write_bytes(b"four\nfi")
+    # then the rest of both is counted, whether or not the last line has an end
+    (facts,) = lines(run(outbox, "outbox", "--json"))
+    assert {key: value for key, value in facts.items() if key.startswith("feed_")} == {
+        "feed_unread_bytes": 6 + 7, "feed_unread_lines": 1 + 2, "feed_rejected_lines": 1, "feed_lost_places": 0}  # fmt: skip
 
 
 @pytest.mark.parametrize(("recorded", "age"), [(timedelta(hours=-1), 3_600), (timedelta(hours=1), -3_600)], ids=["past", "future"])

@@ -14,7 +14,7 @@ from ansible.template import Templar
 
 ROOT = Path(__file__).resolve().parents[2]
 init_plugin_loader()  # the variables look others up
-HEALTHY = {"entries": 10, "unsent": 0, "oldest_unsent_seconds": None, "bytes": 100_000, "rejected": 0, "complaints": []}
+HEALTHY = {"entries": 10, "unsent": 0, "oldest_unsent_seconds": None, "bytes": 100_000, "feed_rejected_lines": 0, "complaints": []}
 
 
 def service(manager: str = "supervisord", **variables: Any) -> Templar:
@@ -49,7 +49,7 @@ def test_a_healthy_outbox_passes():
         ({"unsent": 5, "oldest_unsent_seconds": 300.5}, "outbox is sent"),
         ({"entries": 1_800_000}, "outbox has room"),
         ({"bytes": 970_000_000}, "outbox has room"),
-        ({"rejected": 1}, "feed"),
+        ({"feed_rejected_lines": 1}, "feed"),
     ],
 )
 def test_each_thing_that_is_not_as_it_should_be_is_named(found: dict[str, Any], name: str):
