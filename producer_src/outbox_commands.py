@@ -260,7 +260,7 @@ def _outbox_ids(path: Path) -> Iterator[str]:
                     outbox_id = json.loads(line)["outbox_id"]
                     if not isinstance(outbox_id, str):
                         raise ValueError
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     raise OutboxTrouble("not a list of entries", f"{path}, line {number}", repr(line[:80]), '{"outbox_id": "...", ...}',
                                         "take the file that reconciliation wrote; nothing was changed") from None  # fmt: skip
                 yield outbox_id

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ansible.module_utils.bounded_json import decode
+
 STATES = ("unsent", "sent", "reconciled")
 _OPTIONAL_TEXTS = ("transaction_id", "amount", "timestamp", "body", "sent_at")
 
@@ -90,8 +92,8 @@ class LedgerExport:
 
     def _document(self, number: int, line: str) -> dict[str, Any]:
         try:
-            document = json.loads(line)
-        except (ValueError, RecursionError):
+            document = decode(line)
+        except ValueError:
             raise self._error(number, f"it is no JSON: {line[:80]!r}") from None
         if not isinstance(document, dict):
             raise self._error(number, f"it is no object: {line[:80]!r}")

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ansible.module_utils.bounded_json import decode
 from ansible.module_utils.pipeline_census_counts import ABSENT
 from ansible.module_utils.pipeline_checks import THROTTLES, Clock, polls
 from ansible.module_utils.quarantine_messages import QuarantinedMessage, sweep
@@ -178,7 +179,7 @@ def whole_ledger(path: Path) -> int:
         with gzip.open(path, "rb") as lines:
             for line in lines:
                 entries, last = entries + 1, line
-        said = json.loads(last)["entries"]
+        said = decode(last.decode())["entries"]
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"ledger {path} is not whole: {type(error).__name__}: {error}") from error
     if said != entries:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ansible.module_utils.bounded_json import decode
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, explain, is_lasting, polls
 
 # FilterLogEvents returns no more events in one call.
@@ -106,7 +106,7 @@ def _lines(client: Any, group: str, since: datetime) -> Iterator[dict[str, Any] 
 
 def _parse(message: str) -> dict[str, Any] | None:
     try:
-        parsed = json.loads(message[message.find("{") :]) if "{" in message else None
+        parsed = decode(message[message.find("{") :]) if "{" in message else None
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ansible.module_utils.bounded_json import decode
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Check, Clock, explain, is_lasting, make_check, polls
 from botocore.exceptions import ClientError
 
@@ -140,7 +141,7 @@ class VersionSender:
         if answer.get("FunctionError"):
             return list(records), f"{answer['FunctionError']} error: {payload[:300]}"
         try:
-            failures = {failure["itemIdentifier"] for failure in json.loads(payload)["batchItemFailures"]}
+            failures = {failure["itemIdentifier"] for failure in decode(payload)["batchItemFailures"]}
         except (ValueError, TypeError, KeyError):
             return list(records), f"no partial batch response: {payload[:300]}"
         return [record for record in records if ids[record.transaction_id] in failures], ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ansible.module_utils.bounded_json import decode
 from ansible.module_utils.consistent_items import Lookup
 from ansible.module_utils.pipeline_checks import Check, make_check
 from ansible.module_utils.pipeline_probe_logs import LogFindings
@@ -210,7 +210,7 @@ def _is_detail(text: str | None) -> bool:
     if text is None or len(text.encode()) > DETAIL_LIMIT:
         return False
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(decode(text), dict)
     except ValueError:
         return False
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible.module_utils.bounded_json import decode
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, explain, in_chunks
 
 # A standard queue has at most 120,000 messages in flight, and a long poll beyond that answers nothing at all. The rest is for others.
@@ -86,8 +87,8 @@ def without_content(message: QuarantinedMessage) -> QuarantinedMessage:
 def transaction_id_in(body: str) -> str | None:
     """The transaction_id of a body, if it has one that is text: of two the first, and of what is no JSON what looks like it."""
     try:
-        document = json.loads(body, object_pairs_hook=_Members, parse_int=bool, parse_float=bool)  # of any length
-    except (ValueError, RecursionError):
+        document = decode(body, _DECODER)
+    except ValueError:
         match = _KEY_IN_TEXT.search(body)
         with contextlib.suppress(ValueError):
             return str(json.loads(match[1])) if match else None
@@ -98,6 +99,9 @@ def transaction_id_in(body: str) -> str | None:
 
 class _Members(list[tuple[str, Any]]):
     """The members of a JSON object, in order, repeated names included."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Members, parse_int=bool, parse_float=bool)  # numbers of any length
 
 
 class Held:

@@ -20,6 +20,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.bounded_json import check_levels, decode
+
 Member = tuple[str, str]  # a name, and the text of its value
 
 _WORD = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s"]+)(?=\s|$)')
@@ -31,6 +33,13 @@ _NUMBERS = {
 }
 # Numbers are passed over as text: no float, and none too long for int().
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_STRICT_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant)
 
 
 class NotRepairableError(Exception):
@@ -58,7 +67,7 @@ class Repair:
                 return cls(kind, name, arguments[0], text)
         elif kind == "set" and name:
             try:
-                json.loads(argument, parse_constant=_no_constant, parse_int=str, parse_float=str)
+                decode(argument, _STRICT_DECODER)
             except ValueError:
                 raise ValueError(f"a repair sets {name} to {argument!r}, expected JSON: a text stands in double quotes") from None
             return cls(kind, name, argument, text)
@@ -103,10 +112,6 @@ def _words(text: str, count: int) -> tuple[list[str], str]:
     return words, text
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
 def repaired(body: str, repairs: Iterable[Repair]) -> str:
     """The body after all the repairs, in their order; as it is if there are none. Raises NotRepairableError."""
     steps = list(repairs)
@@ -130,6 +135,7 @@ def _members(body: str) -> list[Member]:
 
     found: list[Member] = []
     try:
+        check_levels(body)
         at = expect("{", 0)
         while body[at : at + 1] != "}" or found:
             if body[at : at + 1] != '"':
@@ -144,8 +150,8 @@ def _members(body: str) -> list[Member]:
             at = expect(",", at)
         if expect("}", at) != len(body):
             raise ValueError
-    except (ValueError, RecursionError):
-        raise NotRepairableError("it is no JSON object") from None
+    except ValueError as error:
+        raise NotRepairableError(f"it is no JSON object{f': {error}' if str(error) else ''}") from None
     return found
 
 

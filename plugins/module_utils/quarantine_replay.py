@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible.module_utils.bounded_json import decode
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, explain
 from ansible.module_utils.quarantine_files import moment
 from ansible.module_utils.quarantine_journal import BEGUN, Journal, Outgoing
@@ -82,7 +83,7 @@ def history_of(message: QuarantinedMessage) -> list[Any]:
     if text is None:
         return []
     with contextlib.suppress(ValueError):
-        found = json.loads(text)
+        found = decode(text)
         if isinstance(found, list):
             return found
     return [{"found": text}]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
+
+from ansible.module_utils.bounded_json import decode
 
 
 class ArchiveError(ValueError):
@@ -21,7 +22,7 @@ def archived_ids(path: str) -> Iterator[str]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for line in lines:
-                document = json.loads(line)
+                document = decode(line)
                 if "archive" in document:
                     closing = document["messages"]
                     continue

@@ -10,6 +10,8 @@ from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Any
 
+from ansible.module_utils.bounded_json import decode
+
 Body = dict[str, Any]  # JSON with numbers as Decimal
 Item = dict[str, dict[str, Any]]  # attribute name -> DynamoDB attribute value, as in {"N": "12.5"}
 
@@ -50,10 +52,10 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=_number, par
 
 
 def read_body(text: str) -> Body | None:
-    """The object that a message body is, numbers as Decimal; None if it is none, or names a member twice."""
+    """The object that a message body is, numbers as Decimal; None if it is none, names a member twice, or is nested too deeply."""
     try:
-        document = _DECODER.decode(text)
-    except (ValueError, RecursionError):
+        document = decode(text, _DECODER)
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
 
