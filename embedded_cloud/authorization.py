@@ -88,8 +88,11 @@ def error_answer(request_headers: dict[str, str], service: str, code: str, messa
     return status, headers, body
 
 
-def trusts_service(role: dict[str, Any], service: str, account: str, region: str) -> bool:
-    """Whether the trust policy of a role, as MiniStack keeps it, lets a service (ec2.amazonaws.com) assume it."""
+def trusts_service(role: dict[str, Any], service: str, account: str, region: str, keys: dict[str, str] | None = None) -> bool:
+    """Whether the trust policy of a role, as MiniStack keeps it, lets a service (ec2.amazonaws.com) assume it.
+
+    `keys` are the condition keys that the service sends. EC2 sends none that AWS documents; what Lambda sends is in fidelity_lambda.
+    """
     document = role["AssumeRolePolicyDocument"]
     document = json.loads(document) if isinstance(document, str) else document
     statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
@@ -100,6 +103,7 @@ def trusts_service(role: dict[str, Any], service: str, account: str, region: str
         action="sts:AssumeRole",
         resource_arn=role["Arn"],
         region=region,
+        service_context={name.lower(): value for name, value in (keys or {}).items()},
     )
     # A trust policy names no resource: it is the resource.
     about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}

@@ -60,7 +60,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
         lambda_rules.update_in_progress,
     ),
     "lambda:Invoke": (version_rules.version_pending,),
-    "sqs:CreateQueue": (sqs_rules.name_used_recently,),
+    "sqs:CreateQueue": (sqs_rules.name_used_recently, sqs_rules.dead_letters_not_allowed),
+    "sqs:SetQueueAttributes": (sqs_rules.dead_letters_not_allowed,),
     "sqs:SendMessage": (sqs_rules.message_too_long,),  # also of each message of a batch
     "sqs:SendMessageBatch": (sqs_rules.batch_too_long,),
     "sts:AssumeRole": (iam_rules.root_assumes_a_role,),
@@ -94,7 +95,7 @@ NOTES: dict[str, Note] = {
 }
 
 _JSON_SERVICES = ("lambda", "dynamodb")
-_QUEUE_ACTIONS = ("CreateQueue", "DeleteQueue", "SendMessage", "SendMessageBatch")
+_QUEUE_ACTIONS = ("CreateQueue", "DeleteQueue", "SetQueueAttributes", "SendMessage", "SendMessageBatch")
 _MAPPINGS_PATH = re.compile(r"/2015-03-31/event-source-mappings/?(?P<UUID>[^/]*)/?")
 _FUNCTION_PATH = re.compile(
     r"/2015-03-31/functions(/(?P<FunctionName>[^/]+)"

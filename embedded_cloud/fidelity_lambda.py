@@ -24,7 +24,10 @@ def role_cannot_be_assumed(call: Call, world: World) -> Refusal | None:
     name = call.value("Role").rpartition("/")[2]
     role = iam._roles.get(name)
     known = role is not None and not world.times.is_within("role made", account_key(name), PROPAGATION_SECONDS)
-    if known and authorization.trusts_service(role, PRINCIPAL, responses.get_account_id(), responses.get_region()):
+    account, region = responses.get_account_id(), responses.get_region()
+    # AWS documents neither key for execution roles; public reports have both, the function's ARN without a version.
+    keys = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:lambda:{region}:{account}:function:{function_name(call)}"}
+    if known and authorization.trusts_service(role, PRINCIPAL, account, region, keys):
         return None
     return Refusal("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
 

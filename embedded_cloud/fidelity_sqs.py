@@ -1,6 +1,7 @@
 """Queues: what SQS refuses that MiniStack accepts."""
 
 import base64
+import json
 from typing import Any
 
 from ministack.core import responses
@@ -41,6 +42,22 @@ def batch_too_long(call: Call, world: World) -> Refusal | None:
     if total <= LARGEST_BATCH:
         return None
     return Refusal("BatchRequestTooLong", f"Batch requests cannot be longer than {LARGEST_BATCH} bytes. You have sent {total} bytes.")
+
+
+def dead_letters_not_allowed(call: Call, world: World) -> Refusal | None:
+    """Amazon SQS API Reference, SetQueueAttributes, RedriveAllowPolicy: "byQueue - Only queues specified by the sourceQueueArns parameter
+    can specify this queue as the dead-letter queue"; "denyAll". The words of AWS's refusal are not published."""
+    asked = (call.parameters.get("Attributes") or {}).get("RedrivePolicy")
+    target = json.loads(asked).get("deadLetterTargetArn", "") if asked else ""
+    queue = next((one for one in sqs._queues.values() if one["attributes"].get("QueueArn") == target), None)
+    allowed = json.loads((queue or {"attributes": {}})["attributes"].get("RedriveAllowPolicy") or "{}")
+    source = target.rpartition(":")[0] + ":" + (call.value("QueueName") or call.value("QueueUrl").rpartition("/")[2])
+    permission = allowed.get("redrivePermission", "allowAll")
+    if permission == "allowAll" or (permission == "byQueue" and source in allowed.get("sourceQueueArns", [])):
+        return None
+    return Refusal(
+        "InvalidParameterValue", f"Value {asked} for parameter RedrivePolicy is invalid. Reason: {target} does not allow {source}."
+    )
 
 
 def note_deleted(call: Call, answer: bytes, world: World) -> None:

@@ -11,7 +11,7 @@ from embedded_cloud.messages import Request, Response, as_json, text
 LIMIT = 20_000
 
 # Condition keys that tell what a permission is needed for; others (the keys of an item, say) differ from request to request.
-_KEPT_KEYS = ("iam:PassedToService", "lambda:FunctionArn", "ec2:CreateAction")
+_KEPT_KEYS = ("iam:PassedToService", "iam:PolicyARN", "lambda:FunctionArn", "ec2:CreateAction")
 _KEPT_PREFIX = "aws:ResourceTag/"
 # IAM never denies it, so that nobody needs the permission.
 _NEVER_DENIED = "sts:GetCallerIdentity"

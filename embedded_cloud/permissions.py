@@ -9,6 +9,7 @@ The source of every name, resource and dependent action is AWS's Service Authori
 - DynamoDB's calls that name a resource by ARN are for that resource.
 - A call of Lambda's that names a version or an alias beside the function is for that version or alias ("Fine-tuning the Resources and
   Conditions sections of policies", Lambda's developer guide; which calls that is true of, AWS does not list).
+- Attaching a policy to a role and detaching it carry `iam:PolicyARN`.
 - Tagging what is made needs the permission to tag, and handing a role to a function or a profile that of iam:PassRole.
 """
 
@@ -43,6 +44,7 @@ _ROLE_GIVEN_TO = {
     "lambda:CreateFunction": "lambda.amazonaws.com",
     "lambda:UpdateFunctionConfiguration": "lambda.amazonaws.com",
 }
+_POLICY_GIVEN = ("iam:AttachRolePolicy", "iam:DetachRolePolicy")
 # The dependent permission that was missing, for the words of the refusal.
 _missing: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("missing_dependent_permission", default=None)
 
@@ -104,7 +106,7 @@ def _with_dependent_permissions(original: Callable[..., Any]) -> Callable[..., A
         key: str, action: str, service: str, region: str, resource_arn: str = "*", service_context: dict[str, Any] | None = None
     ) -> Any:
         _missing.set(None)
-        context = dict(service_context or {}) | _mapping_context(action, resource_arn, region)
+        context = dict(service_context or {}) | _mapping_context(action, resource_arn, region) | _policy_context(action)
         for needed, resource, keys in [(action, resource_arn, context), *_dependent(action, resource_arn, context)]:
             denied = original(key, needed, service, region, resource_arn=resource, service_context=keys)
             if not isinstance(denied, iam_evaluator.AuthError):
@@ -146,6 +148,14 @@ def _role_given(action: str) -> str:
     if action.startswith("lambda:"):
         return str(json_object(request.body).get("Role", ""))
     return parse_qs(request.body.decode("utf-8", "replace")).get("RoleName", [""])[0]
+
+
+def _policy_context(action: str) -> dict[str, Any]:
+    """The policy that a call attaches or detaches, as the condition key AWS has for it."""
+    request = iam_evaluator._signed_request.get()
+    if action not in _POLICY_GIVEN or request is None:
+        return {}
+    return {"iam:PolicyARN": parse_qs(request.body.decode("utf-8", "replace")).get("PolicyArn", [""])[0]}
 
 
 def _mapping_context(action: str, resource: str, region: str) -> dict[str, Any]:

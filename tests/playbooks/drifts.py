@@ -35,6 +35,8 @@ def drift_queues(pipeline: Pipeline) -> None:
         sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "1"})
         sqs.tag_queue(QueueUrl=url, Tags=EXTRA)
         sqs.untag_queue(QueueUrl=url, TagKeys=OWN)
+    # The quarantine, open to any queue of the account.
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedriveAllowPolicy": json.dumps({"redrivePermission": "allowAll"})})
     # Somebody's message in the quarantine, which verify.yml has to release again.
     sqs.send_message(QueueUrl=url, MessageBody="somebody else's")
 

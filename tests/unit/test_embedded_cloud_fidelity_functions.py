@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from refusals import ACCOUNT, function_request, in_time, make_function, make_role, package, refusal, root, unique, user
+from refusals import ACCOUNT, REGION, function_request, in_time, make_function, make_role, package, refusal, root, trust, unique, user
 
 CANNOT_BE_ASSUMED = ("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
 
@@ -22,6 +22,31 @@ def test_a_role_that_was_just_made_cannot_be_assumed_for_a_while(slow_cloud: Any
 def test_a_role_that_lambda_may_not_assume_is_refused(embedded_cloud: Any, service: str | None):
     role = make_role(embedded_cloud, service) if service else f"arn:aws:iam::{ACCOUNT}:role/{unique('none')}"
     assert refusal(lambda: root(embedded_cloud, "lambda").create_function(**function_request(role))) == CANNOT_BE_ASSUMED
+
+
+OURS = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:ours"
+
+
+@pytest.mark.parametrize(
+    ("condition", "taken"),
+    [
+        ({"StringEquals": {"aws:SourceAccount": ACCOUNT}}, True),
+        ({"StringEquals": {"aws:SourceAccount": "111122223333"}}, False),
+        ({"ArnLike": {"aws:SourceArn": OURS}}, True),
+        ({"ArnLike": {"aws:SourceArn": f"{OURS}:*"}}, False),
+        ({"ArnLike": {"aws:SourceArn": OURS.replace("ours", "other")}}, False),
+    ],
+    ids=["our-account", "another-account", "our-function", "our-version", "another-function"],
+)
+def test_a_trust_policys_conditions_are_held_against_what_lambda_sends(embedded_cloud: Any, condition: dict[str, Any], taken: bool):
+    iam, client = root(embedded_cloud, "iam"), root(embedded_cloud, "lambda")
+    document = trust("lambda.amazonaws.com", **condition)
+    request = function_request(iam.create_role(RoleName=unique("role"), AssumeRolePolicyDocument=document)["Role"]["Arn"])
+    if taken:
+        client.create_function(**request | {"FunctionName": "ours"})
+        client.delete_function(FunctionName="ours")
+    else:
+        assert refusal(lambda: client.create_function(**request | {"FunctionName": "ours"})) == CANNOT_BE_ASSUMED
 
 
 def test_a_role_that_trusts_lambda_is_taken_and_another_is_not(embedded_cloud: Any):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -52,3 +53,29 @@ def test_a_batch_over_a_mebibyte_with_its_attributes_is_refused_as_a_whole(embed
         "AWS.SimpleQueueService.BatchRequestTooLong",
         "Batch requests cannot be longer than 1048576 bytes. You have sent 1048577 bytes.",
     )
+
+
+@pytest.mark.parametrize("way", ["made", "changed"])
+@pytest.mark.parametrize("allowed", ["anything", "allowAll", "byQueue", "another", "denyAll"])
+def test_a_queue_sends_its_dead_letters_only_where_it_may(embedded_cloud: Any, allowed: str, way: str):
+    sqs, name = root(embedded_cloud, "sqs"), unique("queue")
+    url, arn = make_queue(embedded_cloud)
+    source = arn.rpartition(":")[0] + ":" + ("other" if allowed == "another" else name)
+    if allowed in ("byQueue", "another"):
+        policy = {"redrivePermission": "byQueue", "sourceQueueArns": [source]}
+    else:
+        policy = {"redrivePermission": allowed}
+    if allowed != "anything":
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedriveAllowPolicy": json.dumps(policy)})
+    redrive = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})}
+
+    def point() -> Any:
+        if way == "made":
+            return sqs.create_queue(QueueName=name, Attributes=redrive)
+        return sqs.set_queue_attributes(QueueUrl=sqs.create_queue(QueueName=name)["QueueUrl"], Attributes=redrive)
+
+    if allowed in ("another", "denyAll"):
+        code, text = refusal(point)
+        assert (code, arn in text) == ("InvalidParameterValue", True)
+    else:
+        point()

@@ -182,3 +182,14 @@ def test_an_instance_can_be_limited_to_a_tag(embedded_cloud):
     assert "UnauthorizedOperation" in denial(lambda: terminate(InstanceIds=[other]))
     assert "UnauthorizedOperation" in denial(lambda: terminate(InstanceIds=[mine, other]))
     assert terminate(InstanceIds=[mine])["TerminatingInstances"]
+
+
+def test_a_policy_that_is_attached_is_the_condition_of_attaching(embedded_cloud):
+    iam = embedded_cloud.client("iam")
+    iam.create_role(RoleName="attached-to", AssumeRolePolicyDocument=TRUST)
+    document = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:ListQueues", "Resource": "*"}]})
+    mine, other = (iam.create_policy(PolicyName=name, PolicyDocument=document)["Policy"]["Arn"] for name in ("mine", "other"))
+    condition = {"ArnEquals": {"iam:PolicyARN": mine}}
+    operator = User(embedded_cloud, "attaches", {"Action": "iam:AttachRolePolicy", "Resource": "*", "Condition": condition})
+    operator.client("iam").attach_role_policy(RoleName="attached-to", PolicyArn=mine)
+    assert "iam:AttachRolePolicy" in denial(lambda: operator.client("iam").attach_role_policy(RoleName="attached-to", PolicyArn=other))

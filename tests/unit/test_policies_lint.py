@@ -129,3 +129,17 @@ def test_an_arn_fits_its_own_type_only(pattern: str, arn: str, expected: bool):
 def test_patterns_overlap_when_a_text_matches_both(one: str, other: str, expected: bool):
     assert overlap(one, other) is expected
     assert overlap(other, one) is expected
+
+
+def test_lambda_may_assume_the_processors_role_for_our_function_in_our_account_alone(tmp_path: Path):
+    arn = "arn:aws:lambda:eu-west-1:111122223333:function:Ours"
+    command = [str(Path(sys.executable).parent / "ansible"), "workstation-1", "-m", "ansible.builtin.template", "-a"]
+    command += [f"src=files/lambda-trust-policy.json.j2 dest={tmp_path / 'trust'}", "-e", json.dumps({"iam_roles_function_arn": arn})]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (statement,) = json.loads((tmp_path / "trust").read_text())["Statement"]
+    assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+    assert statement["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "111122223333"},
+        "ArnLike": {"aws:SourceArn": [arn, f"{arn}:*"]},
+    }
