@@ -4,15 +4,17 @@ import argparse
 import ctypes
 import errno
 import logging
+import pathlib
 import re
 import signal
 import socket
 import sys
 
-from embedded_cloud import environment
+from embedded_cloud import environment, root_key
 
 EXIT_PORT_TAKEN = 3
 EXIT_NO_EMULATOR = 4
+EXIT_NOT_SAFE = 5
 
 # prctl(2), <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
@@ -20,6 +22,8 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     options = _parser().parse_args()
+    if sys.platform != "linux":
+        return _unsafe(f"it needs Linux, where the kernel tells who makes a request; this is {sys.platform}.")
     if options.end_with_parent:
         _end_with_parent()
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -30,7 +34,11 @@ def main() -> int:
         listener.close()
         return _bind_failed(options.port, error)
     port = listener.getsockname()[1]
-    environment.prepare(port, options.account, options.region)
+    try:
+        key = root_key.read_or_make(options.credentials)
+    except root_key.UnsafeKeyError as error:
+        return _unsafe(str(error))
+    environment.prepare(port, options.account, options.region, key)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s [%(name)s] %(message)s", stream=sys.stderr)
     try:
         from embedded_cloud import server
@@ -49,10 +57,20 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m embedded_cloud",
-        description="Serve the embedded cloud on 127.0.0.1, for the root key test/test. Nothing is kept when it stops.",
-        epilog=f"Exits {EXIT_PORT_TAKEN} when the port is taken, {EXIT_NO_EMULATOR} when an emulator cannot be imported.",
+        description="Serve the embedded cloud on 127.0.0.1, for the user who starts it. Nothing is kept when it stops.",
+        epilog=f"Exits {EXIT_PORT_TAKEN} when the port is taken, {EXIT_NO_EMULATOR} when an emulator cannot be imported,"
+        f" {EXIT_NOT_SAFE} when it cannot be kept from others.",
     )
     parser.add_argument("--port", type=_number(0, 65535), default=4566, help="TCP port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--credentials",
+        type=pathlib.Path,
+        default=pathlib.Path(__file__).resolve().parents[1] / ".local" / "aws.cfg",
+        help="file of the AWS CLI's kind with the key of root, as profile embedded-cloud; made if it is not there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--guests", action="store_true", help="answer also other users of this machine, who need a key, except on this cloud's own pages"
+    )
     parser.add_argument("--account", type=_account, default="000000000000", help="account id, twelve digits (default: %(default)s)")
     parser.add_argument("--region", default="us-east-1", help="region of what names none (default: %(default)s)")
     parser.add_argument(
@@ -114,6 +132,11 @@ def _account(text: str) -> str:
     if not re.fullmatch(r"[0-9]{12}", text):
         raise argparse.ArgumentTypeError(f"{text} is not an account id of twelve digits")
     return text
+
+
+def _unsafe(reason: str) -> int:
+    print(f"embedded_cloud: {reason}", file=sys.stderr)
+    return EXIT_NOT_SAFE
 
 
 def _bind_failed(port: int, error: OSError) -> int:

@@ -1,41 +1,47 @@
 """Who may do what, decided by MiniStack's own code also for the requests that moto answers."""
 
 import json
-import re
 import uuid
 from typing import Any
 
 from ministack import app as ministack_app
-from ministack.core import iam_actions, iam_evaluator, responses
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses
 from ministack.core.router import detect_service, extract_access_key_id, extract_region
-from ministack.services import iam
+from ministack.services import iam, lambda_svc, sts
 
 from embedded_cloud import ec2_permissions
 from embedded_cloud.calls import Call
-from embedded_cloud.environment import ROOT_ACCESS_KEY
 from embedded_cloud.messages import Request, Response
 from embedded_cloud.moto_backend import MotoBackend
 
 Check = ec2_permissions.Check
 
-_ACCOUNT_KEY = re.compile(r"\d{12}")
 _JSON_ERROR_CODES = {"AccessDeniedException": "AccessDenied"}
 
 
-def check_root_signatures_too() -> None:
-    """Have MiniStack verify root's signature like any other; by itself it accepts root's key with any secret."""
+def install(root_access_key: str) -> None:
+    """Have MiniStack know one root key, and verify its signature like any other.
+
+    By itself it takes `test`, twelve digits and no key at all for root's, with any secret; and it makes the secret of a function's
+    session from the names of the function and its role.
+    """
+    iam_evaluator.is_root_access_key = sts.is_root_access_key = lambda access_key: access_key == root_access_key
     iam_evaluator._is_root_key = lambda access_key_id: False
+    lambda_runtime.execution_credentials = lambda_svc.execution_credentials = _function_credentials
 
 
-def unknown_key(request: Request, service: str) -> Response | None:
-    """The refusal of a key MiniStack would take for another account's root (twelve digits), or that two accounts own."""
-    key = extract_access_key_id(request.headers, request.query)
+def unauthenticated(request: Request, service: str) -> Response | None:
+    """The refusal of a request whose signature is not of a key that this cloud knows; None for all others.
+
+    It comes before routing: MiniStack, which verifies signatures too, would not for what it takes for an anonymous call.
+    """
+    unknown = iam_evaluator._unknown_access_key()
     try:
-        unknown = key != ROOT_ACCESS_KEY and bool(_ACCOUNT_KEY.fullmatch(key))
-        iam_evaluator.find_iam_access_key_account(key)
+        key = _pin(request)
+        found = iam_evaluator.authenticate(key, responses.get_account_id())
     except iam_evaluator.AmbiguousAccessKeyError:
-        unknown = True
-    return _authentication_failure(request, service, iam_evaluator._unknown_access_key()) if unknown else None
+        found = unknown
+    return None if isinstance(found, iam_evaluator.ResolvedCredential) else _authentication_failure(request, service, found or unknown)
 
 
 def missing_signature(request: Request) -> Response:
@@ -50,6 +56,18 @@ def expired_token(request: Request, service: str) -> Response:
     """The refusal of a session whose time is up."""
     failure = iam_evaluator.AuthError("ExpiredTokenException", "The security token included in the request is expired")
     return _authentication_failure(request, service, failure)
+
+
+def new_session(arn: str, user_id: str, account: str, expires: float | None) -> dict[str, str]:
+    """Credentials of a role's session, known to MiniStack from now on: AccessKeyId, SecretAccessKey and SessionToken.
+
+    `expires` is in seconds since the epoch; None is a session as long as the cloud runs.
+    """
+    key = iam._gen_session_access_key()
+    made = {"SecretAccessKey": iam._gen_secret(), "SessionToken": iam._gen_session_token()}
+    owner = {"Arn": arn, "UserId": user_id, "AccountId": account, "PrincipalType": "AssumedRole"}
+    sts.register_session(key, owner | made | ({} if expires is None else {"Expiration": expires}))
+    return {"AccessKeyId": key} | made
 
 
 async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response | None:
@@ -108,6 +126,18 @@ def trusts_service(role: dict[str, Any], service: str, account: str, region: str
     # A trust policy names no resource: it is the resource.
     about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}
     return iam_evaluator.evaluate_resource_policy(about_the_role, context, service=service).decision == "Allow"
+
+
+def _function_credentials(config: dict[str, Any]) -> dict[str, str]:
+    """The environment in which a worker of a function gets its role's session, from the function's configuration."""
+    account, _region = lambda_runtime._account_region_from_function_config(config)
+    role, function = config.get("Role", "").rpartition("/")[2], config["FunctionName"][:64]
+    made = new_session(f"arn:aws:sts::{account}:assumed-role/{role}/{function}", f"{role}:{function}", account, None)
+    return {
+        "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": made["SessionToken"],
+    }
 
 
 def _pin(request: Request) -> str:

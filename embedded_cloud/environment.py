@@ -3,20 +3,18 @@
 import os
 from collections.abc import Mapping
 
-# Public knowledge, and accepted by this loopback cloud only.
-ROOT_ACCESS_KEY = "test"
-ROOT_SECRET_KEY = "test"
+from embedded_cloud.root_key import RootKey
 
 # All that is taken over from whoever starts the cloud: enough to run a Python, and nothing that could send a function's calls, or
 # the emulators' own, anywhere else (endpoints, profiles, proxies, credentials, Python paths).
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 
-def emulator_environment(port: int, account: str, region: str, inherited: Mapping[str, str]) -> dict[str, str]:
+def emulator_environment(port: int, account: str, region: str, key: RootKey, inherited: Mapping[str, str]) -> dict[str, str]:
     """The complete environment of the cloud's process.
 
-    `port` is where it listens, `account` its twelve digits, `inherited` the environment of whoever starts it, of which only the
-    variables of INHERITED are kept.
+    `port` is where it listens, `account` its twelve digits, `key` its root's, `inherited` the environment of whoever starts it, of
+    which only the variables of INHERITED are kept.
     """
     return {name: inherited[name] for name in INHERITED if name in inherited} | {
         # MiniStack
@@ -36,8 +34,8 @@ def emulator_environment(port: int, account: str, region: str, inherited: Mappin
         "MOTO_ACCOUNT_ID": account,
         "MOTO_DISABLE_GLOBAL_CORS": "true",
         # both, and every AWS client made in this process or in a function
-        "AWS_ACCESS_KEY_ID": ROOT_ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": ROOT_SECRET_KEY,
+        "AWS_ACCESS_KEY_ID": key.access_key,
+        "AWS_SECRET_ACCESS_KEY": key.secret_key,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_DEFAULT_REGION": region,
@@ -51,8 +49,8 @@ def emulator_environment(port: int, account: str, region: str, inherited: Mappin
     }
 
 
-def prepare(port: int, account: str, region: str) -> None:
+def prepare(port: int, account: str, region: str, key: RootKey) -> None:
     """Replace this process's environment. Must run before MiniStack or moto is imported: both read it then."""
-    wanted = emulator_environment(port, account, region, dict(os.environ))
+    wanted = emulator_environment(port, account, region, key, dict(os.environ))
     os.environ.clear()
     os.environ.update(wanted)

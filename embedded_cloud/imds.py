@@ -10,9 +10,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ministack.services import iam, sts
-
-from embedded_cloud import messages
+from embedded_cloud import authorization, messages
 from embedded_cloud.instances import Instance, UnavailableError, role_of, running_instance
 from embedded_cloud.messages import Request, Response
 from embedded_cloud.moto_backend import MotoBackend
@@ -121,24 +119,10 @@ class MetadataService:
     def _new_session(self, instance: Instance, role: str, role_id: str) -> Session:
         # Expiration is published in whole seconds, and holds to the second.
         issued = float(int(time.time()))
-        session = Session(
-            iam._gen_session_access_key(),
-            iam._gen_secret(),
-            iam._gen_session_token(),
-            issued,
-            issued + self._session_seconds,
-        )
-        registered = {
-            "Arn": f"arn:aws:sts::{instance.account}:assumed-role/{role}/{instance.id}",
-            "UserId": f"{role_id}:{instance.id}",
-            "AccountId": instance.account,
-            "PrincipalType": "AssumedRole",
-            "SecretAccessKey": session.secret_key,
-            "SessionToken": session.token,
-            "Expiration": session.expires,
-        }
-        sts.register_session(session.access_key, registered)
-        return session
+        expires = issued + self._session_seconds
+        arn = f"arn:aws:sts::{instance.account}:assumed-role/{role}/{instance.id}"
+        made = authorization.new_session(arn, f"{role_id}:{instance.id}", instance.account, expires)
+        return Session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], issued, expires)
 
 
 def _timestamp(seconds: float) -> str:

@@ -31,13 +31,6 @@ class Request:
     def query(self) -> dict[str, list[str]]:
         return parse_qs(self.query_string, keep_blank_values=True)
 
-    @property
-    def is_for_loopback(self) -> bool:
-        """Whether the Host header names this machine: a web page that resolves its own name to 127.0.0.1 does not."""
-        host = self.headers.get("host", "").lower()
-        name = host if host.endswith("]") else host.rsplit(":", 1)[0]
-        return name in LOOPBACK_HOSTS
-
 
 @dataclass(frozen=True)
 class Response:

@@ -29,11 +29,11 @@ _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/[^/]*/([a-z0-9-]+)/aws4_request")
 _QUERY_SCOPE = re.compile(r"[^/]+/\d{8}/[^/]*/([a-z0-9-]+)/aws4_request")
 _READ_ONLY = ("Get", "List", "Simulate", "Generate")
 # MiniStack's own pages, and its metadata service, answer anyone; only the links GetFunction and GetLayerVersion return stay open.
-_OPEN_DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
+OPEN_DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
 
 
 class Router:
-    """The ASGI application."""
+    """The ASGI application behind the door."""
 
     def __init__(
         self, moto: MotoBackend, metadata: MetadataService, fidelity: Fidelity, faults: FaultInjector, deliveries: Deliveries, region: str
@@ -49,20 +49,17 @@ class Router:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await ministack(scope, receive, send)
-        elif scope["type"] == "http":
+        else:
             request = await messages.read_request(scope, receive)
             if request is not None:
                 await self._handle(scope, request, receive, send)
-        else:
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
 
     async def _handle(self, scope: dict[str, Any], request: Request, receive: Receive, send: Send) -> None:
         if request.path.startswith((CONTROL_PREFIX, IMDS_PREFIX)):
             await messages.send_response(send, await self._handle_own(request))
             return
         service = signed_service(request)
-        if not service and request.method == "GET" and request.path.startswith(_OPEN_DOWNLOADS):
+        if not service and request.method == "GET" and request.path.startswith(OPEN_DOWNLOADS):
             await ministack(scope, messages.receive_again(request.body, receive), send)
             return
         if not service:
@@ -74,8 +71,7 @@ class Router:
         await self._faults.handle(request, service, send, lambda sent: self._handle_signed(scope, request, service, receive, sent))
 
     async def _handle_signed(self, scope: dict[str, Any], request: Request, service: str, receive: Receive, send: Send) -> None:
-        refusal = authorization.unknown_key(request, service)
-        answer = refusal or await self._answer_with_moto(request, service)
+        answer = authorization.unauthenticated(request, service) or await self._answer_with_moto(request, service)
         if answer is not None:
             await messages.send_response(send, answer)
         elif service == "iam":
@@ -84,8 +80,6 @@ class Router:
             await ministack(_secure(scope), messages.receive_again(request.body, receive), send)
 
     async def _handle_own(self, request: Request) -> Response:
-        if not request.is_for_loopback:
-            return messages.text(403, "Forbidden: this page answers to loopback names only")
         if request.path.startswith(IMDS_PREFIX):
             return await self._metadata.handle(request)
         if (request.method, request.path) == ("PUT", f"{CONTROL_PREFIX}faults"):

@@ -14,13 +14,14 @@ from ministack.core import lambda_runtime
 
 from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats, versions
 from embedded_cloud.deliveries import Deliveries
+from embedded_cloud.door import Door
 from embedded_cloud.faults import FaultInjector, FaultSettings
 from embedded_cloud.fidelity import Fidelity
 from embedded_cloud.fidelity_ec2 import set_free_tier
 from embedded_cloud.fidelity_world import Times, World
 from embedded_cloud.imds import MetadataService
 from embedded_cloud.moto_backend import MotoBackend
-from embedded_cloud.router import Router
+from embedded_cloud.router import CONTROL_PREFIX, OPEN_DOWNLOADS, Router
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def run(listener: socket.socket, options: argparse.Namespace) -> None:
     fidelity = Fidelity(World(Times(options.time_scale), moto, options.free_plan))
     faults = FaultInjector(FaultSettings(options.fault_rate, options.fault_seed, options.latency))
     deliveries = Deliveries()
-    authorization.check_root_signatures_too()
+    authorization.install(os.environ["AWS_ACCESS_KEY_ID"])
     set_free_tier(options.free_plan)
     fidelity.install()
     function_logs.install()
@@ -48,10 +49,11 @@ def run(listener: socket.socket, options: argparse.Namespace) -> None:
     repeats.install()
     versions.install()
     router = Router(moto, MetadataService(moto, options.session_seconds), fidelity, faults, deliveries, options.region)
-    asyncio.run(_serve(listener, moto, router, options.region))
+    door = Door(router, listener.getsockname()[1], os.getuid(), options.guests, (CONTROL_PREFIX, *OPEN_DOWNLOADS))
+    asyncio.run(_serve(listener, moto, door, options.region))
 
 
-async def _serve(listener: socket.socket, moto: MotoBackend, router: Router, region: str) -> None:
+async def _serve(listener: socket.socket, moto: MotoBackend, door: Door, region: str) -> None:
     await moto.warm_up(region)
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
@@ -59,7 +61,7 @@ async def _serve(listener: socket.socket, moto: MotoBackend, router: Router, reg
     config.shutdown_timeout = LIFESPAN_SECONDS
     config.keep_alive_timeout = 75
     config.errorlog = logging.getLogger("hypercorn")
-    await serve(router, config, shutdown_trigger=_stop_signal)  # type: ignore[arg-type]
+    await serve(door, config, shutdown_trigger=_stop_signal)  # type: ignore[arg-type]
     _end(0)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from plays import Pipeline, free_port, supervisorctl, wait_until
+from plays import Pipeline, free_port, root_keys, supervisorctl, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 REGION = "us-east-1"
@@ -31,19 +31,23 @@ class EmbeddedCloud:
     process: subprocess.Popen
     endpoint: str
     log: Path
+    config: Path
 
     @property
     def port(self) -> int:
         return int(self.endpoint.rpartition(":")[2])
 
-    def client(self, service: str, access_key: str = "test", secret_key: str = "test", token: str | None = None) -> Any:
+    @property
+    def root_keys(self) -> dict[str, str]:
+        return root_keys(self.config)
+
+    def client(self, service: str, access_key: str | None = None, secret_key: str | None = None, token: str | None = None) -> Any:
+        given = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "aws_session_token": token}
         return boto3.client(
             service,
             REGION,
             endpoint_url=self.endpoint,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            aws_session_token=token,
+            **(self.root_keys | {name: value for name, value in given.items() if value is not None}),
             config=Config(retries={"total_max_attempts": 1}, parameter_validation=False),
         )
 
@@ -67,9 +71,10 @@ def start_embedded_cloud(log: Path, *options: str) -> EmbeddedCloud:
         "HTTP_PROXY": "http://127.0.0.1:9",
         "OPERATORS_SECRET": "hunter2",
     }
+    config = log.with_name("aws.cfg")
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "embedded_cloud", "--port", "0", "--time-scale", "0", *options],
+            [sys.executable, "-m", "embedded_cloud", "--port", "0", "--time-scale", "0", "--credentials", str(config), *options],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -80,7 +85,7 @@ def start_embedded_cloud(log: Path, *options: str) -> EmbeddedCloud:
     announced = process.stdout.readline()
     if "http://" not in announced:
         raise RuntimeError(f"the embedded cloud did not start: {announced}{log.read_text()}")
-    cloud = EmbeddedCloud(process, announced.split()[1].rstrip(","), log)
+    cloud = EmbeddedCloud(process, announced.split()[1].rstrip(","), log, config)
     for _attempt in range(1000):
         try:
             with urllib.request.urlopen(f"{cloud.endpoint}/_embedded_cloud/health", timeout=5):

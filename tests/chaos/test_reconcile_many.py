@@ -109,7 +109,7 @@ def reconcile(world: dict[str, Any]) -> dict[str, Any]:
         "profile": "embedded-cloud",
     }
     # A profile, since what a module is given as a secret is blotted out of what it returns, paths included.
-    config = {"AWS_CONFIG_FILE": str(ROOT / "inventories" / "local" / "aws.cfg")}
+    config = {"AWS_CONFIG_FILE": str(world["cloud"].config)}
     command = [sys.executable, str(Path(__file__).with_name("run_reconciliation.py")), json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT, env=os.environ | config, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

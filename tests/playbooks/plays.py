@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,7 +25,14 @@ REGION = "us-east-1"
 ACCOUNT = "000000000000"
 PLAY_SECONDS = 300
 AWS_INVENTORY = ("-i", "inventories/aws")
-PROFILE = "[default]\naws_access_key_id = test\naws_secret_access_key = {secret}\n"
+PROFILE = "[default]\naws_access_key_id = {aws_access_key_id}\naws_secret_access_key = {aws_secret_access_key}\n"
+
+
+def root_keys(config: Path) -> dict[str, str]:
+    """The keys of an embedded cloud's root, from the file that it made, as boto3.client takes them."""
+    found = configparser.ConfigParser(interpolation=None)
+    found.read_string(config.read_text())
+    return dict(found["profile embedded-cloud"])
 
 
 @dataclass
@@ -66,6 +75,11 @@ class Pipeline:
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
+    def config(self) -> Path:
+        """Where its embedded cloud keeps root's key."""
+        return self.directory / "aws.cfg"
+
+    @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -106,8 +120,7 @@ class Pipeline:
             service,
             REGION,
             endpoint_url=self.endpoint,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            **root_keys(self.config),
             config=Config(retries={"total_max_attempts": 2}),
         )
 
@@ -132,9 +145,13 @@ class Pipeline:
         return found
 
 
-def aws_pipeline(home: Path, endpoint: str, **settings: Any) -> Pipeline:
-    """inventories/aws on an operator's machine that has a profile and no more, AWS being the embedded cloud at `endpoint`."""
-    (home / "config").write_text(PROFILE.format(secret="test"))
+def aws_pipeline(home: Path, endpoint: str, config: Path, **settings: Any) -> Pipeline:
+    """inventories/aws on an operator's machine that has a profile and no more, AWS being the embedded cloud at `endpoint`.
+
+    `config` has its root's key.
+    """
+    (home / "config").write_text(PROFILE.format(**root_keys(config)))
+    shutil.copy(config, home / "aws.cfg")
     settings = {
         "pipeline_account_id": ACCOUNT,
         "pipeline_sqs_endpoint": endpoint,

@@ -18,7 +18,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.utils import InstanceMetadataFetcher
-from plays import AWS_INVENTORY, PROFILE, REGION, Pipeline, Run, aws_pipeline, listings, wait_until
+from plays import AWS_INVENTORY, PROFILE, REGION, Pipeline, Run, aws_pipeline, listings, root_keys, wait_until
 
 NAME = "FinancialTransactionProducer"
 ADDRESS = "203.0.113.7"
@@ -56,7 +56,8 @@ def aws(start_cloud: Callable[..., Any], address_service: str, tmp_path_factory:
         "pipeline_producer_instance_type": "t3.micro",
         "pipeline_producer_count": 2,
     }
-    return aws_pipeline(tmp_path_factory.mktemp("operator"), start_cloud("--session-seconds", "3").endpoint, **settings)
+    cloud = start_cloud("--session-seconds", "3")
+    return aws_pipeline(tmp_path_factory.mktemp("operator"), cloud.endpoint, cloud.config, **settings)
 
 
 def play(aws: Pipeline, name: str, *options: str, **settings: Any) -> Run:
@@ -98,8 +99,8 @@ def test_an_account_id_that_is_not_set_stops_before_anything(aws: Pipeline, empt
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (PROFILE.format(secret="wrong"), "InvalidSignature|SignatureDoesNotMatch|AuthFailure"),
-        (PROFILE.format(secret="test") + "aws_session_token = ended\n", "Token|AuthFailure"),
+        ("{profile}wrong\n", "InvalidSignature|SignatureDoesNotMatch|AuthFailure"),
+        ("{profile}\naws_session_token = ended\n", "Token|AuthFailure"),
         ("[default]\nregion = us-east-1\n", "Unable to locate credentials"),
         ("", "profile \\(default\\) could not be found"),
     ],
@@ -111,7 +112,7 @@ def test_credentials_that_cannot_be_used_are_an_error_of_the_inventory(aws: Pipe
 
 def refused_profile(aws: Pipeline, tmp_path: Path, config: str, reason: str) -> None:
     """With this configuration of the AWS CLI the inventory is an error, which says why and where to look."""
-    (tmp_path / "config").write_text(config)
+    (tmp_path / "config").write_text(config.format(profile=PROFILE.format(**root_keys(aws.config)).rstrip()))
     shell = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true"}
     run = Pipeline(aws.directory, aws.port, {}, aws.environment | shell).run("ansible-inventory", *AWS_INVENTORY, "--list")
     assert run.status != 0

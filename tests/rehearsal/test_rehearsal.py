@@ -237,7 +237,7 @@ def test_the_inventory_of_aws_finds_the_host_by_its_tags_and_goes_the_whole_way(
         "pipeline_producer_linger": 1,
         "producer_service_environment": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{endpoint}/_imds/FinancialTransactionProducer/"},
     }
-    aws = aws_pipeline(tmp_path, endpoint, **settings)
+    aws = aws_pipeline(tmp_path, endpoint, rehearsal.config, **settings)
     let_in(rehearsal, Path(aws.settings["pipeline_producer_key_file"]))
     empty = listings(aws)
 

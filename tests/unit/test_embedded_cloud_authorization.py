@@ -103,7 +103,7 @@ def test_an_action_named_twice_is_refused(embedded_cloud):
     body = urlencode({"Action": "DeleteKeyPair", "KeyName": "x", "Version": "2016-11-15"})
     url = f"{embedded_cloud.endpoint}/?Action=DescribeKeyPairs"
     request = AWSRequest("POST", url, {"Content-Type": "application/x-www-form-urlencoded"}, body)
-    SigV4Auth(Credentials("test", "test"), "ec2", REGION).add_auth(request)
+    SigV4Auth(Credentials(*embedded_cloud.root_keys.values()), "ec2", REGION).add_auth(request)
     response = URLLib3Session().send(request.prepare())
     assert (response.status_code, b"InvalidAction" in response.content) == (400, True)
 
@@ -111,7 +111,7 @@ def test_an_action_named_twice_is_refused(embedded_cloud):
 def test_a_body_changed_after_signing_is_refused(embedded_cloud):
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     request = AWSRequest("POST", embedded_cloud.endpoint, headers, urlencode({"Action": "DescribeKeyPairs", "Version": "2016-11-15"}))
-    SigV4Auth(Credentials("test", "test"), "ec2", REGION).add_auth(request)
+    SigV4Auth(Credentials(*embedded_cloud.root_keys.values()), "ec2", REGION).add_auth(request)
     prepared = request.prepare()
     prepared.body = prepared.body.replace("KeyPairs", "VpcPeers")
     assert URLLib3Session().send(prepared).status_code == 401
