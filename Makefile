@@ -34,8 +34,8 @@ help: ## List the targets
 venv: .venv/.runtime ## Make .venv, from which ansible-playbook runs
 
 .PHONY: demo
-demo: .venv/.runtime ## Deploy to the embedded cloud, let transactions flow, and verify
-	@. $(BIN)/activate; ansible-playbook site.yml verify.yml
+demo: .venv/.runtime ## Deploy to the embedded cloud, let transactions flow, reconcile and verify
+	@. $(BIN)/activate; ansible-playbook site.yml reconcile.yml verify.yml -e reconcile_resend_lost=true
 
 .PHONY: teardown
 teardown: .venv/.runtime ## Remove what the demo made

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from ministack.app import app as ministack
@@ -42,6 +43,7 @@ class Router:
         self._fidelity = fidelity
         self._metadata = metadata
         self._region = region
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._faults = faults
         self._deliveries = deliveries
         self._client_tokens = ClientTokens()
@@ -118,7 +120,7 @@ class Router:
         emulators = {"ministack": await self._ministack_is_ready(), "moto": await self._moto_is_ready()}
         ready = all(emulators.values())
         state = {"status": "ready" if ready else "not ready", "emulators": emulators}
-        identity = {"pid": os.getpid(), "account": self._moto.account, "region": self._region}
+        identity = {"pid": os.getpid(), "account": self._moto.account, "region": self._region, "started_at": self._started_at}
         return messages.as_json(200 if ready else 503, state | identity | {"faults": self._faults.settings})
 
     async def _ministack_is_ready(self) -> bool:

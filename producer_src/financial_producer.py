@@ -1,5 +1,6 @@
 """The producer: a program on an EC2 instance that takes in transactions, keeps them in its outbox and sends them to an SQS queue."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ from outbox import Outbox
 from outbox_trouble import OutboxTrouble
 from producer_settings import EXIT_OUTBOX, EXIT_REFUSED, Settings, read_drain, read_settings, say
 
+PR_SET_PDEATHSIG = 1  # prctl(2), <linux/prctl.h>
+
 
 def produce(settings: Settings) -> int:
     """Take in and send until the end or a signal; gives the exit code."""
@@ -20,6 +23,8 @@ def produce(settings: Settings) -> int:
     from queue_link import Trouble, connect
     from sending import Producer
 
+    if settings.end_with_parent:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     stop, signals = threading.Event(), {signal.SIGTERM, signal.SIGINT}
     # A thread takes the signals: a handler that sets an event can meet the lock that the same thread holds.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)

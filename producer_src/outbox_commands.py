@@ -162,6 +162,7 @@ def _facts(held: Outbox) -> dict[str, Any]:
         "unsent_bytes": held.number(size),
         "oldest_unsent": oldest,
         "oldest_unsent_seconds": age,
+        "oldest_sent": held.value("SELECT min(sent_at) FROM entry WHERE state <> 'unsent'"),
         "bodies": held.number("SELECT count(*) FROM body"),
         "last": held.number("SELECT max(sequence) FROM entry"),
         "settled_through": held.number("SELECT settled FROM ledger"),

@@ -23,6 +23,7 @@ class Settings:
 
     `source` is a file of JSON lines, "-" for stdin, or None for made-up transactions; `follow`: wait for more at its end. The outbox takes
     `outbox_rows` and `outbox_bytes` at most, a message `message_bytes`. With `within`, nothing is drawn: what is unsent is sent.
+    `end_with_parent`: end, as by a kill, when the parent ends.
     """
 
     queue_url: str
@@ -38,6 +39,7 @@ class Settings:
     outbox_rows: int = 2_000_000
     outbox_bytes: int = 1_073_741_824
     within: float | None = None
+    end_with_parent: bool = False
 
 
 COMMANDS = """Commands (each has its own --help):
@@ -167,6 +169,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     )
     large = checked(int, lambda value: value >= 16 * MAX_BYTES, f"bytes, {16 * MAX_BYTES} or more (variable PRODUCER_OUTBOX_BYTES)")
     options.add("--outbox-bytes", ("PRODUCER_OUTBOX_BYTES",), "1073741824", large, "bytes of the outbox on disk at most, likewise")
+    orphan = "end at once when the process that started this one ends (Linux): nothing that takes its place finds the outbox in use"
+    options.parser.add_argument("--end-with-parent", action="store_true", help=orphan)
     found = vars(options.read(arguments))
     return Settings(follow=found.pop("source_end") == "wait", **found)
 

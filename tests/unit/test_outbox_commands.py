@@ -204,6 +204,15 @@ def test_the_outbox_as_json_is_for_programs_and_checks_the_file_on_request(outbo
     assert lines(run(outbox, "outbox", "--json", "--check"))[0]["complaints"] == []
 
 
+def test_the_outbox_says_when_it_sent_the_oldest_of_what_it_has_sent_and_is_not_to_send_again(outbox: Outbox):
+    *entries, _ = lines(run(outbox, "ledger", "--json"))
+    assert lines(run(outbox, "outbox", "--json"))[0]["oldest_sent"] == entries[0]["sent_at"]
+    run(outbox, "resend", "--lost", lost(outbox, 1, 2, 3))
+    assert lines(run(outbox, "outbox", "--json"))[0]["oldest_sent"] == entries[3]["sent_at"]
+    run(outbox, "resend", "--lost", lost(outbox, 4))
+    assert lines(run(outbox, "outbox", "--json"))[0]["oldest_sent"] is None
+
+
 def test_the_outbox_says_how_much_of_a_feed_is_not_in_the_ledger(outbox: Outbox, directory: Path):
     # given a feed that was read up to its second line, and rotated since
     path = directory / "feed"
