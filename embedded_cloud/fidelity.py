@@ -129,6 +129,8 @@ class Fidelity:
         for action in _QUEUE_ACTIONS:
             sqs._HANDLERS[action] = self._asked_first_of_queue(action, sqs._HANDLERS[action])
         sqs._act_send_message = sqs._HANDLERS["SendMessage"]
+        dynamodb_rules.measure_pages()
+        dynamodb._batch_get_item = dynamodb_rules.keys_within_capacity(dynamodb._batch_get_item, self._world)
         dynamodb._batch_write_item = dynamodb_rules.batch_within_capacity(dynamodb._batch_write_item, self._world)
         dynamodb._batch_execute_statement = dynamodb_rules.statements_within_capacity(dynamodb._batch_execute_statement, self._world)
 
@@ -176,6 +178,8 @@ class Fidelity:
             answer: Answer = await original(method, path, headers, body, query)
             if 200 <= answer[0] < 300:
                 self._note(call, answer[2])
+            if service == "dynamodb":
+                return dynamodb_rules.read_within_capacity(call, answer, self._world)
             return mapping_rules.with_states_of_transition(call, answer, self._world) if "EventSourceMapping" in call.action else answer
 
         return handle
@@ -205,7 +209,8 @@ def _read_call(service: str, method: str, path: str, headers: dict[str, str], bo
         return Call(service, action, {**query, **(json_object(body) if action != "Invoke" else {}), **named})
     action = headers.get("x-amz-target", "").rpartition(".")[2]
     if action:
-        return Call(service, action, json_object(body) if f"{service}:{action}" in RULES else {})
+        asked = f"{service}:{action}" in RULES or (service == "dynamodb" and action in dynamodb_rules.READS)
+        return Call(service, action, json_object(body) if asked else {})
     form = {**query, **parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)}
     return Call(service, next(iter(form.get("Action", [])), ""), form)
 

@@ -58,8 +58,8 @@ class World:
     free_plan: bool = False
     # Mappings that are being deleted, as Lambda described them last, by UUID.
     deleted_mappings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # What is left of a table's write capacity, by the table's id: units, and the time they were counted at.
-    write_units: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # What is left of a table's capacity, by the table's id and the kind of unit: units, and the time they were counted at.
+    capacity: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     @property
     def ec2(self) -> Any:
