@@ -1,298 +1,369 @@
-"""A real feed: a file of JSON lines, which is read on from where it was left, or stdin. Lines are sent as they are, to the byte.
+"""A real feed: a file of JSON lines that is read as it grows, whatever its writer and a rotation do to it. Lines are sent to the byte.
 
-The place in the file is committed with the transactions read up to there. When it is not sure that a file is the one that was read, it is
-read from its start: what is sent twice is stored once.
+Files are known by device, inode and content, never by name: each file beside the feed whose name begins with the feed's is one of its own.
+The place in each is committed with the lines read up to there. What cannot be found again is a lost place: named, never passed over.
 """
 
 import contextlib
-import hashlib
-import json
 import math
 import os
-import re
-import select
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-from outbox_records import ATTRIBUTE_BYTES, Checkpoint, Draft, Rejected
+from feed_files import CHUNK_BYTES, HASHED_BYTES, POLL_SECONDS, FeedFile, Unreadable
+from outbox_records import Draft, LostPlace, Position
 from outbox_trouble import OutboxTrouble
-from producer_settings import MAX_BYTES, Settings
+from producer_settings import Settings
 from transaction_stream import Message
 
-POLL_SECONDS = 0.2  # between looks for more
-CHUNK_BYTES = 65_536  # of one read
-KEPT_BYTES = MAX_BYTES  # of a longer line no more is kept aside
-HASHED_BYTES = 4_096  # of a line that tells one file from another
-ROTATED = re.compile(r"[.-][0-9][0-9.-]*")  # what a rotation appends to a name: .1, -20261124
-UNSENDABLE = re.compile("[\ufffe\uffff]")  # characters of JSON that SQS refuses (SendMessage)
+OPEN_FILES = 200  # at most; the others wait until those are read
+CUT = "cut off at its end"
+KNOWN_FILES = 1_000  # that are gone and would be known again, at most
+LOOK = "look for the lines of that file after the place; give those that the ledger has not to run --source -; then remove it: command lost"
+
+BEGUN = (0, 0)  # in place of device and inode: the feed itself, which was begun
+
+Key = tuple[int, int]
+Entry = tuple[str, os.stat_result]
 
 
-class Number(str):
-    """A number of JSON, as it is written."""
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def judge(line: bytes, message_bytes: int) -> Message | str:
-    """The transaction of a line, or the reason why it is none."""
-    if len(line) + ATTRIBUTE_BYTES > message_bytes:
-        return "too_large"
-    try:
-        text = line.decode()
-        found = json.loads(text, parse_float=Number, parse_int=Number, parse_constant=_refuse)
-    except UnicodeDecodeError:
-        return "not_utf8"
-    except (ValueError, RecursionError):
-        return "not_json"
-    if not isinstance(found, dict):
-        return "not_an_object"
-    identity = found.get("transaction_id")
-    if identity is None:
-        return "id_missing"
-    if not isinstance(identity, str) or isinstance(identity, Number):
-        return "id_not_a_string"
-    if not identity:
-        return "id_empty"
-    if UNSENDABLE.search(text):
-        return "character_not_allowed"
-    if not _is_utf8(identity):
-        return "lone_surrogate"
-    amount, moment = found.get("amount"), found.get("timestamp")
-    timestamp = moment if isinstance(moment, str) and not isinstance(moment, Number) and len(moment) <= 64 and _is_utf8(moment) else None
-    return Message(identity, text, str(amount) if isinstance(amount, Number) else None, timestamp)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _hash(line: bytes) -> str:
-    return hashlib.sha256(line[:HASHED_BYTES]).hexdigest()
+def _stamp(entry: Entry) -> str:
+    return f"{entry[1].st_size}:{entry[1].st_mtime_ns}"
 
 
 class Feed:
-    """The lines of `settings.source`. `checkpoint_of(path)` says how far a file was read; `log` takes log lines."""
+    """The lines of `settings.source`. `positions(path)` says how far its files were read; `log` takes log lines."""
 
-    def __init__(self, settings: Settings, checkpoint_of: Callable[[str], Checkpoint | None], log: Callable[..., None]) -> None:
+    def __init__(self, settings: Settings, positions: Callable[[str], Iterable[Position]], log: Callable[..., None]) -> None:
         assert settings.source
-        self._stdin = settings.source == "-"
-        self._follow = settings.follow and not self._stdin
-        self._limit, self._log = settings.message_bytes, log
-        self._path = Path(settings.source).absolute()
-        self._name = "-" if self._stdin else str(self._path)
-        self._file: int | None = 0 if self._stdin else None
-        self._next: list[Path] = []  # files to read after this one
-        self._moment = -math.inf  # when to look again
-        self._said = ""
-        self._left = False  # whether another file has this one's name, and it was read once more since
-        self._start_over()
-        if not self._stdin:
-            self._resume(checkpoint_of(self._name))
+        self.path = str(Path(settings.source).absolute())
+        self._settings, self._log = settings, log
+        self._quiet = settings.source_quiet if settings.follow else 0.0
+        self._known: dict[Key, Position] = {each.key: each for each in positions(self.path)}
+        self._open: dict[Key, FeedFile] = {}  # in the order in which they are read
+        self._missing: dict[Key, float] = {}  # files that are known and not there: since when
+        self._unclear: dict[Key, tuple[str, float, str]] = {}  # files that cannot be read: their stamp, since when, and why
+        self._copies: dict[tuple[Key, str], Key] = {}  # files that have the same bytes as another: of which
+        self._moment = self._look_at = -math.inf
+        self._waits = False  # whether that was said
 
     def next_moment(self, now: float) -> float:
         """When to look again; never (math.inf) after the end."""
         return self._moment
 
     def draw(self, now: float, limit: int) -> Draft:
-        """The next lines, `limit` at most; an empty draft when there are none now. Raises OutboxTrouble if they cannot be read."""
-        try:
-            return self._draw(now, limit)
-        except OSError as error:
-            raise OutboxTrouble("source not readable", self._name, str(error), "a file that this user may read",
-                                "see the kernel's log (dmesg), and the permissions of the file and its directory") from error  # fmt: skip
+        """The next lines, `limit` at most, and what became of the files; an empty draft when there is nothing now.
 
-    def _draw(self, now: float, limit: int) -> Draft:
-        draft, before = Draft(), (self._inode, self._offset)
-        while len(draft.messages) + len(draft.rejected) < limit:
-            line = self._line_of_file(go_on=(self._inode, self._offset) == before)  # a commit has one checkpoint
-            if line is None:
-                break
-            start, content, length = line
-            found = judge(content, self._limit) if length == len(content) else "too_large"
-            if isinstance(found, Message):
-                draft.messages.append(found)
-            elif content.strip():
-                draft.rejected.append(Rejected(self._name, self._line, start, length, found, content))
-        if self._offset == 0 or (self._inode, self._offset) == before:
-            self._moment = max(self._moment, now + POLL_SECONDS)
-            return draft
-        checkpoint = Checkpoint(self._name, self._inode, self._first, self._offset, self._line, self._last_start, self._last)
-        return Draft(draft.messages, draft.rejected, None if self._stdin else checkpoint)
+        Raises OutboxTrouble if they cannot be read.
+        """
+        draft = Draft()
+        try:
+            if now >= self._look_at:
+                self._look_at = now + POLL_SECONDS
+                self._look(now, draft)
+            for file in list(self._open.values()):
+                if draft.size < limit and not draft.size and file.unread:
+                    self._read(file, limit, now, draft)
+        except (OSError, Unreadable) as error:
+            raise OutboxTrouble("source not readable", self.path, str(error), "a file that this user may read",
+                                "correct --source (variable PRODUCER_SOURCE), or the permissions of the file and its directory; "
+                                "see the kernel's log (dmesg) too") from error  # fmt: skip
+        if not draft.size:
+            ended = not self._settings.follow and limit and not draft and not any(file.unread for file in self._open.values())
+            self._moment = math.inf if ended else now + POLL_SECONDS
+        return draft
+
+    @property
+    def found(self) -> bool:
+        """Whether any file of it was there at the last look."""
+        return bool(self._open) or not self._waits
+
+    def unread(self) -> tuple[int, int]:
+        """Bytes and lines that are not read yet; a last line may have no end."""
+        self._look(0.0, Draft())
+        size = lines = 0
+        for file in self._open.values():
+            at, last = file.position.offset, b"\n"
+            while chunk := os.pread(file.handle, CHUNK_BYTES, at):
+                at, lines, last = at + len(chunk), lines + chunk.count(b"\n"), chunk
+            size, lines = size + at - file.position.offset, lines + (not last.endswith(b"\n"))
+        return size, lines
 
     # --- lines -------------------------------------------------------------------------------------------------------
 
-    def _start_over(self, offset: int = 0, line: int = 0, first: str = "") -> None:
-        """Be at that place of the file that is open."""
-        self._offset, self._line, self._first = offset, line, first
-        self._last_start, self._last = 0, ""
-        self._buffer, self._read, self._cut = bytearray(), offset, b""
-        self._inode = os.fstat(self._file).st_ino if self._file is not None else 0
-        if self._file is not None and not self._stdin:
-            os.lseek(self._file, offset, os.SEEK_SET)
+    def _read(self, file: FeedFile, limit: int, now: float, draft: Draft) -> None:
+        found, line = Draft(), None
+        final = file.packed or not self._settings.follow or (file.away and self._is_quiet(file, now))
+        while found.size < limit and (next_ := file.next_line(line, final)):
+            line = next_
+            found.take(line.judged(file.position.name, self._settings.message_bytes))
+        if found.size < limit and not final and file.left_behind and self._is_quiet(file, now):
+            # Nobody writes to it any more, as it seems: what is whole without a line end is taken, a fragment waits for its rest.
+            last = file.next_line(line, True)
+            whole = last.judged(file.position.name, self._settings.message_bytes) if last else None
+            if last and isinstance(whole, Message):
+                line = last
+                found.take(whole)
+        file.stuck = line is None
+        file.forget_read()
+        if line is None:
+            return
+        if file.size < line.after or not file.begins_as(file.position):  # what was read may be of another content
+            self._look_at = now
+            return
+        file.go_to(line.after, line.number)
+        self._keep(file.position, draft)
+        draft.messages.extend(found.messages)
+        draft.rejected.extend(found.rejected)
 
-    def _line_of_file(self, go_on: bool) -> tuple[int, bytes, int] | None:
-        """The next line: where it starts, the line without its end (KEPT_BYTES at most), and its length; None when there is none now.
-
-        It may be the first of the next file only if told to `go_on`.
-        """
-        while self._file is not None or self._open_next():
-            end = self._buffer.find(b"\n")
-            if end >= 0:
-                return self._take(end, 1)
-            if len(self._buffer) > KEPT_BYTES + CHUNK_BYTES:  # its middle is of no use
-                self._cut = self._cut or bytes(self._buffer[:KEPT_BYTES])
-                self._buffer.clear()
-            chunk = self._more()
-            if chunk:
-                self._buffer += chunk
-                self._read += len(chunk)
-            elif chunk is None or not self._is_over():
-                return None
-            elif self._read > self._offset:
-                return self._take(len(self._buffer), 0)  # the last line of a file may have no end
-            elif not go_on or not self._open_next():
-                return None
-        return None
-
-    def _take(self, end: int, ending: int) -> tuple[int, bytes, int]:
-        """Take the line that ends at `end` of the buffer, with as many bytes of ending."""
-        content = self._cut or bytes(self._buffer[:end])
-        after = self._read - len(self._buffer) + end + ending
-        length = after - ending - self._offset
-        del self._buffer[: end + ending]
-        self._cut = b""
-        if self._line == 0:
-            self._first = _hash(content)
-        self._last_start, self._last = self._offset, _hash(content)
-        self._offset, self._line = after, self._line + 1
-        if length == len(content) and content.endswith(b"\r"):
-            content, length = content[:-1], length - 1
-        return self._last_start, content[:KEPT_BYTES], length
-
-    def _more(self) -> bytes | None:
-        """The next bytes; b"" at the end, None when stdin has none now."""
-        assert self._file is not None
-        if self._stdin and not select.select([self._file], [], [], 0)[0]:
-            return None
-        return os.read(self._file, CHUNK_BYTES)
-
-    def _is_over(self) -> bool:
-        """At the end of what there is: whether nothing more can come to this file."""
-        if not self._follow or self._next:
-            return True
-        assert self._file is not None
-        mine = os.fstat(self._file)
-        if mine.st_size < self._read:
-            self._log("source", source=self._name, reason="truncated", found=mine.st_size, expected=self._read,
-                      what_to_do="rotate the file by renaming it: what was cut off before it was read is gone")  # fmt: skip
-            self._start_over()
-            return False
-        try:
-            other = os.stat(self._path).st_ino != mine.st_ino
-        except FileNotFoundError:
-            return False  # it was renamed, and its successor is not there yet
-        if other and self._left:
-            self._next = self._successors(mine)
-        seen, self._left = self._left, other
-        return other and seen
+    def _is_quiet(self, file: FeedFile, now: float) -> bool:
+        return now - file.changed >= self._quiet
 
     # --- files -------------------------------------------------------------------------------------------------------
 
-    def _resume(self, checkpoint: Checkpoint | None) -> None:
-        """Go to where the file was left: it may have been renamed since, and others may have come after it."""
-        if checkpoint is None:
-            self._next = [self._path]
-            return
-        for path in [self._path, *(path for _, _, path in self._siblings())]:
-            try:
-                self._open(path)
-            except FileNotFoundError:
-                continue
-            assert self._file is not None
-            if self._is_read_so_far(checkpoint):
-                self._start_over(checkpoint.offset, checkpoint.line, checkpoint.first_line)
-                self._last_start, self._last = checkpoint.last_start, checkpoint.last_line
-                self._next = [] if path == self._path else self._successors(os.fstat(self._file))
-                self._log("source", source=self._name, reason="resumed", file=str(path), offset=self._offset, line=self._line)
-                return
-            os.close(self._file)
-            self._file = None
-        self._log("source", source=self._name, reason="another file", offset=checkpoint.offset, line=checkpoint.line,
-                  what_to_do="if the file that was read is elsewhere and had more lines, give them to --source - by hand")  # fmt: skip
-        self._next = [self._path]
+    def _look(self, now: float, draft: Draft) -> None:
+        """See what became of the files that are known, and take in those that are new."""
+        there = self._scan()
+        self._copies = {of: key for of, key in self._copies.items() if of[0] in there}
+        if not self._known:
+            self._begin(there, draft)
+        for file in list(self._open.values()):
+            self._look_at_open(file, there, now, draft)
+        for row in [each for key, each in self._known.items() if key in there and key not in self._open]:
+            self._look_at_closed(row, there[row.key], now, draft)
+        new = there.keys() - self._known.keys()
+        for key in sorted(new, key=lambda key: (there[key][0] == self.path, -there[key][1].st_size, key)):  # of copies the longest first
+            if len(self._open) < OPEN_FILES:
+                self._take_in(key, there, now, draft)
+        if new:
+            self._sort(new, there)
+        self._look_for_missing(there, now, draft)
+        if not there and not self._open:
+            self._wait_for_it()
 
-    def _is_read_so_far(self, checkpoint: Checkpoint) -> bool:
-        """Whether the open file begins with what was read, as far as its first and last line tell."""
-        assert self._file is not None
-        if os.fstat(self._file).st_size < checkpoint.offset:
-            return False
-        first = os.pread(self._file, HASHED_BYTES, 0).partition(b"\n")[0]
-        last = os.pread(self._file, min(HASHED_BYTES, checkpoint.offset - checkpoint.last_start), checkpoint.last_start).partition(b"\n")[0]
-        return (_hash(first), _hash(last)) == (checkpoint.first_line, checkpoint.last_line)
+    def _sort(self, new: set[Key], there: dict[Key, Entry]) -> None:
+        """Read first what was begun, then what is new, the oldest first, and last the file that has the feed's name now."""
 
-    def _siblings(self) -> list[tuple[int, int, Path]]:
-        """What rotations have made of this file: time of the last change, inode and path, the oldest first."""
-        found, length = [], len(self._path.name)
-        with os.scandir(self._path.parent) as entries:
+        def order(file: FeedFile) -> tuple[bool, bool, int]:
+            position = file.position
+            is_new = position.key in new and not position.offset
+            return position.name == self.path, is_new, there[position.key][1].st_mtime_ns if is_new else 0
+
+        self._open = {file.position.key: file for file in sorted(self._open.values(), key=order)}
+
+    def _scan(self) -> dict[Key, Entry]:
+        """The files of the feed that the directory has now."""
+        found: dict[Key, Entry] = {}
+        directory, name = os.path.split(self.path)
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
             for each in entries:
-                if each.name.startswith(self._path.name) and ROTATED.fullmatch(each.name[length:]):
-                    with contextlib.suppress(FileNotFoundError):  # it was renamed once more
-                        its = os.stat(each.path)
-                        found.append((its.st_mtime_ns, its.st_ino, Path(each.path)))
-        return sorted(found)
+                if not each.name.startswith(name):
+                    continue
+                try:
+                    its = os.stat(each.path)
+                except FileNotFoundError:
+                    continue  # it was renamed, or a link leads nowhere
+                if stat.S_ISREG(its.st_mode):
+                    key = its.st_dev, its.st_ino
+                    found[key] = (self.path if key in found and found[key][0] == self.path else each.path, its)
+                elif each.name == name:
+                    raise OutboxTrouble("source not usable", self.path, "no regular file", "a file of JSON lines",
+                                        "correct --source (variable PRODUCER_SOURCE); a pipe goes to stdin, with --source -")  # fmt: skip
+        return found
 
-    def _successors(self, mine: os.stat_result) -> list[Path]:
-        """The files that came after this one: those that were rotated later, and the one that has the name now."""
-        later = [path for changed, inode, path in self._siblings() if changed > mine.st_mtime_ns and inode != mine.st_ino]
-        return [*later, self._path]
+    def _begin(self, there: dict[Key, Entry], draft: Draft) -> None:
+        """Remember that the feed was begun, and pass over what older rotations left beside it."""
+        self._keep(Position(self.path, *BEGUN, self.path, state="passed"), draft)
+        for key, entry in there.items():
+            if entry[0] != self.path:
+                position = Position(self.path, *key, entry[0], state="passed", stamp=_stamp(entry))
+                try:
+                    handle = os.open(entry[0], os.O_RDONLY | os.O_CLOEXEC)
+                except (FileNotFoundError, PermissionError):
+                    pass
+                else:
+                    file = FeedFile(handle, position)
+                    position = replace(position, offset=(size := file.size), mark=size, fingerprint=file.print_of(size))
+                    file.close()
+                self._keep(position, draft)
 
-    def _open(self, path: Path) -> None:
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise OutboxTrouble("source not readable", str(path), str(error), "a file that this user may read",
-                                "correct --source (variable PRODUCER_SOURCE), or the file's permissions") from error  # fmt: skip
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise OutboxTrouble("source not usable", str(path), "no regular file", "a file of JSON lines",
-                                "correct --source (variable PRODUCER_SOURCE); a pipe goes to stdin, with --source -")  # fmt: skip
-        self._file = handle
+    def _look_at_open(self, file: FeedFile, there: dict[Key, Entry], now: float, draft: Draft) -> None:
+        """See whether an open file still is what was read. Close it when it is read, left behind and quiet."""
+        before, size = file.position, file.size
+        file.away = before.key not in there
+        if not file.away:
+            file.position = replace(before, name=there[before.key][0])
+        file.left_behind = file.away or (file.position.name != self.path and any(name == self.path for name, _ in there.values()))
+        if size < before.offset or not file.begins_as(before):
+            self._set_aside(before, draft)
+            file.start_over()
+        elif size < before.seen:
+            self._lose(before, CUT, draft)
+        elif not before.offset and before.mark < min(size, HASHED_BYTES):
+            file.go_to(0, 0)
+        if size != before.seen:
+            file.position = replace(file.position, seen=size)
+            file.changed, file.stuck = now, False
+        if self._is_quiet(file, now) and file.stuck and file.unread and not file.position.waiting:
+            file.position = replace(file.position, waiting=file.unread)
+            self._log("source", source=self.path, reason="no line end", file=file.position.name, offset=file.position.offset,
+                      line=file.position.line + 1, bytes=file.unread,
+                      what_to_do="see why its writer does not end that line: it is taken when it has an end")  # fmt: skip
+        if file.left_behind and not file.unread and self._is_quiet(file, now):
+            file.position = replace(file.position, state="done", stamp="" if file.away else _stamp(there[before.key]))
+            self._close(file)
+        if file.position != before:
+            self._keep(file.position, draft)
 
-    def _open_next(self) -> bool:
-        """Go on to the next file; False when there is none, or none yet."""
-        if not self._next:
-            self._moment = math.inf
-            return False
-        old, path = self._file, self._next[0]
-        try:
-            self._open(path)
-        except FileNotFoundError:
-            if old is not None and path != self._path:
-                self._next = self._successors(os.fstat(old))  # it was renamed once more
-            if self._follow:
-                self._say_once("waiting for the file", file=str(path))
-                return False
-            raise OutboxTrouble("no source", str(path), "no file", "a file of JSON lines",
-                                "correct --source (variable PRODUCER_SOURCE)") from None  # fmt: skip
-        if old is not None:
-            os.close(old)
-        del self._next[0]
-        self._left = False
-        self._start_over()
-        self._say_once("opened", file=str(path))
-        return True
+    def _look_at_closed(self, row: Position, entry: Entry, now: float, draft: Draft) -> None:
+        """Open a file that is known and has grown, or was left in the middle; set aside what is known of one that is another now."""
+        if row.stamp == _stamp(entry):
+            return
+        file = self._opened(row.key, entry, now, draft, raw=row.state == "passed")
+        if not file:
+            return
+        if not file.begins_as(row) or (file.size and not row.mark):  # of an empty file nothing is known by which to know it again
+            self._set_aside(row, draft)
+            self._forget(row, draft)
+        elif row.state == "open" or (row.state == "done" and file.unread):
+            if file.size < row.seen:
+                self._lose(row, CUT, draft)
+            file.position = replace(row, name=entry[0], state="open", stamp="")
+            self._follow(file, now, "resumed", draft)
+            return
+        else:
+            self._known[row.key] = replace(row, name=entry[0], stamp=_stamp(entry))
+        file.close()
 
-    def _say_once(self, reason: str, **fields: object) -> None:
-        if self._said != reason:
-            self._said = reason
-            self._log("source", source=self._name, reason=reason, **fields)
+    def _take_in(self, key: Key, there: dict[Key, Entry], now: float, draft: Draft) -> None:
+        """A file that is not known: another one's copy, which may be all that is left of it; or a new one."""
+        entry = there[key]
+        gone = [row for row in self._known.values() if row.key not in there and row.key not in self._open and row.mark]
+        copied = self._copies.get((key, _stamp(entry)))
+        is_copy = copied is not None and copied in self._known
+        if is_copy and (copied in there or copied in self._open) and not any(row.state == "open" for row in gone):
+            return
+        file = self._opened(key, entry, now, draft)
+        if not file:
+            return
+        same = [row for row in gone if file.begins_as(row) and (row.state == "open" or file.size == row.offset or file.packed)]
+        if same:
+            row = max(same, key=lambda row: (row.state == "open", row.mark))
+            self._forget(row, draft)
+            file.position = replace(row, device=key[0], inode=key[1], name=entry[0], stamp="")
+            if row.state == "open" or (row.state == "done" and file.unread):
+                if file.size < row.seen:
+                    self._lose(row, "its copy has less than it had", draft)
+                self._follow(file, now, "resumed", draft)
+            else:
+                self._keep(replace(file.position, stamp=_stamp(entry)), draft)
+                file.close()
+            return
+        original = next(((each.position.key, each.size) for each in self._alike(file, there, now, draft)), None)
+        if original and file.size <= original[1]:
+            self._copies[key, _stamp(entry)] = original[0]
+        elif not is_copy and self._is_calm(there):
+            file.go_to(*(file.lines_before(original[1]) if original else (0, 0)))
+            self._follow(file, now, "opened", draft)
+            return
+        file.close()
+
+    def _alike(self, file: FeedFile, there: dict[Key, Entry], now: float, draft: Draft) -> Iterator[FeedFile]:
+        """The files that are known and start as that one, as far as both go; those that are closed are open meanwhile."""
+        yield from (each for each in self._open.values() if file.same_start(each))
+        for row in [each for key, each in self._known.items() if key in there and key not in self._open]:
+            head = min(HASHED_BYTES, row.mark)
+            if file.size < head or file.print_of(head)[:64] == row.fingerprint[:64]:
+                other = self._opened(row.key, there[row.key], now, draft, raw=row.state == "passed" or file.size < head)
+                if other:
+                    if file.same_start(other):
+                        yield other
+                    other.close()
+
+    def _is_calm(self, there: dict[Key, Entry]) -> bool:
+        """Whether all files are what they were when this look began; if not, a copy may be taken for a new file."""
+        return there.keys() <= self._scan().keys() and all(
+            file.size >= file.position.offset and file.begins_as(file.position) for file in self._open.values()
+        )
+
+    def _look_for_missing(self, there: dict[Key, Entry], now: float, draft: Draft) -> None:
+        """What was not read to its end, and is not found again for a while, is lost; what was, is known for some time."""
+        gone = [row for key, row in self._known.items() if key not in there and key not in self._open and key != BEGUN]
+        missing = [row for row in gone if row.state == "open"]
+        self._missing = {row.key: self._missing.get(row.key, now) for row in missing}
+        for row in missing:
+            if now - self._missing[row.key] >= self._quiet and not self._unclear and len(self._open) < OPEN_FILES:
+                self._lose(row, "truncated, overwritten, removed or moved away", draft)
+                self._forget(row, draft)
+        for row in [each for each in gone if each.state != "open"][:-KNOWN_FILES]:
+            self._forget(row, draft)
+
+    def _opened(self, key: Key, entry: Entry, now: float, draft: Draft, raw: bool = False) -> FeedFile | None:
+        """That file, open; None when it is gone, or cannot be read. One that stays so is a lost place, and passed over from then on."""
+        position = self._known.get(key, Position(self.path, *key, entry[0]))
+        stamp, since, why = self._unclear.get(key, ("", now, ""))
+        if stamp != _stamp(entry) or raw:
+            try:
+                handle = os.open(entry[0], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                its = os.fstat(handle)
+                if (its.st_dev, its.st_ino) != key:  # it was renamed meanwhile
+                    os.close(handle)
+                    return None
+                file = FeedFile(handle, position)
+                file = file if raw else file.unpacked(self._settings.state_directory)
+                self._unclear.pop(key, None)
+                return file
+            except FileNotFoundError:
+                return None
+            except (PermissionError, Unreadable) as error:
+                if entry[0] == self.path:
+                    raise
+                since, why = now, str(error)
+        self._unclear[key] = (_stamp(entry), since, why)  # it may not be whole yet
+        if now - since >= self._quiet:
+            del self._unclear[key]
+            self._lose(position, why, draft)
+            self._keep(replace(position, name=entry[0], state="passed", stamp=_stamp(entry)), draft)
+        return None
+
+    # --- what is known -----------------------------------------------------------------------------------------------
+
+    def _follow(self, file: FeedFile, now: float, reason: str, draft: Draft) -> None:
+        file.position = replace(file.position, seen=file.size)
+        file.changed = now
+        self._open[file.position.key] = file
+        self._keep(file.position, draft)
+        place = {"offset": file.position.offset, "line": file.position.line} if file.position.offset else {}
+        self._log("source", source=self.path, reason=reason, file=file.position.name, **place)
+
+    def _close(self, file: FeedFile) -> None:
+        del self._open[file.position.key]
+        file.close()
+
+    def _keep(self, position: Position, draft: Draft) -> None:
+        self._known[position.key] = position
+        draft.positions.append(position)
+
+    def _forget(self, row: Position, draft: Draft) -> None:
+        self._known.pop(row.key, None)
+        draft.positions[:] = [each for each in draft.positions if each.key != row.key]  # those are committed after
+        draft.forgotten.append(row)
+
+    def _set_aside(self, row: Position, draft: Draft) -> None:
+        """Know on what a file was that is another now: a copy of it may be there, or come."""
+        if row.mark:
+            self._keep(replace(row, device=0, inode=min(0, *(key[1] for key in self._known)) - 1, stamp=""), draft)
+
+    def _lose(self, row: Position, reason: str, draft: Draft) -> None:
+        draft.lost.append(LostPlace(self.path, row.name, row.offset, row.line, reason))
+        self._log("source", source=self.path, reason="lost place", file=row.name, offset=row.offset, line=row.line, found=reason,
+                  what_to_do=LOOK)  # fmt: skip
+
+    def _wait_for_it(self) -> None:
+        if not self._settings.follow:
+            raise OutboxTrouble("no source", self.path, "no file", "a file of JSON lines", "correct --source (variable PRODUCER_SOURCE)")
+        if not self._waits:
+            self._waits = True
+            self._log("source", source=self.path, reason="waiting for the file", file=self.path)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import outbox_commands
 from feed import Feed
+from feed_stdin import StdinFeed
 from outbox import Outbox
 from outbox_trouble import OutboxTrouble
 from producer_settings import EXIT_OUTBOX, EXIT_REFUSED, Settings, read_drain, read_settings, say
@@ -30,7 +31,9 @@ def produce(settings: Settings) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     threading.Thread(target=lambda: stop.set() if signal.sigwait(signals) else None, daemon=True).start()
     outbox = Outbox(settings.state_directory, alone=True)
-    source = Feed(settings, outbox.checkpoint, say) if settings.source else None
+    source: StdinFeed | Feed | None = None
+    if settings.source:
+        source = StdinFeed(settings.message_bytes) if settings.source == "-" else Feed(settings, outbox.positions, say)
     producer = Producer(settings, outbox, lambda: connect(settings), say, stop, source=source)
     say("started", **asdict(settings), ledger=outbox.host, unsent=outbox.count_unsent())
     try:
@@ -48,12 +51,15 @@ COMMANDS: dict[str, Callable[[Sequence[str], Mapping[str, str]], int]] = {
     "resend": outbox_commands.resend,
     "reconciled": outbox_commands.reconciled,
     "rejected": outbox_commands.rejected,
+    "lost": outbox_commands.lost,
 }
 
 
 def main() -> int:
     """Run the program with the process's arguments and environment, and give its exit code."""
     name, *arguments = sys.argv[1:] if sys.argv[1:2] and sys.argv[1] in COMMANDS else ["run", *sys.argv[1:]]
+    if name not in ("run", "drain"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who reads a list may have seen enough of it
     try:
         return COMMANDS[name](arguments, os.environ)
     except OutboxTrouble as trouble:

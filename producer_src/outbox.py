@@ -5,6 +5,7 @@ Entries are ordered by their sequence alone, never by a time, so a clock that ju
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import re
@@ -16,13 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from outbox_records import Checkpoint, Draft, Entry, Rejected, Room
+from outbox_records import Draft, Entry, LostPlace, Position, Rejected, Room
 from outbox_trouble import OutboxTrouble, read_as_trouble
 from transaction_stream import Message, utc
 
 FILE, LOCK = "outbox.sqlite3", "outbox.lock"
 BUSY_SECONDS = 5.0  # how long to wait for another process that writes
-APPLICATION_ID, SCHEMA_VERSION = 0x4F425831, 1  # "OBX1": whose file it is, and of which make
+APPLICATION_ID, SCHEMA_VERSION = 0x4F425831, 2  # "OBX1": whose file it is, and of which make
 STEP_ROWS = 500  # of one transaction that settles or prunes, so that the service waits some milliseconds at most
 PRUNE_SHARE = 0.75  # of either limit: below it what is reconciled stays, above it the oldest of it goes
 
@@ -35,15 +36,24 @@ CREATE TABLE entry (
 ) STRICT;
 CREATE INDEX unsent ON entry (sequence) WHERE state = 'unsent';
 CREATE TABLE body (sequence INTEGER PRIMARY KEY REFERENCES entry, text TEXT NOT NULL) STRICT;
-CREATE TABLE source (
-  path TEXT PRIMARY KEY, inode INTEGER NOT NULL, first_line TEXT NOT NULL, offset INTEGER NOT NULL, line INTEGER NOT NULL,
-  last_start INTEGER NOT NULL, last_line TEXT NOT NULL
-) STRICT;
 CREATE TABLE rejected (
   number INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, line INTEGER NOT NULL, offset INTEGER NOT NULL,
   length INTEGER NOT NULL, reason TEXT NOT NULL, rejected_at TEXT NOT NULL, content BLOB NOT NULL
 ) STRICT;
 """
+FEED_SCHEMA = """
+ALTER TABLE ledger ADD COLUMN feed TEXT;
+CREATE TABLE feed_file (
+  feed TEXT NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL, line INTEGER NOT NULL,
+  mark INTEGER NOT NULL, fingerprint TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('open', 'done', 'passed')), stamp TEXT NOT NULL,
+  waiting INTEGER NOT NULL, seen INTEGER NOT NULL, UNIQUE (feed, device, inode)
+) STRICT;
+CREATE TABLE lost_place (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, feed TEXT NOT NULL, file TEXT NOT NULL, offset INTEGER NOT NULL, line INTEGER NOT NULL,
+  reason TEXT NOT NULL, found_at TEXT NOT NULL
+) STRICT;
+"""
+COLUMNS = [each.name for each in dataclasses.fields(Position)]  # of feed_file
 
 
 def utc_now() -> datetime:
@@ -82,18 +92,17 @@ class Outbox:
 
     # --- the service -------------------------------------------------------------------------------------------------
 
-    def record_start(self) -> None:
-        """Commit that the service starts: it shows that commits are possible."""
+    def record_start(self, feed: str | None = None) -> None:
+        """Commit that the service starts, and with which feed: it shows that commits are possible."""
         with self._transaction():
-            self._connection.execute("UPDATE ledger SET started_at = ?", (utc(self._now()),))
+            self._connection.execute("UPDATE ledger SET started_at = ?, feed = ?", (utc(self._now()), feed))
 
     def add(self, draft: Draft) -> list[Entry]:
-        """Commit transactions as unsent, with what was rejected beside them and how far the feed was read: all of it, or nothing."""
+        """Commit transactions as unsent, with what of the feed was rejected or lost, and how far it was read: all of it, or nothing."""
         with self._transaction():
             entries = [self._insert(message) for message in draft.messages]
             self._keep_aside(draft.rejected)
-            if draft.checkpoint:
-                self._write_checkpoint(draft.checkpoint)
+            self._write_places(draft.forgotten, draft.positions, draft.lost)
         self._rows += len(entries)
         self._rejected += len(draft.rejected)
         return entries
@@ -151,13 +160,9 @@ class Outbox:
             pruned = len(doomed)
         return pruned
 
-    def checkpoint(self, path: str) -> Checkpoint | None:
-        """How far the file of this path was read."""
-        with self._reading_trouble():
-            row = self._connection.execute(
-                "SELECT path, inode, first_line, offset, line, last_start, last_line FROM source WHERE path = ?", (path,)
-            ).fetchone()
-        return Checkpoint(*row) if row else None
+    def positions(self, feed: str) -> list[Position]:
+        """How far the files of the feed of this path were read, in the order in which they were found."""
+        return [Position(*row) for row in self.rows(f"SELECT {', '.join(COLUMNS)} FROM feed_file WHERE feed = ? ORDER BY rowid", feed)]
 
     def count_rejected(self) -> int:
         """How many rejected lines are kept aside."""
@@ -179,16 +184,16 @@ class Outbox:
             after = rows[-1][0]
 
     def resend(self, sequences: Sequence[int]) -> int:
-        """Make these entries unsent again, in one transaction; gives how many were not. KeyError: one has no body any more."""
-        changed = 0
+        """Make these entries unsent again, in one transaction; gives how many were not. OutboxTrouble: some have no body any more."""
         with self._transaction():
-            for sequence in sequences:
-                if not self._numbers("SELECT sequence FROM body WHERE sequence = ?", sequence):
-                    raise KeyError(sequence)
-                changed += self._connection.execute(
-                    "UPDATE entry SET state = 'unsent' WHERE sequence = ? AND state <> 'unsent'", (sequence,)
-                ).rowcount
-        return changed
+            gone = [one for one in sequences if not self._numbers("SELECT sequence FROM body WHERE sequence = ?", one)]
+            if gone:
+                shown = ", ".join(f"{self.host}/{one}" for one in gone[:10]) + (f" and {len(gone) - 10} more" if len(gone) > 10 else "")
+                raise OutboxTrouble("no body to send any more", str(self.path), f"{len(gone)} pruned or unknown ({shown})",
+                                    "a body of each",
+                                    "take them out of the file, and have their source send them anew; nothing was changed")  # fmt: skip
+            query = "UPDATE entry SET state = 'unsent' WHERE sequence = ? AND state <> 'unsent'"
+            return self._connection.executemany(query, [(one,) for one in sequences]).rowcount
 
     def settle(self, through: int) -> int:
         """Make the sent entries up to that sequence reconciled, in steps of STEP_ROWS; gives how many were not."""
@@ -204,10 +209,10 @@ class Outbox:
                 "UPDATE entry SET state = 'reconciled' WHERE sequence BETWEEN ? AND ? AND state = 'sent'", (first, last)
             ).rowcount
 
-    def remove_rejected(self, through: int) -> int:
-        """Remove the rejected lines up to that number; gives how many."""
+    def remove(self, table: str, through: int) -> int:
+        """Remove what `rejected` or `lost_place` has up to that number; gives how many."""
         with self._transaction():
-            return self._connection.execute("DELETE FROM rejected WHERE number <= ?", (through,)).rowcount
+            return self._connection.execute(f"DELETE FROM {table} WHERE number <= ?", (through,)).rowcount
 
     def number(self, query: str, *values: object) -> int:
         """The one number that a query gives; None counts as 0."""
@@ -253,7 +258,8 @@ class Outbox:
     def _prepare(self, alone: bool) -> None:
         found = (self._number("PRAGMA application_id"), self._number("PRAGMA user_version"))
         tables = self._number("SELECT count(*) FROM sqlite_master")
-        if (tables or not alone) and found != (APPLICATION_ID, SCHEMA_VERSION):
+        older = found == (APPLICATION_ID, 1)
+        if (tables or not alone) and not older and found != (APPLICATION_ID, SCHEMA_VERSION):
             raise OutboxTrouble("not an outbox of this program", str(self.path), f"application {found[0]:#x}, version {found[1]}",
                                 f"application {APPLICATION_ID:#x}, version {SCHEMA_VERSION}",
                                 "correct --state-directory, or run the program that made it")  # fmt: skip
@@ -265,16 +271,18 @@ class Outbox:
                                     "put the state directory on a local disk, not on a network share")  # fmt: skip
         if not tables:
             self._make()
+        elif older:
+            self._add_feed()
         (self.host,) = self._connection.execute("SELECT host FROM ledger").fetchone()
 
     def _make(self) -> None:
         """A name for the ledger that no other has: the host's, and a random part, so that a new database never repeats an old id."""
         name = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60] or "host"
         with self._transaction():
-            for statement in SCHEMA.split(";\n"):
-                self._connection.execute(statement)
+            self._execute_all(SCHEMA)
             self._connection.execute("INSERT INTO ledger VALUES (?, ?, NULL, 0)", (f"{name}-{secrets.token_hex(5)}", utc(self._now())))
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._execute_all(FEED_SCHEMA)
             self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         for directory in (self.directory, self.directory.parent):  # the names of file and directory, not just what is in them
             handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -282,6 +290,17 @@ class Outbox:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+    def _add_feed(self) -> None:
+        """Bring a file of the first make up to date: how far it had read a feed is not taken over."""
+        with self._transaction():
+            if self._number("PRAGMA user_version") == 1:
+                self._execute_all(FEED_SCHEMA)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _execute_all(self, statements: str) -> None:
+        for statement in statements.split(";\n"):
+            self._connection.execute(statement)
 
     def _insert(self, message: Message) -> Entry:
         cursor = self._connection.execute(
@@ -299,11 +318,15 @@ class Outbox:
             [(each.source, each.line, each.offset, each.length, each.reason, at, each.content) for each in rejected],
         )
 
-    def _write_checkpoint(self, at: Checkpoint) -> None:
-        values = (at.path, at.inode, at.first_line, at.offset, at.line, at.last_start, at.last_line)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO source (path, inode, first_line, offset, line, last_start, last_line) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            values,
+    def _write_places(self, forgotten: Sequence[Position], positions: Sequence[Position], lost: Sequence[LostPlace]) -> None:
+        execute = self._connection.executemany
+        execute("DELETE FROM feed_file WHERE feed = ? AND device = ? AND inode = ?", [(each.feed, *each.key) for each in forgotten])
+        changes = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
+        statement = f"INSERT INTO feed_file ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)})"
+        execute(f"{statement} ON CONFLICT DO UPDATE SET {changes}", [dataclasses.astuple(each) for each in positions])
+        execute(
+            "INSERT INTO lost_place (feed, file, offset, line, reason, found_at) VALUES (?, ?, ?, ?, ?, ?)",
+            [(*dataclasses.astuple(each), utc(self._now())) for each in lost],
         )
 
     def _mark_sent(self, sequence: int, message_id: str, at: str) -> None:

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from feed_unread import unread
-from outbox import STEP_ROWS, Outbox
+from feed import Feed
+from outbox import Outbox
 from outbox_trouble import OutboxTrouble
-from producer_settings import EXIT_OK, Options, checked, say
+from producer_settings import EXIT_OK, Options, Settings, checked, json_line, say, shown
 from transaction_stream import utc
 
 COLUMNS = ("outbox_id", "transaction_id", "amount", "timestamp", "state", "recorded_at", "sent_at", "message_id", "sends")
@@ -64,45 +64,32 @@ def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         if found.check:
             facts["complaints"] = held.complaints()
         if found.json:
-            print(json.dumps(facts))
+            print(json_line(facts))
             return EXIT_OK
         for name, value in facts.items():
-            print(f"{name:22}{'-' if value is None else value}")
+            print(f"{name:22}{'-' if value is None else shown(value)}")
         unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent'")
         with contextlib.closing(held.unsent(0)) as entries:
             for _, entry in zip(range(SHOWN), entries, strict=False):
-                print(f"  {entry.outbox_id}  {entry.transaction_id}  {entry.size} bytes")
+                print(f"  {entry.outbox_id}  {shown(entry.transaction_id)}  {entry.size} bytes")
         if unsent > SHOWN:
             print(f"  and {unsent - SHOWN} more: ledger --json lists them all")
     return EXIT_OK
 
 
 def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Make the entries of a file unsent again; all of them are looked at before the first is changed."""
+    """Make the entries of a file unsent again: all of them, or none."""
     options = Options("resend", "Makes entries unsent again; the service sends them, within seconds if it runs.", environment)
     options.add_state_directory()
     text = "JSON lines with outbox_id, as reconciliation writes them; those of other ledgers are passed over"
     options.parser.add_argument("--lost", type=Path, required=True, metavar="FILE", help=text)
     found = options.read(arguments)
     with _opened(found.state_directory, changing=True) as held:
-        others = gone = 0
-        missing: list[str] = []
-        for outbox_id in _outbox_ids(found.lost):
-            sequence = _sequence_of(outbox_id, held.host)
-            if sequence is None:
-                others += 1
-            elif not held.number("SELECT count(*) FROM body WHERE sequence = ?", sequence):
-                gone += 1
-                missing = [*missing, outbox_id][:10]
-        if gone:
-            shown = ", ".join(missing) + (f" and {gone - len(missing)} more" if gone > len(missing) else "")
-            raise OutboxTrouble("no body to send any more", str(held.path), f"{gone} pruned or unknown ({shown})", "a body of each",
-                                "take them out of the file, and have their source send them anew; nothing was changed")  # fmt: skip
-        named = changed = 0
-        for sequences in _in_steps(each for each in (_sequence_of(one, held.host) for one in _outbox_ids(found.lost)) if each is not None):
-            named += len(sequences)
-            changed += held.resend(sequences)
-        say("resend", ledger=held.host, named=named, made_unsent=changed, already_unsent=named - changed, of_other_ledgers=others)
+        named = [_sequence_of(one, held.host) for one in _outbox_ids(found.lost)]
+        mine = [each for each in named if each is not None]
+        changed = held.resend(mine)
+        say("resend", ledger=held.host, named=len(mine), made_unsent=changed, already_unsent=len(mine) - changed,
+            of_other_ledgers=len(named) - len(mine))  # fmt: skip
     return EXIT_OK
 
 
@@ -131,19 +118,35 @@ def rejected(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     about = """Lists the rejected lines of a feed as JSON lines: number, source, line, offset, length, reason, rejected_at, content.
 
 Bytes that are not UTF-8 are shown as \\xNN. Of a line longer than 1 MiB the first MiB is kept; a file still has the rest at the offset."""
-    options = Options("rejected", about, environment)
+    return _list_or_remove(
+        "rejected", about, ("source", "line", "offset", "length", "reason", "rejected_at", "content"), arguments, environment
+    )
+
+
+def lost(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """List the places of a feed that could not be found again, or remove some."""
+    about = """Lists the lost places of a feed as JSON lines: number, feed, file, offset, line, reason, found_at.
+
+What the file had after so many bytes (lines) may not be in the ledger. Look for those lines in a copy of it, give those that the ledger
+has not to `run --source -`, and remove the entry: with that you say that nothing is missing any more."""
+    return _list_or_remove("lost_place", about, ("feed", "file", "offset", "line", "reason", "found_at"), arguments, environment)
+
+
+def _list_or_remove(table: str, about: str, columns: Sequence[str], arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    options = Options(table.partition("_")[0], about, environment)
     options.add_state_directory()
     number = checked(int, lambda value: value >= 1, "a number, 1 or more")
-    options.parser.add_argument("--remove-through", type=number, metavar="N", help="remove the lines up to this number instead")
+    options.parser.add_argument("--remove-through", type=number, metavar="N", help="remove those up to this number instead")
     found = options.read(arguments)
     with _opened(found.state_directory, changing=found.remove_through is not None) as held:
         if found.remove_through:
-            say("removed", rejected=held.remove_rejected(found.remove_through))
+            say("removed", **{table: held.remove(table, found.remove_through)})
             return EXIT_OK
-        names = ("number", "source", "line", "offset", "length", "reason", "rejected_at")
-        for row in held.pages(f"SELECT {', '.join(names)} FROM rejected WHERE number > ? ORDER BY number LIMIT ?"):
-            content = held.value("SELECT content FROM rejected WHERE number = ?", row[0])
-            print(json.dumps(dict(zip(names, row, strict=True)) | {"content": (content or b"").decode(errors="backslashreplace")}))
+        for (number_,) in held.pages(f"SELECT number FROM {table} WHERE number > ? ORDER BY number LIMIT ?"):
+            # One by one: a page of them may be larger than the memory.
+            for row in held.rows(f"SELECT {', '.join(columns)} FROM {table} WHERE number = ?", number_):
+                values = (each.decode(errors="backslashreplace") if isinstance(each, bytes) else each for each in row)
+                print(json_line({"number": number_} | dict(zip(columns, values, strict=True))))
     return EXIT_OK
 
 
@@ -172,13 +175,31 @@ def _facts(held: Outbox) -> dict[str, Any]:
 
 
 def _feed_facts(held: Outbox) -> dict[str, Any]:
-    """What of the feed is not in the ledger: bytes and lines that are not read yet, lines kept aside, places that were lost."""
-    bytes_, lines = unread(held)
+    """What of the feed is not in the ledger.
+
+    `feed`: its path, or null; `feed_trouble`: why it cannot be read; `feed_unread_*`: what is not read yet (null if that is not known);
+    `feed_waiting_bytes`: what has no line end for too long; `feed_rejected_lines`, `feed_lost_places`: what nobody has settled yet.
+    """
+    feed, trouble = held.value("SELECT feed FROM ledger"), None
+    size: int | None = 0
+    lines: int | None = 0
+    if feed and feed != "-":
+        try:
+            source = Feed(Settings("", "", str(held.directory), source=feed), held.positions, lambda *_, **__: None)
+            size, lines = source.unread()
+        except OutboxTrouble as error:
+            size = lines = None
+            trouble = str(error)
+        else:
+            trouble = None if source.found else f"no source: {feed}: found no file, expected a file of JSON lines"
     return {
-        "feed_unread_bytes": bytes_,
+        "feed": feed,
+        "feed_trouble": trouble,
+        "feed_unread_bytes": size,
         "feed_unread_lines": lines,
+        "feed_waiting_bytes": held.number("SELECT sum(waiting) FROM feed_file WHERE feed = ? AND state = 'open'", feed or ""),
         "feed_rejected_lines": held.count_rejected(),
-        "feed_lost_places": 0,
+        "feed_lost_places": held.number("SELECT count(*) FROM lost_place"),
     }
 
 
@@ -194,10 +215,10 @@ def _write_json(entries: Iterator[dict[str, Any]], name: str, now: datetime, fil
     """`now` is from before the first entry was read: what was recorded later is not in the list."""
     count, first, last = 0, None, None
     for entry in entries:
-        print(json.dumps(entry, ensure_ascii=False), file=file)
+        print(json_line(entry), file=file)
         last = int(entry["outbox_id"].rpartition("/")[2])
         count, first = count + 1, first or last
-    print(json.dumps({"ledger": name, "entries": count, "first": first, "last": last, "exported_at": utc(now)}), file=file)
+    print(json_line({"ledger": name, "entries": count, "first": first, "last": last, "exported_at": utc(now)}), file=file)
 
 
 def _write_table(entries: Iterator[dict[str, Any]], name: str, _now: datetime, file: TextIO) -> None:
@@ -205,8 +226,8 @@ def _write_table(entries: Iterator[dict[str, Any]], name: str, _now: datetime, f
     print(form.format("sequence", "transaction_id", "amount", "state", "recorded_at", "sent_at"), file=file)
     count = 0
     for entry in entries:
-        shown = (str(entry[key] or "-") for key in ("transaction_id", "amount", "state", "recorded_at", "sent_at"))
-        print(form.format(entry["outbox_id"].rpartition("/")[2], *shown), file=file)
+        cells = (shown(entry[key] or "-") for key in ("transaction_id", "amount", "state", "recorded_at", "sent_at"))
+        print(form.format(entry["outbox_id"].rpartition("/")[2], *cells), file=file)
         count += 1
     print(f"{count} entries of ledger {name}", file=file)
 
@@ -272,14 +293,3 @@ def _outbox_ids(path: Path) -> Iterator[str]:
 def _sequence_of(outbox_id: str, host: str) -> int | None:
     ledger_name, _, sequence = outbox_id.rpartition("/")
     return int(sequence) if ledger_name == host and re.fullmatch("[1-9][0-9]{0,18}", sequence) else None
-
-
-def _in_steps(sequences: Iterator[int]) -> Iterator[list[int]]:
-    step: list[int] = []
-    for sequence in sequences:
-        step.append(sequence)
-        if len(step) == STEP_ROWS:
-            yield step
-            step = []
-    if step:
-        yield step

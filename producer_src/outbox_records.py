@@ -29,16 +29,43 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """How far a file was read: `offset` bytes, `line` lines. What tells the file: inode, and SHA-256 of the first and last line read."""
+class Position:
+    """How far a file of `feed` was read: `offset` bytes (uncompressed), `line` lines.
 
-    path: str
+    The file is known by device and inode, and by the `fingerprint` of its first `mark` bytes; `name` is its path at the last look,
+    and `seen` its size then.
+    `state` is "open", "done" (read to its end, which nothing was added to for a while) or "passed" (it was there before the first start, or
+    cannot be read). `stamp` tells size and time of a file that is not open. So many bytes are `waiting` for a line end for too long.
+    """
+
+    feed: str
+    device: int
     inode: int
-    first_line: str
+    name: str
+    offset: int = 0
+    line: int = 0
+    mark: int = 0
+    fingerprint: str = ""
+    state: str = "open"
+    stamp: str = ""
+    waiting: int = 0
+    seen: int = 0
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What tells the file."""
+        return self.device, self.inode
+
+
+@dataclass(frozen=True)
+class LostPlace:
+    """What `file` had after `offset` bytes (`line` lines) may not have been read, for that reason."""
+
+    feed: str
+    file: str
     offset: int
     line: int
-    last_start: int
-    last_line: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -55,11 +82,29 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a source gives for one commit."""
+    """What a source gives for one commit: transactions, and what became of the feed's files; `forgotten` are files that are gone."""
 
     messages: list[Message] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    checkpoint: Checkpoint | None = None
+    forgotten: list[Position] = field(default_factory=list)
+    positions: list[Position] = field(default_factory=list)
+    lost: list[LostPlace] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to commit."""
+        return any((self.messages, self.rejected, self.forgotten, self.positions, self.lost))
+
+    @property
+    def size(self) -> int:
+        """How many lines it has."""
+        return len(self.messages) + len(self.rejected)
+
+    def take(self, found: Message | Rejected | None) -> None:
+        """Add a line."""
+        if isinstance(found, Message):
+            self.messages.append(found)
+        elif found:
+            self.rejected.append(found)
 
 
 @dataclass(frozen=True)

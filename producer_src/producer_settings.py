@@ -21,8 +21,9 @@ EXIT_OK, EXIT_UNSENT, EXIT_USAGE, EXIT_REFUSED, EXIT_OUTBOX = 0, 1, 2, 3, 4
 class Settings:
     """`rate` is transactions per second, `linger` and `within` seconds; `count` None is endless.
 
-    `source` is a file of JSON lines, "-" for stdin, or None for made-up transactions; `follow`: wait for more at its end. The outbox takes
-    `outbox_rows` and `outbox_bytes` at most, a message `message_bytes`. With `within`, nothing is drawn: what is unsent is sent.
+    `source` is a file of JSON lines, "-" for stdin, or None for made-up transactions; `follow`: wait for more at its end. A file of it
+    that was left behind and has not changed for `source_quiet` seconds has ended. The outbox takes `outbox_rows` and `outbox_bytes` at
+    most, a message `message_bytes`. With `within`, nothing is drawn: what is unsent is sent.
     `end_with_parent`: end, as by a kill, when the parent ends.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     seed: int | None = None
     source: str | None = None
     follow: bool = True
+    source_quiet: float = 60.0
     message_bytes: int = 262_144
     outbox_rows: int = 2_000_000
     outbox_bytes: int = 1_073_741_824
@@ -49,7 +51,8 @@ COMMANDS = """Commands (each has its own --help):
   outbox      show what is unsent
   resend      make entries unsent again, so that they are sent again
   reconciled  settle entries, whose bodies may then be pruned
-  rejected    show the lines of a feed that were rejected and kept aside"""
+  rejected    show the lines of a feed that were rejected and kept aside
+  lost        show the places of a feed that could not be found again"""
 
 RUN = f"""Sends financial transactions to an SQS queue: made-up ones at random moments, or those of a feed.
 
@@ -66,9 +69,19 @@ Exit codes: 0 all sent; 1 something is unsent and stays in the outbox, the last 
 sent: no queue, no credentials or no permission; 4 the outbox cannot be used."""
 
 
+def json_line(fields: Mapping[str, Any]) -> str:
+    """One line of JSON in which no character from outside can do anything to a terminal."""
+    return json.dumps(fields).replace("\x7f", "\\u007f")
+
+
+def shown(text: object) -> str:
+    """A text from outside for a terminal: what is not printed as itself is written as its code."""
+    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in str(text))
+
+
 def say(event: str, **fields: Any) -> None:
     """Write one log line, a JSON object: errors to stderr, all else to stdout."""
-    line = json.dumps({"event": event, "time": utc(datetime.now(UTC))} | fields)
+    line = json_line({"event": event, "time": utc(datetime.now(UTC))} | fields)
     print(line, file=sys.stderr if event == "error" else sys.stdout, flush=True)
 
 
@@ -161,6 +174,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     options.add("--source", ("PRODUCER_SOURCE",), None, str, f"{source} (default: made-up transactions)")
     ending = checked(str, ("wait", "stop").__contains__, "wait or stop (variable PRODUCER_SOURCE_END)")
     options.add("--source-end", ("PRODUCER_SOURCE_END",), "wait", ending, "at the end of the file wait for more, or stop; stdin stops")
+    quiet = checked(float, lambda value: 1 <= value <= 86_400, "seconds, from 1 to 86400 (variable PRODUCER_SOURCE_QUIET)")
+    text = "after so many seconds without a change a rotated file has ended, a missing one is lost, and a line without an end is reported"
+    options.add("--source-quiet", ("PRODUCER_SOURCE_QUIET",), "60", quiet, text)
     size = checked(int, lambda value: 1_024 <= value <= MAX_BYTES, f"bytes, from 1024 to {MAX_BYTES} (variable PRODUCER_MESSAGE_BYTES)")
     options.add("--message-bytes", ("PRODUCER_MESSAGE_BYTES",), "262144", size, "what the queue takes: a larger line of a feed is rejected")
     rows = checked(int, lambda value: value >= 1_000, "a whole number, 1000 or more (variable PRODUCER_OUTBOX_ROWS)")

@@ -29,7 +29,13 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """Where transactions come from. `next_moment` is when to draw again (math.inf: never); `draw` gives what there is, `limit` at most."""
+    """Where transactions come from. `next_moment` is when to draw again (math.inf: never); `draw` gives what there is, `limit` at most.
+
+    `path` tells a feed; it is asked also when there is no room for transactions: what becomes of its files must not be missed.
+    """
+
+    @property
+    def path(self) -> str | None: ...
 
     def next_moment(self, now: float) -> float: ...
 
@@ -38,6 +44,8 @@ class Source(Protocol):
 
 class MadeUp:
     """Made-up transactions, at random moments."""
+
+    path = None
 
     def __init__(self, rate: float, seed: int | None, now: float) -> None:
         self._stream = TransactionStream(rate, seed)
@@ -116,14 +124,14 @@ class Producer:
         self._source = self.source or MadeUp(self.settings.rate, self.settings.seed, now)
         if self.settings.within is not None:
             self._end_by(now + self.settings.within)
-        self._durably(self.outbox.record_start)  # what cannot be marked must not be sent
+        self._durably(lambda: self.outbox.record_start(self._source.path))  # what cannot be marked must not be sent
         while (self._more(now) or self._held or self._behind) and now <= self._last_start:
             if self.stop.is_set() and not self._stopping:
                 self._begin_stop(now)
             self._look_around(now)
             self._fill(now)
             room = self._room(now)
-            if room and self._source.next_moment(now) <= now and not self._sendable(now):
+            if self._is_asked(room, now) and self._source.next_moment(now) <= now and not self._sendable(now):
                 self._take_in(now, room)
             if self._open and (self._open.due <= now or len(self._open.entries) == MAX_ENTRIES or not self._more(now)):
                 self._close()
@@ -159,6 +167,10 @@ class Producer:
     def _more(self, now: float) -> bool:
         reached = self.settings.count is not None and self._drawn >= self.settings.count
         return not self.stop.is_set() and not reached and self._source.next_moment(now) < math.inf
+
+    def _is_asked(self, room: int, now: float) -> bool:
+        """Whether the source is asked now: a feed also when there is no room."""
+        return room > 0 or (self._source.path is not None and self._more(now))
 
     def _room(self, now: float) -> int:
         """How many transactions may be taken in; prunes a step where it is time to, and says when there is no room."""
@@ -211,7 +223,7 @@ class Producer:
     def _take_in(self, now: float, room: int) -> None:
         """Commit what the source gives, then have it sent."""
         draft = self._source.draw(now, room)
-        if not (draft.messages or draft.rejected or draft.checkpoint):
+        if not draft:
             return
         entries = self._durably(lambda: self.outbox.add(draft))
         self._drawn += len(entries)
@@ -242,7 +254,9 @@ class Producer:
 
     def _next_moment(self, now: float, room: int) -> float:
         moments = [max(each.due, self._hold) for each in self._ready] + ([self._open.due] if self._open else [])
-        return min([*moments, self._source.next_moment(now) if room else math.inf, self._last_start + 0.001, self._look])
+        return min(
+            [*moments, self._source.next_moment(now) if self._is_asked(room, now) else math.inf, self._last_start + 0.001, self._look]
+        )
 
     def _request(self, entries: list[dict[str, Any]]) -> Any:
         self._client = self._client or self.link()

@@ -36,12 +36,13 @@ def test_every_option_is_a_variable_too():
         "PRODUCER_STATE_DIRECTORY": "/state",
         "PRODUCER_SOURCE": "/feed",
         "PRODUCER_SOURCE_END": "stop",
+        "PRODUCER_SOURCE_QUIET": "30",
         "PRODUCER_MESSAGE_BYTES": "2048",
         "PRODUCER_OUTBOX_ROWS": "1000",
         "PRODUCER_OUTBOX_BYTES": "16777216",
     }
     assert read_settings([], {"QUEUE_URL": URL} | variables) == Settings(
-        URL, "eu-west-1", "/state", 0.3, 30.0, 5, 12, "/feed", False, 2_048, 1_000, 16_777_216
+        URL, "eu-west-1", "/state", 0.3, 30.0, 5, 12, "/feed", False, 30.0, 2_048, 1_000, 16_777_216
     )
 
 
@@ -62,7 +63,14 @@ def test_the_region_of_an_amazon_url_is_taken_from_it(host: str):
     [("--rate", each) for each in ("0", "-1", "nan", "inf", "10001", "many", "0.00001")]
     + [("--count", each) for each in ("0", "-1", "1.5", "ten")]
     + [("--linger", each) for each in ("-1", "301", "nan", "soon")]
-    + [("--seed", "abc"), ("--region", "virginia"), ("--source-end", "later"), ("--message-bytes", "1048577"), ("--message-bytes", "1023")]
+    + [
+        ("--seed", "abc"),
+        ("--region", "virginia"),
+        ("--source-end", "later"),
+        ("--source-quiet", "0"),
+        ("--message-bytes", "1048577"),
+        ("--message-bytes", "1023"),
+    ]
     + [("--outbox-rows", "999"), ("--outbox-bytes", "16777215")]
     + [
         ("--queue-url", each)
@@ -104,7 +112,14 @@ def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]):
         read_settings(["--help"], {})
     text = capsys.readouterr().out
     names = ["QUEUE_URL", "PRODUCER_RATE", "PRODUCER_COUNT", "PRODUCER_SEED", "PRODUCER_LINGER", "AWS_REGION", "AWS_DEFAULT_REGION"]
-    names += ["PRODUCER_STATE_DIRECTORY", "PRODUCER_SOURCE", "PRODUCER_SOURCE_END", "PRODUCER_MESSAGE_BYTES", "PRODUCER_OUTBOX_ROWS"]
+    names += [
+        "PRODUCER_STATE_DIRECTORY",
+        "PRODUCER_SOURCE",
+        "PRODUCER_SOURCE_END",
+        "PRODUCER_SOURCE_QUIET",
+        "PRODUCER_MESSAGE_BYTES",
+        "PRODUCER_OUTBOX_ROWS",
+    ]
     names += ["PRODUCER_OUTBOX_BYTES"]
     assert ended.value.code == 0 and [name for name in names if name not in text] == []
 

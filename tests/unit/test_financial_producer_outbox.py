@@ -29,6 +29,8 @@ def record(world: World, count: int, body: str = "") -> None:
 class Nothing:
     """A source that has ended."""
 
+    path = None
+
     def next_moment(self, now: float) -> float:
         return math.inf
 

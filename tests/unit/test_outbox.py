@@ -15,7 +15,7 @@ from pathlib import Path
 import outbox as program
 import pytest
 from outbox import Outbox
-from outbox_records import Checkpoint, Draft, Rejected, Room
+from outbox_records import Draft, LostPlace, Position, Rejected, Room
 from outbox_trouble import OutboxTrouble
 from producer_world import in_memory, message
 
@@ -87,16 +87,34 @@ def test_what_is_added_is_unsent_until_it_is_marked(outbox: Outbox):
     assert found == [("m-1", 1, 0), (None, 0, 1)]
 
 
-def test_transactions_rejected_lines_and_checkpoint_are_committed_together_or_not_at_all(outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
+def test_transactions_rejected_lines_and_places_are_committed_together_or_not_at_all(outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
     rejected = Rejected("/feed", 2, 5, 3, "not_json", b"xyz")
-    checkpoint = Checkpoint("/feed", 1, "f", 8, 2, 5, "l")
+    position, lost = Position("/feed", 1, 2, "/feed", 8, 2, 8, "f"), LostPlace("/feed", "/feed.1", 3, 1, "removed")
     with monkeypatch.context() as broken:
-        broken.setattr(Outbox, "_write_checkpoint", lambda *_: 1 / 0)
+        broken.setattr(Outbox, "_write_places", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            outbox.add(Draft([message("a")], [rejected], checkpoint))
-    assert (outbox.count_unsent(), outbox.count_rejected(), outbox.checkpoint("/feed")) == (0, 0, None)
-    outbox.add(Draft([message("a")], [rejected], checkpoint))
-    assert (outbox.count_unsent(), outbox.count_rejected(), outbox.checkpoint("/feed")) == (1, 1, checkpoint)
+            outbox.add(Draft([message("a")], [rejected], [], [position], [lost]))
+    count = "SELECT count(*) FROM lost_place"
+    assert (outbox.count_unsent(), outbox.count_rejected(), outbox.positions("/feed"), outbox.number(count)) == (0, 0, [], 0)
+    outbox.add(Draft([message("a")], [rejected], [], [position], [lost]))
+    assert (outbox.count_unsent(), outbox.count_rejected(), outbox.positions("/feed"), outbox.number(count)) == (1, 1, [position], 1)
+
+
+def test_a_file_of_the_first_make_is_taken_over_with_all_it_holds(directory: Path):
+    # given an outbox as the program made it before it knew more than one file of a feed
+    made = Outbox(directory, alone=True)
+    made.add(Draft([message("a")], [Rejected("/feed", 2, 5, 3, "not_json", b"xyz")]))
+    made.close()
+    older = sqlite3.connect(directory / "outbox.sqlite3")
+    older.executescript("""DROP TABLE feed_file; DROP TABLE lost_place; ALTER TABLE ledger DROP COLUMN feed; PRAGMA user_version = 1;
+        CREATE TABLE source (path TEXT PRIMARY KEY, inode INTEGER NOT NULL) STRICT;""")
+    older.close()
+    # then whoever opens it first brings it up to date
+    for alone in (False, True):
+        found = Outbox(directory, alone=alone)
+        assert (found.host, found.count_unsent(), found.count_rejected(), found.positions("/feed")) == (made.host, 1, 1, [])
+        found.record_start("/feed")
+        found.close()
 
 
 def test_an_outbox_id_is_host_and_sequence_and_is_an_attribute_of_the_message(outbox: Outbox):
@@ -197,7 +215,7 @@ def test_what_is_sent_again_counts_its_sends(outbox: Outbox):
 
 def test_what_has_no_body_cannot_be_sent_again(outbox: Outbox):
     filled(outbox, 2, 2, 1).prune(Room(10**6, 1))
-    with pytest.raises(KeyError, match="1"):
+    with pytest.raises(OutboxTrouble, match="found 1 pruned or unknown"):
         outbox.resend([2, 1])
     assert states(outbox) == ["reconciled", "sent"]
 

@@ -18,11 +18,13 @@ from typing import Any
 
 import outbox_commands as program
 import pytest
+from feed import Feed
 from outbox import Outbox
-from outbox_records import Checkpoint, Draft, Rejected
+from outbox_records import Draft, LostPlace, Rejected
 from outbox_trouble import OutboxTrouble
 from producer_process import PROGRAM, Cloud, Program, serving
-from producer_world import in_memory, message
+from producer_settings import say
+from producer_world import in_memory, message, wanted
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -214,17 +216,42 @@ def test_the_outbox_says_when_it_sent_the_oldest_of_what_it_has_sent_and_is_not_
 
 
 def test_the_outbox_says_how_much_of_a_feed_is_not_in_the_ledger(outbox: Outbox, directory: Path):
-    # given a feed that was read up to its second line, and rotated since
+    # given a feed that was read up to its second line and rotated since, beside a file that is not its own
     path = directory / "feed"
     path.write_bytes(b"one\ntwo\nthree\n")
-    checkpoint = Checkpoint(str(path), path.stat().st_ino, "", 8, 2, 4, "")
-    outbox.add(Draft([], [Rejected(str(path), 1, 0, 3, "not_json", b"one")], checkpoint))
+    outbox.record_start(str(path))
+    source = Feed(wanted(source=str(path), state_directory=str(outbox.directory)), outbox.positions, lambda *_, **__: None)
+    outbox.add(source.draw(0.0, 2))
     path.rename(directory / "feed.1")
     path.write_bytes(b"four\nfi")
+    (directory / "other").write_bytes(b"six\n")
+    outbox.add(Draft(lost=[LostPlace(str(path), "/feed.9", 7, 1, "removed")]))
     # then the rest of both is counted, whether or not the last line has an end
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert {key: value for key, value in facts.items() if key.startswith("feed_")} == {
-        "feed_unread_bytes": 6 + 7, "feed_unread_lines": 1 + 2, "feed_rejected_lines": 1, "feed_lost_places": 0}  # fmt: skip
+    assert {key: value for key, value in facts.items() if key.startswith("feed")} == {
+        "feed": str(path), "feed_trouble": None, "feed_unread_bytes": 6 + 7, "feed_unread_lines": 1 + 2, "feed_waiting_bytes": 0,
+        "feed_rejected_lines": 2, "feed_lost_places": 1}  # fmt: skip
+
+
+def test_a_feed_that_was_not_begun_is_unread_as_a_whole(outbox: Outbox, directory: Path):
+    (directory / "feed").write_bytes(b"one\ntwo\n")
+    outbox.record_start(str(directory / "feed"))
+    (facts,) = lines(run(outbox, "outbox", "--json"))
+    assert (facts["feed_unread_bytes"], facts["feed_unread_lines"]) == (8, 2) and outbox.positions(str(directory / "feed")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "trouble", "unread"), [("nowhere", "no source", 0), ("", "source not usable", None)], ids=["none", "directory"]
+)
+def test_a_feed_that_cannot_be_read_is_said_by_the_outbox(path: str, trouble: str, unread: int | None, outbox: Outbox, directory: Path):
+    outbox.record_start(str(directory / path))
+    (facts,) = lines(run(outbox, "outbox", "--json"))
+    assert facts["feed_trouble"].startswith(f"{trouble}: {directory / path}: found no ") and facts["feed_unread_bytes"] == unread
+
+
+def test_without_a_feed_nothing_is_unread(outbox: Outbox):
+    (facts,) = lines(run(outbox, "outbox", "--json"))
+    assert (facts["feed"], facts["feed_unread_bytes"], facts["feed_trouble"]) == (None, 0, None)
 
 
 @pytest.mark.parametrize(("recorded", "age"), [(timedelta(hours=-1), 3_600), (timedelta(hours=1), -3_600)], ids=["past", "future"])
@@ -249,7 +276,7 @@ def test_resend_makes_unsent_what_is_named_and_counts_the_rest(outbox: Outbox):
     assert states(outbox) == "urusuu"
 
 
-def test_resend_takes_a_long_list_in_steps(directory: Path):
+def test_resend_takes_a_long_list(directory: Path):
     made = Outbox(directory / "state", alone=True)
     made.add(Draft([message("t") for _ in range(1_300)]))
     made.mark(dict.fromkeys(range(1, 1301), "m"))
@@ -263,6 +290,24 @@ def test_resend_of_what_has_no_body_names_it_and_changes_nothing(gone: int, outb
     with pytest.raises(OutboxTrouble, match=rf"found 1 pruned or unknown \({outbox.host}/{gone}\), expected a body of each") as trouble:
         run(outbox, "resend", "--lost", lost(outbox, 3, gone))
     assert "nothing was changed" in trouble.value.what_to_do and states(outbox) == "rrssuu"
+
+
+def test_resend_that_races_a_prune_changes_nothing_and_says_so(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    # given a list of more entries than a step of pruning has, and a service that prunes the last one while the list is read
+    made = Outbox(directory / "state", alone=True)
+    made.add(Draft([message("t") for _ in range(1_300)]))
+    made.mark(dict.fromkeys(range(1, 1_301), "m"))
+    path, resend = lost(made, *range(1, 1_301)), Outbox.resend
+
+    def race(other: Outbox, sequences: list[int]) -> int:
+        made._delete([1_300], "body")
+        return resend(other, sequences)
+
+    monkeypatch.setattr(Outbox, "resend", race)
+    with pytest.raises(OutboxTrouble, match=rf"no body to send any more: .*found 1 pruned or unknown \({made.host}/1300\)") as trouble:
+        run(made, "resend", "--lost", path)
+    assert "nothing was changed" in trouble.value.what_to_do and set(states(made)) == {"s"}
+    made.close()
 
 
 @pytest.mark.parametrize("content", ["junk\n", "[]\n", "{}\n", '{"outbox_id": 3}\n'])
@@ -316,6 +361,43 @@ def test_rejected_lines_are_listed_and_removed(outbox: Outbox):
     assert [line["number"] for line in lines(run(outbox, "rejected"))] == [3]
 
 
+def test_lost_places_are_listed_and_removed(outbox: Outbox):
+    outbox.add(Draft(lost=[LostPlace("/feed", f"/feed.{number}", 10 * number, number, "removed") for number in (1, 2, 3)]))
+    listed = lines(run(outbox, "lost"))
+    assert {key: listed[0][key] for key in ("number", "feed", "file", "offset", "line", "reason")} == {
+        "number": 1, "feed": "/feed", "file": "/feed.1", "offset": 10, "line": 1, "reason": "removed"}  # fmt: skip
+    assert lines(run(outbox, "lost", "--remove-through", "2"))[0]["lost_place"] == 2
+    assert [line["number"] for line in lines(run(outbox, "lost"))] == [3]
+
+
+# What comes from outside
+
+EVIL = "a\x1b[31m\x07\x9b2J\x7f\u202eb\n\r\udc9b"
+
+
+@pytest.mark.parametrize("arguments", [
+    ["ledger"], ["ledger", "--json", "--bodies"], ["outbox"], ["outbox", "--json"], ["rejected"], ["lost"]], ids=" ".join)  # fmt: skip
+def test_nothing_from_outside_reaches_the_terminal_as_a_control_character(arguments: list[str], directory: Path):
+    # given an id, an amount, a time, a body, a file's name and a rejected line, each with characters that a terminal obeys
+    evil = EVIL[:-1]  # SQLite takes no lone surrogate
+    made = Outbox(directory / f"state{evil.replace(chr(10), '')}x", alone=True)
+    made.record_start(f"/feed{evil}")
+    made.add(Draft([message(evil, amount=evil, timestamp=evil, body=json.dumps({"m": evil}, ensure_ascii=False))]))
+    made.add(
+        Draft([], [Rejected(f"/{evil}", 1, 2, 3, evil, EVIL.encode(errors="surrogatepass"))], lost=[LostPlace(evil, evil, 1, 1, evil)])
+    )
+    text = run(made, *arguments)
+    made.close()
+    # then there is nothing but characters that can be seen, and line ends
+    assert all(character.isprintable() for character in text.replace("\n", "")) and len(text) > 50
+
+
+def test_a_log_line_has_no_control_character(capsys: pytest.CaptureFixture[str]):
+    say("rejected", source=EVIL, reason=EVIL)
+    text = capsys.readouterr().out
+    assert text.count("\n") == 1 and text.rstrip("\n").isprintable() and json.loads(text)["source"] == EVIL
+
+
 # As programs
 
 
@@ -325,7 +407,7 @@ def cloud() -> Iterator[Cloud]:
         yield server
 
 
-@pytest.mark.parametrize("name", ["run", "drain", "ledger", "outbox", "resend", "reconciled", "rejected"])
+@pytest.mark.parametrize("name", ["run", "drain", "ledger", "outbox", "resend", "reconciled", "rejected", "lost"])
 def test_every_command_has_its_help(name: str):
     done = subprocess.run([sys.executable, str(PROGRAM), name, "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith(f"usage: financial_producer.py {name} ")
@@ -342,6 +424,17 @@ def test_a_damaged_outbox_is_one_line_and_exit_code_4(name: str, cloud: Cloud, d
 def test_a_second_producer_on_the_same_outbox_is_one_line_and_exit_code_4(cloud: Cloud, outbox: Outbox):
     code, out, err = Program(cloud, state=outbox.directory).finish()
     assert (code, out, len(err)) == (4, [], 1) and err[0]["error"].startswith("outbox in use: ")
+
+
+@pytest.mark.parametrize("command", ["ledger --json", "ledger", "rejected"])
+def test_a_reader_that_has_seen_enough_ends_a_list_quietly(command: str, directory: Path):
+    # given more than a pipe holds
+    made = Outbox(directory / "state", alone=True)
+    made.add(Draft([message("t" * 100) for _ in range(2_000)], [Rejected("/feed", 1, 1, 1, "not_json", b"x" * 100)] * 2_000))
+    made.close()
+    shell = f"{sys.executable} {PROGRAM} {command} --state-directory {directory}/state | head -n 1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 and done.stderr == ""
 
 
 def test_the_ledger_needs_nothing_but_python(outbox: Outbox):

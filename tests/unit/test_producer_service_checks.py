@@ -14,7 +14,17 @@ from ansible.template import Templar
 
 ROOT = Path(__file__).resolve().parents[2]
 init_plugin_loader()  # the variables look others up
-HEALTHY = {"entries": 10, "unsent": 0, "oldest_unsent_seconds": None, "bytes": 100_000, "feed_rejected_lines": 0, "complaints": []}
+HEALTHY = {
+    "entries": 10,
+    "unsent": 0,
+    "oldest_unsent_seconds": None,
+    "bytes": 100_000,
+    "feed_trouble": None,
+    "feed_waiting_bytes": 0,
+    "feed_lost_places": 0,
+    "feed_rejected_lines": 0,
+    "complaints": [],
+}
 
 
 def service(manager: str = "supervisord", **variables: Any) -> Templar:
@@ -50,6 +60,9 @@ def test_a_healthy_outbox_passes():
         ({"entries": 1_800_000}, "outbox has room"),
         ({"bytes": 970_000_000}, "outbox has room"),
         ({"feed_rejected_lines": 1}, "feed"),
+        ({"feed_trouble": "no source"}, "feed is there"),
+        ({"feed_lost_places": 1}, "feed is whole"),
+        ({"feed_waiting_bytes": 5}, "feed ends its lines"),
     ],
 )
 def test_each_thing_that_is_not_as_it_should_be_is_named(found: dict[str, Any], name: str):
@@ -61,6 +74,22 @@ def test_each_thing_that_is_not_as_it_should_be_is_named(found: dict[str, Any], 
 )
 def test_what_is_within_bounds_passes(found: dict[str, Any]):
     assert failed(says(**found)) == []
+
+
+HIDDEN = ["/home/a/feed", "/root/feed", "/tmp/feed", "/var/tmp/feed", "/run/user/1000/feed", "/data/../home/feed", "//tmp//feed"]
+SEEN = ["/data/feed", "/var/lib/feeds/home/feed", "/homes/feed", "/tmpfiles/feed", "/var/log/tmp/feed"]
+
+
+@pytest.mark.parametrize("feed", ["feed", "~/feed", "./feed", "../feed", *HIDDEN])
+def test_a_feed_that_the_service_cannot_see_is_noticed(feed: str):
+    assert failed(says(), producer_service_feed=feed, producer_service_manager="systemd") == ["producer it: feed is there"]
+    hidden = feed not in HIDDEN
+    assert failed(says(), producer_service_feed=feed) == (["producer it: feed is there"] if hidden else [])
+
+
+@pytest.mark.parametrize("feed", ["", *SEEN])
+def test_a_feed_that_the_service_can_see_passes(feed: str):
+    assert failed(says(), producer_service_feed=feed, producer_service_manager="systemd") == []
 
 
 def test_a_bound_is_a_setting():

@@ -1,0 +1,193 @@
+"""A file of a feed that is open: its lines from a place on, and what tells that it still is the file that was read."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import tempfile
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from feed_lines import judge
+from outbox_records import Position, Rejected
+from producer_settings import MAX_BYTES
+from transaction_stream import Message
+
+POLL_SECONDS = 0.2  # between looks for more
+CHUNK_BYTES = 65_536  # of one read
+KEPT_BYTES = MAX_BYTES  # of a longer line no more is kept aside
+HASHED_BYTES = 4_096  # at the start and at the end of what was read: they tell whether a file still is the same
+BOM = b"\xef\xbb\xbf"
+ZSTD = b"\x28\xb5\x2f\xfd"
+PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}  # by the first bytes of a file
+
+
+@dataclass(frozen=True)
+class Line:
+    """Line `number` of a file: `length` bytes from `start` on, without its end, of which `content` has KEPT_BYTES at most.
+
+    The next one starts at `after`.
+    """
+
+    number: int
+    start: int
+    length: int
+    content: bytes
+    after: int
+
+    def judged(self, source: str, message_bytes: int) -> Message | Rejected | None:
+        """The transaction, or the line with the reason why it is none; None for a blank one."""
+        content, length = self.content, self.length
+        if self.start == 0 and content.startswith(BOM):
+            content, length = content[len(BOM) :], length - len(BOM)
+        if length == len(content) and content.endswith(b"\r"):
+            content, length = content[:-1], length - 1
+        found = judge(content, message_bytes) if length == len(content) else "too_large"
+        if isinstance(found, Message):
+            return found
+        return Rejected(source, self.number, self.start, length, found, content) if content.strip() else None
+
+
+class Unreadable(Exception):
+    """A compressed file that is not whole, or of a kind that this program does not know."""
+
+
+def _unpacked(packed: Any) -> bytes:
+    try:
+        return bytes(packed.read(CHUNK_BYTES))
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        raise Unreadable(f"not whole: {error}") from error
+    except OSError as error:
+        if error.errno is None:  # what bz2 says of bad data; the others are the disk's
+            raise Unreadable(f"not whole: {error}") from error
+        raise
+
+
+class FeedFile:
+    """One file, at `position`; `handle` is where its lines are, which is another file than the one of that name if that is `packed`."""
+
+    def __init__(self, handle: int, position: Position, packed: bool = False) -> None:
+        self.handle, self.position, self.packed = handle, position, packed
+        self.changed = 0.0  # when it was another, by the clock that the feed is given
+        self.away = False  # whether the directory has it no more
+        self.left_behind = False  # whether another has the feed's name, or it is away
+        self.stuck = False  # whether all that is unread of it has no line end
+        self._window, self._at = b"", 0  # bytes that were read, and where they are from
+        self._scanned = 0  # up to here there is no line end
+
+    def close(self) -> None:
+        """Let the file go."""
+        os.close(self.handle)
+
+    def unpacked(self, directory: str) -> FeedFile:
+        """The same, or if it is compressed what is in it, as a nameless file in `directory`. Raises Unreadable; then it is closed."""
+        start = os.pread(self.handle, 6, 0)
+        opener = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
+        if not opener and not start.startswith(ZSTD):
+            return self
+        try:
+            if not opener:
+                raise Unreadable("compressed with zstd, expected gzip, bzip2 or xz")
+            with tempfile.TemporaryFile(dir=directory) as plain:
+                with os.fdopen(os.dup(self.handle), "rb") as raw, opener(raw) as packed:
+                    while chunk := _unpacked(packed):
+                        plain.write(chunk)
+                plain.flush()
+                return FeedFile(os.dup(plain.fileno()), self.position, packed=True)
+        finally:
+            self.close()
+
+    def lines_before(self, size: int) -> tuple[int, int]:
+        """Where the last line ends that is whole within so many bytes, and the number of lines up to there."""
+        at = lines = end = 0
+        while chunk := os.pread(self.handle, min(CHUNK_BYTES, size - at), at):
+            lines += chunk.count(b"\n")
+            end = at + chunk.rfind(b"\n") + 1 if b"\n" in chunk else end
+            at += len(chunk)
+        return end, lines
+
+    @property
+    def size(self) -> int:
+        """Bytes it has now, uncompressed."""
+        return os.fstat(self.handle).st_size
+
+    @property
+    def unread(self) -> int:
+        """Bytes after its place."""
+        return max(0, self.size - self.position.offset)
+
+    def print_of(self, size: int) -> str:
+        """What tells its first `size` bytes from others: a hash of the first and the last HASHED_BYTES of them."""
+        head = os.pread(self.handle, min(HASHED_BYTES, size), 0)
+        tail = os.pread(self.handle, min(HASHED_BYTES, size), max(0, size - HASHED_BYTES))
+        return hashlib.sha256(head).hexdigest() + hashlib.sha256(tail).hexdigest()
+
+    def begins_as(self, position: Position) -> bool:
+        """Whether it begins with what a position has marked."""
+        return self.size >= position.mark and self.print_of(position.mark) == position.fingerprint
+
+    def same_start(self, other: FeedFile) -> bool:
+        """Whether the two are the same as far as both have bytes, and both have some."""
+        left = min(self.size, other.size)
+        at, equal = 0, left > 0
+        while equal and at < left:
+            length = min(CHUNK_BYTES, left - at)
+            equal = os.pread(self.handle, length, at) == os.pread(other.handle, length, at)
+            at += length
+        return equal
+
+    def start_over(self) -> None:
+        """Be at its start: it is another file than the one that was read."""
+        self.go_to(0, 0)
+
+    def go_to(self, offset: int, line: int) -> None:
+        """Be at that place, and mark what is before it; at its start mark what is there, so that it is known again before it is read."""
+        size = self.size
+        mark = offset or min(HASHED_BYTES, size)
+        place = {"offset": offset, "line": line, "mark": mark, "fingerprint": self.print_of(mark), "seen": max(size, offset)}
+        self.position = replace(self.position, **place, state="open", waiting=0)  # type: ignore[arg-type]
+        self._scanned = 0
+
+    def next_line(self, before: Line | None, final: bool) -> Line | None:
+        """The line after that one, or after its place; None when there is no whole one. `final`: the last one needs no end."""
+        start, number = (before.after, before.number) if before else (self.position.offset, self.position.line)
+        at, ending = max(start, self._scanned), 1
+        while (end := self._find(at)) < 0:
+            at = self._at + len(self._window)
+            if self._fill(start):
+                continue
+            if not final or at <= start:
+                self._scanned = at if at - start > KEPT_BYTES else 0  # it is too much to look at all of a long line each time
+                return None
+            end, ending = at, 0
+            break
+        return Line(number + 1, start, end - start, self._read(start, min(end - start, KEPT_BYTES)), end + ending)
+
+    def forget_read(self) -> None:
+        """Read anew from here on: it may have been written anew."""
+        self._window = b""
+
+    def _find(self, at: int) -> int:
+        """Where the next line end is in the window, from `at` on; -1 if there is none."""
+        if not self._at <= at <= self._at + len(self._window):
+            self._window, self._at = b"", at
+        found = self._window.find(b"\n", at - self._at)
+        return found + self._at if found >= 0 else -1
+
+    def _fill(self, start: int) -> bool:
+        """Read on at the end of the window, and keep no more of it than a line from `start` on that is kept whole; False at the end."""
+        end = self._at + len(self._window)
+        more = os.pread(self.handle, CHUNK_BYTES, end)
+        kept = self._window[max(0, start - self._at) :] if end - start <= KEPT_BYTES else b""
+        if more:
+            self._at, self._window = end - len(kept), kept + more
+        return bool(more)
+
+    def _read(self, at: int, length: int) -> bytes:
+        if self._at <= at and at + length <= self._at + len(self._window):
+            return self._window[at - self._at : at - self._at + length]
+        return os.pread(self.handle, length, at)
