@@ -12,7 +12,7 @@ from ansible.module_utils.pipeline_checks import Check, Clock, polls
 from ansible.module_utils.pipeline_probe_options import targets_of, thresholds_of
 from ansible.module_utils.pipeline_probe_run import Clients, PipelineProbe
 from ansible.module_utils.pipeline_probe_senders import QueueSender, Sender, VersionSender
-from ansible.module_utils.pipeline_probe_verdicts import LOGGED, PROCESSED_BY, STORED
+from ansible.module_utils.pipeline_probe_verdicts import PROCESSED_BY, STORED
 from ansible.module_utils.processed_records import Written, written_by
 
 # So many messages that wait before the probe's own are reason enough for these not to come through in time.
@@ -27,16 +27,10 @@ class ReleaseProbes:
         self._thresholds = thresholds_of(options)
 
     def directly(self, version: str) -> list[Check]:
-        """What becomes of records that the version is handed in an event.
-
-        Again, once, when all that is wrong is the log: a role that was just made may lack that permission for some seconds, and no line is
-        written twice. What else it may not do yet, the function leaves to be tried again.
-        """
+        """What becomes of records that the version is handed in an event. What its role may not do yet, it leaves to be tried again."""
         seconds = self._options["timeout"]
         sender = VersionSender(self._functions, self._options["function"], version, self._clock, seconds, uuid.uuid4)
-        checks = self._run(sender, version, direct=True)
-        wrong = {check["check"] for check in checks if not check["passed"]}
-        return self._run(sender, version, direct=True) if wrong and wrong <= set(LOGGED) else checks
+        return self._run(sender, version, direct=True)
 
     def through_queue(self, version: str) -> list[Check]:
         """What becomes of records that come through the queue.

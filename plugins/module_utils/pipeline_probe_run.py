@@ -101,7 +101,14 @@ class PipelineProbe:
         self.outcome.checks += [
             *stored_checks(self._targets, self._samples, self._lookup, self._sent_at, self._clock.now()),
             *quarantine_checks(self._targets, self._poison, message_id, self._quarantine, poison_item),
-            *log_checks(self._targets, self._samples, message_id, findings),
+            *log_checks(
+                self._targets,
+                self._samples,
+                message_id,
+                findings,
+                stored=not self._lookup.missing,
+                quarantined=bool(self._quarantine.ours),
+            ),
         ]
 
     def _is_ours(self, message: QuarantinedMessage) -> bool:

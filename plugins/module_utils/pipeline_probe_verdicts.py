@@ -114,8 +114,14 @@ def _compare(
     return make_check(name, not faults, expected, "; ".join(faults) or f"so in {len(present)} of {len(samples)} stored", remedy=OTHER_CODE)
 
 
-def log_checks(targets: Targets, samples: Sequence[Sample], message_id: str, findings: LogFindings) -> list[Check]:
-    """What the function logged about the good transactions and about the poison."""
+def log_checks(
+    targets: Targets, samples: Sequence[Sample], message_id: str, findings: LogFindings, *, stored: bool, quarantined: bool
+) -> list[Check]:
+    """What the function logged about the good transactions and about the poison.
+
+    Where the records were dealt with, and the log can be read, a line that is not there yet is late, not wrong: such a check is unchecked.
+    "CloudWatch Logs concepts" names no bound, and lines were seen later than a minute. Role and log group are compared besides.
+    """
     why = f" ({findings.error})" if findings.error else f" ({findings.lines} lines read)"
     missing = [sample.transaction_id for sample in samples if sample.transaction_id not in findings.named]
     look = f"See that log group {targets.log_group} exists and that the function's role may write to it; site.yml mends both."
@@ -127,21 +133,25 @@ def log_checks(targets: Targets, samples: Sequence[Sample], message_id: str, fin
         for name, wanted in (("reason", targets.poison_reason), ("source_message_id", message_id), ("outcome", "quarantined")):
             if line.get(name) != wanted:
                 problems.append(f"{name} is {_bounded(line.get(name))}")
+    late_ids, late_poison = (done and not findings.error for done in (bool(missing) and stored, line is None and quarantined))
+    waited = f"unchecked within {findings.seconds:.0f} s: "
     return [
         make_check(
             LOGGED[0],
             not missing,
             f'{len(samples)} ids in "Successfully processed" lines',
-            f"{len(samples) - len(missing)}" + (f", missing {', '.join(missing)}{why}" if missing else ""),
+            waited * late_ids + f"{len(samples) - len(missing)}" + (f", missing {', '.join(missing)}{why}" if missing else ""),
             seconds=findings.seconds,
             remedy=look,
+            unchecked=late_ids,
         ),
         make_check(
             LOGGED[1],
             not problems,
             f"a Record failed line with reason {targets.poison_reason}, source_message_id {message_id}, outcome quarantined",
-            "; ".join(problems) or "that line",
+            waited * late_poison + ("; ".join(problems) or "that line"),
             remedy=look if line is None else OTHER_CODE,
+            unchecked=late_poison,
         ),
     ]
 

@@ -12,7 +12,7 @@ Check = dict[str, Any]
 
 HEADINGS = ("check", "result", "expected", "found", "seconds")
 # The widest a column gets, in terminal cells; with the others the table stays within about 150.
-WIDTHS = (66, 6, 32, 32, 7)
+WIDTHS = (66, 9, 32, 32, 7)
 _PLAY = re.compile(r"ansible-playbook \S+\.yml")
 
 
@@ -52,7 +52,9 @@ def make_report(gathered: Gathered, title: str, fold: bool, options: str = "") -
     checks = gathered.checks
     failed = [_PLAY.sub(lambda play: play[0] + options, _in_full(check)) for check in checks if not check["passed"]]
     seconds = sum(float(check.get("seconds", 0)) for check in checks)
-    counts = f"{len(checks)} check{'' if len(checks) == 1 else 's'}, {len(checks) - len(failed)} passed"
+    unchecked = sum(bool(check.get("unchecked")) for check in checks)
+    counts = f"{len(checks)} check{'' if len(checks) == 1 else 's'}, {len(checks) - len(failed) - unchecked} passed"
+    counts += f", {unchecked} unchecked" if unchecked else ""
     summary = f"{counts}, {len(failed)} FAILED in {seconds:.1f} s" if failed else f"{counts} in {seconds:.1f} s"
     if not checks:
         summary = f"0 checks: nothing was verified ({gathered.ignored} results without checks)"
@@ -103,7 +105,7 @@ def _in_full(check: Check) -> str:
 
 
 def _row(check: Check) -> tuple[str, ...]:
-    result = "pass" if check["passed"] else "FAIL"
+    result = "unchecked" if check.get("unchecked") else "pass" if check["passed"] else "FAIL"
     return (check["check"], result, str(check.get("expected", "")), str(check.get("found", "")), f"{float(check.get('seconds', 0)):.1f}")
 
 
@@ -113,15 +115,19 @@ def _resource(check: Check) -> str:
     return subject if colon and " " in subject else ""
 
 
+def _folds(check: Check) -> bool:
+    return bool(check["passed"] and not check.get("unchecked") and _resource(check))
+
+
 def _fold(checks: list[Check]) -> list[tuple[str, ...]]:
     """Rows with the passing property checks of a resource as one, where the first of them was."""
     groups: dict[str, list[Check]] = {}
     for check in checks:
-        if check["passed"] and _resource(check):
+        if _folds(check):
             groups.setdefault(_resource(check), []).append(check)
     rows = []
     for check in checks:
-        group = groups.get(_resource(check), []) if check["passed"] else []
+        group = groups.get(_resource(check), []) if _folds(check) else []
         if len(group) < 2:
             rows.append(_row(check))
         elif group[0] is check:

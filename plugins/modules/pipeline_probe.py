@@ -53,9 +53,11 @@ options:
     type: int
     default: 60
   log_timeout:
-    description: Seconds to wait until the log lines can be read, after everything is stored. CloudWatch can take half a minute.
+    description:
+      - Seconds to wait until the log lines can be read, after everything is stored. CloudWatch can take minutes.
+      - A line that is not there by then makes its check C(unchecked), which is no fault, unless the log cannot be read at all.
     type: int
-    default: 60
+    default: 180
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules

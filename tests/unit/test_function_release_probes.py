@@ -51,16 +51,25 @@ def test_a_right_version_passes_both_ways_and_nothing_is_left(world: World, tmp_
     assert (world.items(), world.dead_letters()) == ([], [])
 
 
-@pytest.mark.parametrize("for_good", [False, True])
-def test_a_log_that_a_new_role_may_not_write_yet_is_looked_at_again(world: World, tmp_path: Path, for_good: bool):
+@pytest.mark.parametrize("seconds", [10, 1000], ids=["late", "later-than-that"])
+def test_a_late_log_line_refuses_no_version(world: World, tmp_path: Path, seconds: int):
     world.function.logs = False
 
     def allow() -> None:
-        world.function.logs = not for_good and world.passed > 10
+        world.function.logs = world.passed > seconds
 
     world.on_wait = allow
-    assert bool(failed(probes(world, tmp_path).directly("3"))) is for_good
+    assert failed(probes(world, tmp_path).directly("3")) == failed(probes(world, tmp_path).through_queue("3")) == []
     assert (world.items(), world.dead_letters()) == ([], [])
+
+
+def test_a_log_that_cannot_be_read_refuses_a_version(world: World, tmp_path: Path):
+    world.function.logs = False
+    world.logs.delete_log_group(logGroupName=LOG_GROUP)
+    assert failed(probes(world, tmp_path).directly("3")) == [
+        "probe: function logs name every id",
+        "probe: poison record is in the function's log with its reason",
+    ]
 
 
 def test_records_that_the_version_before_still_processed_are_sent_anew(world: World, tmp_path: Path):

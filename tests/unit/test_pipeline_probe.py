@@ -139,7 +139,6 @@ def cents_by_float(amount: Decimal) -> Decimal:
         pytest.param({"stamp": lambda: "yesterday"}, {TIME}, id="no time at all"),
         pytest.param({"version": "$LATEST"}, {VERSION}, id="not a published version"),
         pytest.param({"version": 3}, {VERSION}, id="version as a number"),
-        pytest.param({"logs": False}, {LOGS, POISON_LOG}, id="logs nothing"),
         pytest.param({"logged_reason": "bad"}, {POISON_LOG}, id="other reason logged"),
         pytest.param({"outcome": "redrive"}, {POISON_LOG}, id="other outcome logged"),
         pytest.param({"reason": "bad"}, {POISON}, id="other reason in the dead-letter queue"),
@@ -237,6 +236,18 @@ def test_a_missing_log_group_fails_the_log_checks_and_says_so(world: World) -> N
 
     assert world.failed(outcome) == {LOGS, POISON_LOG}
     assert "ResourceNotFoundException" in found(outcome, POISON_LOG) and world.passed < 30
+
+
+def test_lines_that_are_late_are_unchecked_and_not_wrong(world: World) -> None:
+    world.function.logs = False
+
+    outcome = world.run(log_timeout=180)
+
+    assert world.failed(outcome) == set()
+    unchecked = [check["check"].removeprefix("probe: ") for check in outcome.checks if check.get("unchecked")]
+    assert unchecked == [LOGS, POISON_LOG]
+    assert found(outcome, LOGS).startswith("unchecked within 18") and found(outcome, POISON_LOG).startswith("unchecked within 18")
+    assert 180 <= world.passed < 200
 
 
 def test_a_missing_queue_fails_without_any_wait_and_leaves_nothing(world: World) -> None:

@@ -29,6 +29,16 @@ def test_passing_checks_pass() -> None:
     assert (made.message, made.failed, made.summary) == ("", [], "2 checks, 2 passed in 1.0 s")
 
 
+def test_what_could_not_be_known_in_time_is_neither_passed_nor_failed() -> None:
+    made = report({"checks": [check("queue Q: a"), check("queue Q: b"), check("queue Q: c", unchecked=True)]})
+
+    assert (made.message, made.summary) == ("", "3 checks, 2 passed, 1 unchecked in 1.5 s")
+    assert [[cell.strip() for cell in row.split("|")][:2] for row in rows(made)] == [
+        ["queue Q: 2 properties", "pass"],
+        ["queue Q: c", "unchecked"],
+    ]
+
+
 def test_a_failed_check_is_named_with_expected_found_and_what_to_do() -> None:
     made = report({"checks": [check("a"), check("queue Q: retention", passed=False)]})
 
