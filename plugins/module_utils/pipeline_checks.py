@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible.module_utils.terminal_text import printable
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 Check = dict[str, Any]
@@ -45,11 +46,12 @@ def system_clock() -> Clock:
 def make_check(
     name: str, passed: bool, expected: str, found: str, *, seconds: float = 0.0, remedy: str = "", unchecked: bool = False
 ) -> Check:
-    """One finding. `seconds` is the time spent on this check alone, so that a sum over checks is honest.
+    """One finding, printable. `seconds` is the time spent on this check alone, so that a sum over checks is honest.
 
     `unchecked`: it could not be known in time, which is no fault; `passed` is true then.
     """
-    check: Check = {"check": name, "passed": passed, "expected": expected, "found": found, "seconds": round(seconds, 3), "remedy": remedy}
+    texts = {"check": name, "expected": expected, "found": found, "remedy": remedy}
+    check: Check = {part: printable(text) for part, text in texts.items()} | {"passed": passed, "seconds": round(seconds, 3)}
     return check | {"passed": True, "unchecked": True} if unchecked else check
 
 

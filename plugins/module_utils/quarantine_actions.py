@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ansible.module_utils.quarantine_listing import Listing, Selection, listing_
 from ansible.module_utils.quarantine_messages import Held, QuarantinedMessage, sweep, without_content
 from ansible.module_utils.quarantine_repairs import Repair, Rules
 from ansible.module_utils.quarantine_replay import Plan, Replay, Result
+from ansible.module_utils.terminal_text import printable
 
 SHOWN = 20  # messages that the lines name, of each kind; the result has up to NAMED
 NAMED = 1000
@@ -65,6 +66,7 @@ class Quarantine:
 
     def act(self) -> Report:
         """Does it."""
+        actions: dict[str, Callable[[Held, Report], object]]
         actions = {"list": self._list, "archive": self._archive, "replay": self._replay, "purge": self._purge}
         request, report = self._request, Report()
         with contextlib.ExitStack() as stack:
@@ -80,6 +82,7 @@ class Quarantine:
         if held.unreleased:
             report.lines.append(f"{held.unreleased} that were looked at stay hidden for up to {request.seconds:g} s.")
         report.errors += [held.error] if held.error else []
+        report.lines, report.errors = [printable(line) for line in report.lines], [printable(error) for error in report.errors]
         report.facts |= {"complete": held.complete, "unseen": held.unseen}
         return report
 
@@ -104,7 +107,7 @@ class Quarantine:
             kinds = ", ".join(f"{group.count:,} {reason}" for reason, group in sorted(others.groups.items()))
             report.lines.append(f"{others.total:,} others, which are not selected: {kinds}")
 
-    def _archive(self, held: Held, report: Report) -> list[QuarantinedMessage]:
+    def _archive(self, held: Held, report: Report, purged: bool = False) -> list[QuarantinedMessage]:
         """The messages that are now in an archive on the disk; without bodies."""
         request = self._request
         chosen: list[QuarantinedMessage] = []
@@ -112,7 +115,7 @@ class Quarantine:
         with contextlib.ExitStack() as stack:
             archive = None
             if self._writes:
-                archive = stack.enter_context(Archive(request.directory, request.quarantine, self._clock.now(), request.run))
+                archive = stack.enter_context(Archive(request.directory, request.quarantine, self._clock.now(), request.run, purged))
             for message in self._chosen(held):
                 if archive:
                     archive.add(message)
@@ -125,7 +128,7 @@ class Quarantine:
         return chosen if path else []
 
     def _purge(self, held: Held, report: Report) -> None:
-        archived = self._archive(held, report)
+        archived = self._archive(held, report, purged=True)
         problems = held.delete(archived)
         with self._journal() as journal:
             if journal and self._writes:
@@ -164,6 +167,7 @@ class Quarantine:
         self._tell(report, "left", result.left, "left where it is")
         self._tell(report, "problems", result.problems, "run this again")
         if not self._writes:
+            report.lines += [f"    {message.message_id}, {message.transaction_id}: {change}" for message, change in result.parsed]
             report.lines.append(NOTHING_DONE)
         report.errors += [result.error] if result.error else []
         if result.problems:

@@ -82,12 +82,15 @@ def alone(directory: Path) -> Iterator[None]:
 
 
 class Archive:
-    """An archive being written; `path` is where it is once it was finished. Unfinished, it leaves nothing."""
+    """An archive being written; `path` is where it is once it was finished. Unfinished, it leaves nothing.
 
-    def __init__(self, directory: Path, queue: str, now: datetime, run: str) -> None:
+    `purged` says that the quarantine's messages are to be deleted now; `now` is before the first of them was received.
+    """
+
+    def __init__(self, directory: Path, queue: str, now: datetime, run: str, purged: bool) -> None:
         self.path = directory / f"{queue}-{now:%Y%m%dT%H%M%SZ}-{run}.jsonl.gz"
         self.messages = 0
-        self._queue, self._now = queue, now
+        self._queue, self._now, self._purged = queue, now, purged
         self._part = self.path.with_name(self.path.name + PART)
 
     def __enter__(self) -> Archive:
@@ -117,7 +120,8 @@ class Archive:
 
     def finish(self) -> Path:
         """Returns when the archive is on the disk under its name, proved whole by its last line."""
-        self._write({"archive": self._queue, "messages": self.messages, "archived_at": moment(self._now)})
+        closing = {"archive": self._queue, "messages": self.messages, "archived_at": moment(self._now), "purged": self._purged}
+        self._write(closing)
         self._lines.close()
         self._file.flush()
         os.fsync(self._file.fileno())

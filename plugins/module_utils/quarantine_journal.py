@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ class Journal:
 
     def close(self) -> None:
         self._database.close()
+
+    def replays(self) -> Iterator[tuple[str, str | None, str | None, datetime]]:
+        """Of everything that was replayed, or may have been: its id in the quarantine, outbox id, transaction id, and when that began."""
+        for *ids, begun_at in self._database.execute("SELECT message_id, outbox_id, transaction_id, begun_at FROM replays"):
+            yield *ids, datetime.fromisoformat(begun_at)
 
     def unfinished(self) -> int:
         """How many were begun or sent and, as far as is known, are still in the quarantine."""

@@ -2,8 +2,10 @@
 
     rename OLD NEW        the member OLD gets the name NEW
     set NAME VALUE        the member NAME has this value, a JSON text; added if there is none, and one if there are several
-    parse NAME [SIGN]     the text of the member NAME becomes the number it spells. Without SIGN only as 1234.56; with SIGN, the decimal
-                          sign, a "." or ",", the other one may group the digits by threes: with "," 1.234,56 is 1234.56
+    parse NAME [SIGN [GROUP]]
+                          the text of the member NAME becomes the number it spells. Without SIGN only as 1234.56; with SIGN, the decimal
+                          sign, a "." or ",", the other one may group the digits by threes: with "," 1.234,56 is 1234.56. A text that can be
+                          read in two ways, 1.234 or 1,234, is one only with both: with ", ." 1.234 is 1234, with ". ," it is 1.234
 
 A name with spaces is written as a JSON text. The same repair of the same body always gives the same text.
 """
@@ -28,9 +30,12 @@ _WORD = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s"]+)(?=\s|$)')
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBERS = {
     "": re.compile(r"[0-9]+(\.[0-9]+)?"),
-    ".": re.compile(r"([0-9]+|[0-9]{1,3}(,[0-9]{3})+)(\.[0-9]+)?"),
-    ",": re.compile(r"([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]+)?"),
+    ".": re.compile(r"([0-9]+|[1-9][0-9]{0,2}(,[0-9]{3})+)(\.[0-9]+)?"),
+    ",": re.compile(r"([0-9]+|[1-9][0-9]{0,2}(\.[0-9]{3})+)(,[0-9]+)?"),
 }
+_NUMBERS |= {". ,": _NUMBERS["."], ", .": _NUMBERS[","]}
+# One sign, three digits after it, and before it what may be a group: thousands, or thousandths.
+_IN_TWO_WAYS = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 # Numbers are passed over as text: no float, and none too long for int().
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
@@ -48,7 +53,7 @@ class NotRepairableError(Exception):
 
 @dataclass(frozen=True)
 class Repair:
-    """One repair; `argument` is the new name, the value's JSON text, or the decimal sign. `text` is how it was written."""
+    """One repair; `argument` is the new name, the value's JSON text, or the signs of a number. `text` is how it was written."""
 
     kind: str
     name: str
@@ -71,9 +76,9 @@ class Repair:
             except ValueError:
                 raise ValueError(f"a repair sets {name} to {argument!r}, expected JSON: a text stands in double quotes") from None
             return cls(kind, name, argument, text)
-        elif kind == "parse" and name and argument in _NUMBERS:
-            return cls(kind, name, argument, text)
-        raise ValueError(f"found the repair {text!r}, expected rename OLD NEW, set NAME VALUE, or parse NAME with or without . or ,")
+        elif kind == "parse" and name and " ".join(argument.split()) in _NUMBERS:
+            return cls(kind, name, " ".join(argument.split()), text)
+        raise ValueError(f"found the repair {text!r}, expected rename OLD NEW, set NAME VALUE, or parse NAME [SIGN [GROUP]]")
 
     def apply(self, members: list[Member]) -> list[Member]:
         """The members, repaired. Raises NotRepairableError."""
@@ -98,9 +103,12 @@ class Repair:
         text = json.loads(value, parse_int=str, parse_float=str) if value.startswith('"') else None
         if text is None or not _NUMBERS[self.argument].fullmatch(text.strip()):
             raise NotRepairableError(f"its {self.name} is no text that spells a number in that way")
-        grouping = {"": "", ".": ",", ",": "."}[self.argument]
-        digits = text.strip().replace(grouping, "") if grouping else text.strip()
-        return format(Decimal(digits.replace(",", ".")), "f")
+        if len(self.argument) < 2 and _IN_TWO_WAYS.fullmatch(text.strip()):
+            which = f"say which sign is the decimal one and which groups: parse {self.name} . , or parse {self.name} , ."
+            raise NotRepairableError(f"its {self.name} {text!r} can be read in two ways; {which}")
+        sign = self.argument[:1] or "."
+        grouping = "." if sign == "," else ","
+        return format(Decimal(text.strip().replace(grouping, "").replace(sign, ".")), "f")
 
 
 def _words(text: str, count: int) -> tuple[list[str], str]:
@@ -112,14 +120,19 @@ def _words(text: str, count: int) -> tuple[list[str], str]:
     return words, text
 
 
-def repaired(body: str, repairs: Iterable[Repair]) -> str:
-    """The body after all the repairs, in their order; as it is if there are none. Raises NotRepairableError."""
+def repaired(body: str, repairs: Iterable[Repair], parsed: list[str] | None = None) -> str:
+    """The body after all the repairs, in their order; as it is if there are none. Raises NotRepairableError.
+
+    `parsed` is told of each number that was made of a text: its name, the text, the number.
+    """
     steps = list(repairs)
     if not steps:
         return body
     members = _members(body)
     for repair in steps:
-        members = repair.apply(members)
+        before, members = dict(members), repair.apply(members)
+        if repair.kind == "parse" and parsed is not None:
+            parsed.append(f"{repair.name} {before[repair.name]} becomes {dict(members)[repair.name]}")
     return "{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in members) + "}"
 
 

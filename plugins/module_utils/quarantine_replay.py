@@ -39,7 +39,10 @@ REFUSALS = frozenset(
 
 @dataclass
 class Result:
-    """What became of the messages that were met. `left` are (message, why it stays); `problems` are (message, why it must be run again)."""
+    """What became of the messages that were met. `left` are (message, why it stays); `problems` are (message, why it must be run again).
+
+    `parsed` are (message, which text becomes which number), of a plan that is not confirmed.
+    """
 
     sent: Counter[str] = field(default_factory=Counter)  # by reason
     finished: int = 0  # a former run had sent them: only deleted
@@ -48,6 +51,7 @@ class Result:
     came_back: int = 0  # sent by this run, and quarantined again
     left: list[tuple[QuarantinedMessage, str]] = field(default_factory=list)
     problems: list[tuple[QuarantinedMessage, str]] = field(default_factory=list)
+    parsed: list[tuple[QuarantinedMessage, str]] = field(default_factory=list)
     error: str = ""
 
 
@@ -128,8 +132,9 @@ class Replay:
 
     def _prepare(self, message: QuarantinedMessage) -> Outgoing | None:
         """The message as it is sent, if it is one that the function would take."""
+        parsed: list[str] = []
         try:
-            body = repaired(message.body, self._plan.repairs)
+            body = repaired(message.body, self._plan.repairs, parsed)
         except NotRepairableError as error:
             self._leave(message, f"the repair does not apply: {error}")
             return None
@@ -143,6 +148,8 @@ class Replay:
             found = f"{size} bytes and {len(attributes)} attributes"
             self._leave(message, f"it has {found}, the queue takes {self._plan.room} and {MAX_ATTRIBUTES}")
             return None
+        if not self._plan.confirmed:
+            self.result.parsed += [(without_content(message), change) for change in parsed]
         return Outgoing(message, body, attributes | self._history(message, len(attributes), self._plan.room - size))
 
     def _history(self, message: QuarantinedMessage, attributes: int, room: int) -> dict[str, dict[str, Any]]:

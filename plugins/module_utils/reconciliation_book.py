@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from itertools import groupby
@@ -104,11 +104,19 @@ class Book(Entries):
         if entry is not None:
             self._db.execute("UPDATE entries SET found = found | 8 WHERE id = ?", (entry,))
 
-    def met_archived(self, outbox_id: str) -> None:
-        """Notes that an archive of the quarantine has the message of this entry."""
+    def met_replay(self, outbox_id: str | None, key: str | None, at: float) -> None:
+        """Notes that a quarantined message was sent to the queue again then; in seconds since 1970."""
+        entry = self.entry_of(outbox_id, to_blob(key))
+        self._db.execute("UPDATE entries SET sent_at = MAX(COALESCE(sent_at, ?1), ?1) WHERE id = ?2", (at, entry))
+
+    def met_purge(self, outbox_id: str, at: float) -> None:
+        """Notes that an archive has the message of this entry, unless the entry was sent again since; call it after all `met_replay`."""
         entry = self.entry_of(outbox_id, None)
-        if entry is not None:
-            self._db.execute("INSERT OR IGNORE INTO archived VALUES (?)", (entry,))
+        self._db.execute("INSERT OR IGNORE INTO archived SELECT id FROM entries WHERE id = ? AND COALESCE(sent_at, 0) < ?", (entry, at))
+
+    def met_deletion(self, outbox_id: str) -> None:
+        """Notes that a repair may have deleted the item of this entry, which no archive makes up for; call it after all `met_purge`."""
+        self._db.execute("DELETE FROM archived WHERE entry = ?", (self.entry_of(outbox_id, None),))
 
     # --- What follows
 
@@ -231,10 +239,13 @@ class Book(Entries):
     def reasons(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT reason, COUNT(*) FROM letters GROUP BY reason ORDER BY reason"))
 
-    def foreign_letters(self) -> int:
-        """How many quarantined messages are of no ledger, the probe's aside."""
-        wanted = "SELECT COUNT(*) FROM letters WHERE entry IS NULL AND COALESCE(CAST(outbox_id AS TEXT), '') NOT LIKE 'verify:%'"
-        return int(self._db.execute(wanted).fetchone()[0])
+    def foreign_letters(self, sent_before: float) -> list[str]:
+        """Transaction or else message ids of quarantined messages of no ledger that were sent before then, the probe's aside."""
+        wanted = (
+            "SELECT key, message_id FROM letters WHERE entry IS NULL AND COALESCE(CAST(outbox_id AS TEXT), '') NOT LIKE 'verify:%'"
+            " AND sent_at < ? ORDER BY sent_at, message_id"
+        )
+        return [to_text(key) or message_id for key, message_id in self._db.execute(wanted, (sent_before,))]
 
     def settled_through(self) -> dict[str, int]:
         """By ledger, the sequence up to which every entry is stored, or archived; ledgers whose first entry is not are left out."""
@@ -253,13 +264,10 @@ class Book(Entries):
                     through[ledger.ledger] = int(last)
         return through
 
-    def named(self, outbox_ids: Iterable[str]) -> Iterator[tuple[Named, str]]:
-        """Of these, the entries that are in a ledger here, each with its verdict."""
-        for outbox_id in outbox_ids:
-            entry = self.entry_of(outbox_id, None)
-            if entry is not None:
-                found, awaited = self._db.execute("SELECT found, awaited FROM entries WHERE id = ?", (entry,)).fetchone()
-                yield next(self.select(f"id = {entry}")), _verdict(Found(found), awaited)
+    def is_safe(self, outbox_id: str) -> bool:
+        """Whether an entry is stored, or its message waits in the quarantine; of an entry of no ledger here nothing is known."""
+        row = self._db.execute("SELECT found FROM entries WHERE id = ?", (self.entry_of(outbox_id, None),)).fetchone()
+        return row is not None and bool(row[0] & (Found.STORED | Found.REPAIRED) or row[0] == Found.QUARANTINED)
 
 
 def _verdict(found: Found, awaited: int) -> str:

@@ -35,13 +35,21 @@ CREATE TABLE letters (message_id TEXT PRIMARY KEY, outbox_id BLOB, key BLOB, rea
 
 @dataclass(frozen=True)
 class Named:
-    """A transaction as reports name it. `sent_at` is in seconds since 1970; `resendable` is whether its ledger still has the body."""
+    """A transaction as reports name it. `sent_at`, in seconds since 1970, is its last sending, by the producer or by a replay.
+
+    `resendable` is whether its ledger still has the body.
+    """
 
     entry: int
     outbox_id: str
     transaction_id: str | None
     sent_at: float | None
     resendable: bool
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """As files have them."""
+        return {"outbox_id": self.outbox_id, "transaction_id": self.transaction_id}
 
 
 def to_blob(text: str | None) -> bytes | None:
@@ -153,6 +161,10 @@ class Entries:
         """How many of the missing were last sent before then: by a ledger's place in `ledgers`, seconds since 1970."""
         wanted = f"SELECT COUNT(*) FROM entries WHERE {missing_condition(False)} AND ledger = ? AND sent_at < ?"
         return sum(int(self._db.execute(wanted, pair).fetchone()[0]) for pair in sent_before.items())
+
+    def body_of(self, named: Named) -> str | None:
+        (blob,) = self._db.execute("SELECT body FROM entries WHERE id = ?", (named.entry,)).fetchone()
+        return to_text(blob)
 
     def body_bytes(self) -> int:
         """Bytes of all bodies of what was sent; for a pruned one, the mean."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ansible.module_utils.pipeline_checks import Clock
-from ansible.module_utils.reconciliation_book import Named
+from ansible.module_utils.quarantine_files import make_directory, sync_directory
 
 PROGRESS_SECONDS = 5
 
@@ -20,8 +20,7 @@ class Progress:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._clock, self._started, self._said = clock, clock.monotonic(), 0.0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8", buffering=1)
+        self._file = _opened(path, buffering=1)
 
     def say(self, text: str) -> None:
         self._said = self._clock.monotonic()
@@ -36,18 +35,15 @@ class Progress:
         self._file.close()
 
 
-def write_lines(path: Path, entries: Iterable[Named]) -> None:
+def write_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
     """Writes what a producer's `resend --lost` takes, a line an entry; the file is whole and on disk when this returns."""
     with _whole(path) as file:
-        for named in entries:
-            file.write(json.dumps({"outbox_id": named.outbox_id, "transaction_id": named.transaction_id}) + "\n")
+        file.writelines(json.dumps(entry) + "\n" for entry in entries)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The outbox ids of such a file; none if there is no file."""
-    if not path.exists():
-        return []
-    return [str(json.loads(line)["outbox_id"]) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of such a file; none if there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def write_report(path: Path, summary: dict[str, Any], lists: dict[str, Iterator[dict[str, Any]]]) -> None:
@@ -65,13 +61,17 @@ def write_report(path: Path, summary: dict[str, Any], lists: dict[str, Iterator[
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[TextIO]:
     """A text file that takes the place of `path` when all was written and is on disk, and not at all when something fails before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
+    with _opened(new) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
+    sync_directory(path.parent)
+
+
+def _opened(path: Path, buffering: int = -1) -> TextIO:
+    """An empty text file, made anew, that only its owner may read: transactions are named in it."""
+    make_directory(path.parent)
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", buffering, encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, explain, polls
 from ansible.module_utils.quarantine_messages import sweep
-from ansible.module_utils.reconciliation_archives import archived_ids
+from ansible.module_utils.reconciliation_archives import purged, replayed
 from ansible.module_utils.reconciliation_book import Altered, Book, Named
 from ansible.module_utils.reconciliation_content import KEY, Item, differing, plain, read_body, shown
 from ansible.module_utils.reconciliation_files import Progress, read_lines, write_lines
@@ -36,16 +36,21 @@ CONFLICTS_NAMED = 100
 
 @dataclass(frozen=True)
 class Options:
-    """What to reconcile and how; see the module's documentation. Times are in seconds, `rate` in read units a second, None for no limit."""
+    """What to reconcile and how; see the module's documentation. Times are in seconds, `rate` in read units a second, None for no limit.
+
+    `repaired` lists, for `resend --lost`, what a repair has deleted, or was about to, and is not stored yet.
+    """
 
     ledgers: list[str]
     missing_ledgers: list[str]
-    archives: list[str]
+    quarantine_directory: Path | None
+    repaired: Path
     settle_seconds: float
     timeout: float
     rate: float | None
     queue_retention: float
     await_unsent: bool
+    others_allowed: bool
 
 
 @dataclass
@@ -96,10 +101,20 @@ class Reconciliation:
             for count in self.book.load(path):
                 self.progress.count(f"{count:,} entries of ledgers read")
         self.book.close_ledgers()
-        for path in self.options.archives:
-            for outbox_id in archived_ids(path):
-                self.book.met_archived(outbox_id)
+        if self.options.quarantine_directory:
+            self._load_quarantine(self.options.quarantine_directory)
+        for line in read_lines(self.options.repaired):
+            self.book.met_deletion(line["outbox_id"])
         self.progress.say(f"{self.book.entries:,} entries of {len(self.book.ledgers)} ledgers read")
+
+    def _load_quarantine(self, directory: Path) -> None:
+        replays = replayed(directory)
+        for replay in replays:
+            self.book.met_replay(replay.outbox_id, replay.transaction_id, replay.at)
+        sent_back = {replay.message_id for replay in replays}
+        for purge in purged(directory):
+            if purge.message_id not in sent_back:
+                self.book.met_purge(purge.outbox_id, purge.at)
 
     def _read_table(self) -> None:
         bytes_sent = self.book.body_bytes() + BYTES_BESIDE_BODY * self.book.entries
@@ -119,12 +134,15 @@ class Reconciliation:
         """Whether an item may be in no ledger: it is the probe's, or so new that its entry may be younger than the exports."""
         if PROBE_ID.fullmatch(item[KEY]["S"]):
             return True
-        oldest_export = min((ledger.exported_at for ledger in self.book.ledgers), default=self._started)
         try:
-            processed = datetime.fromisoformat(item[PROCESSED_AT]["S"])
-            return processed.timestamp() > min(oldest_export, self._started) - SKEW_SECONDS
+            return datetime.fromisoformat(item[PROCESSED_AT]["S"]).timestamp() > self.ledgers_as_of
         except (KeyError, ValueError):
             return False
+
+    @property
+    def ledgers_as_of(self) -> float:
+        """What is younger may be in a ledger though not in its export; in seconds since 1970."""
+        return min((ledger.exported_at for ledger in self.book.ledgers), default=self._started) - SKEW_SECONDS
 
     def _look_for_the_rest(self) -> None:
         """Looks again for what was sent and found nowhere, until it is found, or the queue has come to rest, or the time is up."""
@@ -201,31 +219,36 @@ class Reconciliation:
 
     # --- Repair
 
-    def repair(self, path: Path, delete: bool) -> int:
+    def repair(self, delete: bool) -> int:
         """Deletes altered items whose ledger has the body, so that they can be sent again; returns how many.
 
-        `path` lists, for `resend --lost`, what was deleted, here or by a run that was interrupted, and is not stored yet. An id is in that
-        file, on disk, before its item is deleted, and an item is deleted only while it still is what it was compared as. Without
+        An id is in the file `repaired`, on disk and with its body, before its item is deleted, and leaves it only when it is stored, waits
+        in the quarantine, or its item is there as before. An item is deleted only while it still is what it was compared as. Without
         `delete` nothing is deleted, nor written.
         """
-        altered = [one for one in self.book.altered() if one.named.resendable]
+        altered = {one.named.outbox_id: one for one in self.book.altered() if one.named.resendable}
         if not delete:
             return len(altered)
-        gone = [named for named, verdict in self.book.named(read_lines(path)) if verdict in ("in_flight", "lost", "unsent")]
-        write_lines(path, gone + [one.named for one in altered])
-        deleted: list[Named] = []
-        for one in altered:
-            try:
-                if self.reader.delete(one.item, _absent(one)):
-                    deleted.append(one.named)
-            except AWS_ERRORS as error:
-                # Its answer may be what was lost, not the call.
-                deleted.append(one.named)
-                self.error = explain(error)
-                break
-            self.progress.count(f"{len(deleted):,} of {len(altered):,} altered items deleted")
-        write_lines(path, gone + deleted)
-        return len(deleted)
+        path = self.options.repaired
+        lines = {line["outbox_id"]: line for line in read_lines(path) if not self.book.is_safe(line["outbox_id"])}
+        lines |= {outbox_id: one.named.ids | {"body": self.book.body_of(one.named)} for outbox_id, one in altered.items()}
+        write_lines(path, lines.values())
+        deleted = 0
+        try:
+            for one in altered.values():
+                deleted += self.reader.delete(one.item, _absent(one))
+                self.progress.count(f"{deleted:,} of {len(altered):,} altered items deleted")
+        except AWS_ERRORS as error:
+            self.error = explain(error)
+        # An error, or the answer to a call that was made again, proves not that an item is there: its deletion's answer may be lost.
+        try:
+            keys = [one.named.transaction_id or "" for one in altered.values()]
+            there = {item[KEY]["S"] for items in self.reader.get(keys) for item in items}
+        except AWS_ERRORS as error:
+            self.error = explain(error)
+            return deleted
+        write_lines(path, (line for outbox_id, line in lines.items() if outbox_id not in altered or line["transaction_id"] not in there))
+        return deleted
 
     def altered_to_resend(self) -> Iterator[Named]:
         return (one.named for one in self.book.altered() if one.named.resendable)

@@ -83,7 +83,8 @@ def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> 
             (f"{_name(named)} (in the {place} as {other})" for named, other, place in book.doubled()),
             "Delete the second record, or purge the quarantined message, which names the same transaction by another id.",
         ),
-        _unknown(run, number["unknown"]),
+        _in_a_ledger(run, "item of the table", number["unknown"], book.unknown()),
+        _in_a_ledger(run, "quarantined message", len(foreign := book.foreign_letters(run.ledgers_as_of)), foreign),
         _overdue(run, limits.overdue),
         _old_letters(run, limits.quarantine_age),
     ]
@@ -126,21 +127,22 @@ def _none(what: str, kind: str, number: int | None, named: Iterable[str], remedy
     )
 
 
-def _unknown(run: Reconciliation, number: int | None) -> Check:
-    """Fails only where a ledger ought to have them: every ledger is there, from its first entry."""
-    begun = [f"{one.ledger} begins at {one.first}" for one in run.book.ledgers if one.first is not None and one.first > 1]
-    excuse = begun + [f"{one} is missing" for one in run.options.missing_ledgers]
+def _in_a_ledger(run: Reconciliation, what: str, number: int | None, named: Iterable[str]) -> Check:
+    """Fails only where a ledger ought to have them: every ledger is there, from its first entry, and nobody else may send."""
+    excuse = ["others may send (pipeline_other_senders)"] if run.options.others_allowed else []
+    excuse += [f"ledger {one.ledger} begins at {one.first}" for one in run.book.ledgers if one.first is not None and one.first > 1]
+    excuse += [f"ledger {one} is missing" for one in run.options.missing_ledgers]
     found = "not looked for: asking for ids takes fewer read units than a scan"
     if number is not None:
-        some = ", ".join(islice(run.book.unknown(), NAMED))
-        found = f"{number:,}: {some}" if number else "0 in no ledger"
-        found += f" (no finding: ledger {'; '.join(excuse)})" if number and excuse else ""
+        found = f"{number:,}: {', '.join(islice(named, NAMED))}" if number else "0 in no ledger"
+        found += f" (no finding: {'; '.join(excuse)})" if number and excuse else ""
     return make_check(
-        "reconciliation: every item of the table is in a ledger",
+        f"reconciliation: every {what} is in a ledger",
         not number or bool(excuse),
-        "0 in no ledger",
+        "any number in no ledger" if run.options.others_allowed else "0 in no ledger",
         found,
-        remedy="Name the exports kept of producers that are gone in pipeline_reconcile_kept_ledgers; other items nobody sent.",
+        remedy="Somebody else sent these, or wrote them. If that is meant to be, set pipeline_other_senders to allowed (-e does); "
+        "if they are of producers that are gone, name the exports kept of their ledgers in pipeline_reconcile_kept_ledgers.",
     )
 
 
@@ -188,17 +190,21 @@ def report(run: Reconciliation, limits: Limits) -> tuple[dict[str, Any], dict[st
         "missing_ledgers": run.options.missing_ledgers,
         "read_units": run.reader.pace.units,
         "plan": run.plan,
-        "quarantine": {"messages": book.count("letters"), "in_no_ledger": book.foreign_letters(), "reasons": book.reasons()},
+        "quarantine": {
+            "messages": book.count("letters"),
+            "in_no_ledger": len(book.foreign_letters(now.timestamp())),
+            "reasons": book.reasons(),
+        },
         "settled_through": {} if run.error else book.settled_through(),
     }
     if run.error:
         return summary, {}
     lists: dict[str, Iterator[dict[str, Any]]] = {
-        "lost": ({**_ids(one), "sent_at": _iso(one.sent_at), "resendable": one.resendable} for one in book.lost()),
-        "altered": ({**_ids(one.named), "resendable": one.named.resendable, "fields": one.fields} for one in book.altered()),
-        "doubled": ({**_ids(one), "also": other, "place": place} for one, other, place in book.doubled()),
+        "lost": ({**one.ids, "sent_at": _iso(one.sent_at), "resendable": one.resendable} for one in book.lost()),
+        "altered": ({**one.named.ids, "resendable": one.named.resendable, "fields": one.fields} for one in book.altered()),
+        "doubled": ({**one.ids, "also": other, "place": place} for one, other, place in book.doubled()),
         "unknown": ({"transaction_id": one} for one in book.unknown()),
-        "in_flight": ({**_ids(one), "sent_at": _iso(one.sent_at)} for one in islice(book.in_flight(), IN_FLIGHT_NAMED)),
+        "in_flight": ({**one.ids, "sent_at": _iso(one.sent_at)} for one in islice(book.in_flight(), IN_FLIGHT_NAMED)),
         "conflicts": iter(run.conflicts),
         "old_in_quarantine": (
             {"message_id": message_id, "transaction_id": key, "sent_at": _iso(sent_at)}
@@ -223,10 +229,6 @@ def _fields(fields: list[dict[str, Any]]) -> str:
 
 def _value(text: str | None) -> str:
     return "nothing" if text is None else text
-
-
-def _ids(named: Named) -> dict[str, Any]:
-    return {"outbox_id": named.outbox_id, "transaction_id": named.transaction_id}
 
 
 def _iso(seconds: float | None) -> str | None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible.module_utils.terminal_text import printable
+
 Check = dict[str, Any]
 
 HEADINGS = ("check", "result", "expected", "found", "seconds")
@@ -101,7 +103,7 @@ def _whole(check: Any) -> Check:
 def _in_full(check: Check) -> str:
     remedy = check.get("remedy")
     text = f"{check['check']}: expected {check.get('expected', '')}, found {check.get('found', '')}"
-    return " ".join((f"{text}; what to do: {remedy}" if remedy else text).split())
+    return printable(" ".join((f"{text}; what to do: {remedy}" if remedy else text).split()))
 
 
 def _row(check: Check) -> tuple[str, ...]:
@@ -149,8 +151,7 @@ def _draw(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def _cut(text: str, width: int) -> str:
-    text = "".join(character if character.isprintable() else " " for character in text)
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     if _width(text) <= width:
         return text
     while _width(text) > width - 1:

@@ -98,6 +98,7 @@ from pathlib import Path
 
 from ansible.module_utils.pipeline_checks import system_clock
 from ansible.module_utils.pipeline_exports import ExportError, ReadUnits, export, is_there
+from ansible.module_utils.terminal_text import printable
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -137,7 +138,7 @@ def main() -> None:
     except (BotoCoreError, ClientError) as error:
         module.fail_json_aws(error, msg="Cannot export, and keep nothing of it")
     except (ExportError, OSError) as error:
-        module.fail_json(msg=f"Cannot export, and keep nothing of it: {error}")
+        module.fail_json(msg=printable(f"Cannot export, and keep nothing of it: {error}"))
     module.exit_json(changed=True, directory=str(made.directory), lines=made.lines, files=[asdict(file) for file in made.files])
 
 

@@ -35,10 +35,10 @@ options:
     type: list
     elements: str
     default: []
-  archive_directory:
+  quarantine_directory:
     description:
-      - Where, on this machine, the archives of the quarantine are (C(*.jsonl.gz)), if there are any. What these have and is nowhere else
-        was purged, and is not lost.
+      - Where, on this machine, M(transaction_quarantine) keeps its archives (C(*.jsonl.gz)) and its journal, if there are any.
+      - What was purged to an archive, was not sent again since, and is nowhere else, is not lost. What was replayed counts as sent then.
     type: path
   table:
     description: Name of the table.
@@ -90,6 +90,13 @@ options:
     description: Look also for what the ledgers say is not sent yet, as after C(resend). What has not arrived by O(timeout) fails a check.
     type: bool
     default: false
+  other_senders:
+    description:
+      - Whether others than the producers may send to the queue.
+      - If they may not, records of the table and of the quarantine that are in no ledger fail a check; if they may, they are counted.
+    type: str
+    choices: [forbidden, allowed]
+    default: forbidden
   repair_altered:
     description:
       - Delete the altered items, so that RV(repaired_file) can be sent again.
@@ -192,6 +199,7 @@ from ansible.module_utils.reconciliation_archives import ArchiveError
 from ansible.module_utils.reconciliation_files import Progress, read_lines, write_lines, write_report
 from ansible.module_utils.reconciliation_run import Options, Reconciliation
 from ansible.module_utils.reconciliation_verdicts import Limits, checks, counts, report
+from ansible.module_utils.terminal_text import printable
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 NOT_NEGATIVE = ("timeout", "read_rate", "overdue_seconds", "quarantine_age")
@@ -204,7 +212,7 @@ def main() -> None:
         argument_spec={
             "ledgers": {"type": "list", "elements": "str", "required": True},
             "missing_ledgers": {"type": "list", "elements": "str", "default": []},
-            "archive_directory": {"type": "path"},
+            "quarantine_directory": {"type": "path"},
             "table": {"type": "str", "required": True},
             "queue_url": {"type": "str", "required": True},
             "dead_letter_queue_url": {"type": "str", "required": True},
@@ -217,6 +225,7 @@ def main() -> None:
             "overdue_seconds": {"type": "int", "default": 3700},
             "quarantine_age": {"type": "int", "default": 864000},
             "await_unsent": {"type": "bool", "default": False},
+            "other_senders": {"type": "str", "choices": ["forbidden", "allowed"], "default": "forbidden"},
             "repair_altered": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -239,12 +248,14 @@ def main() -> None:
         Options(
             ledgers=options["ledgers"],
             missing_ledgers=options["missing_ledgers"],
-            archives=sorted(map(str, Path(options["archive_directory"]).glob("*.jsonl.gz"))) if options["archive_directory"] else [],
+            quarantine_directory=Path(options["quarantine_directory"]) if options["quarantine_directory"] else None,
+            repaired=files["repaired"],
             settle_seconds=options["settle_seconds"],
             timeout=options["timeout"],
             rate=options["read_rate"] or None,
             queue_retention=options["queue_retention"],
             await_unsent=options["await_unsent"],
+            others_allowed=options["other_senders"] == "allowed",
         ),
         clock,
         progress,
@@ -252,16 +263,16 @@ def main() -> None:
     started = clock.monotonic()
     try:
         run.run()
-        write_lines(files["lost"], (named for named in run.book.lost() if named.resendable))
-        write_lines(files["altered"], run.altered_to_resend())
+        write_lines(files["lost"], (named.ids for named in run.book.lost() if named.resendable))
+        write_lines(files["altered"], (named.ids for named in run.altered_to_resend()))
         write_report(directory / "reconciliation.json", *report(run, limits))
         found, counted = checks(run, limits, clock.monotonic() - started, str(directory / "reconciliation.json")), counts(run)
         repaired, to_resend = 0, {"lost": sum(named.resendable for named in run.book.lost()), "repaired": 0}
         if options["repair_altered"] and not run.error and not options["missing_ledgers"]:
-            repaired = run.repair(files["repaired"], delete=not module.check_mode)
+            repaired = run.repair(delete=not module.check_mode)
             to_resend["repaired"] = len(read_lines(files["repaired"])) if not module.check_mode else 0
     except (ArchiveError, LedgerError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=printable(str(error)))
     except OSError as error:
         module.fail_json(msg=f"Cannot write to {directory}: {error}. Nothing was deleted that is not in {files['repaired']}.")
     module.exit_json(

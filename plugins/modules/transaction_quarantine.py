@@ -74,7 +74,8 @@ options:
     description:
       - Repairs of the body, one after the other. C(rename OLD NEW) renames a member; C(set NAME VALUE) sets one to a JSON text;
         C(parse NAME) makes a number of a text such as C(1234.56), C(parse NAME ,) of one such as C(1.234,56), C(parse NAME .) of one such
-        as C(1,234.56).
+        as C(1,234.56). A text that can be read in two ways, such as C(1.234), is left alone unless both signs are given, the decimal one
+        first and then the one that groups, C(parse NAME . ,) or C(parse NAME , .).
     type: list
     elements: str
     default: []

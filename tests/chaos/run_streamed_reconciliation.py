@@ -67,12 +67,14 @@ def main() -> None:
     options = Options(
         ledgers=[str(directory / "streamed.jsonl.gz")],
         missing_ledgers=[],
-        archives=[],
+        quarantine_directory=None,
+        repaired=directory / "repaired.jsonl",
         settle_seconds=10,
         timeout=60,
         rate=None,
         queue_retention=345_600,
         await_unsent=False,
+        others_allowed=False,
     )
     before, started = peak_kib() / 1024, time.process_time()
     run = Reconciliation(

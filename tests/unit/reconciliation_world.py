@@ -38,16 +38,17 @@ def body(identity: str | None, amount: str = "12.30", **fields: Any) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a ledger; `body` None is one that was pruned."""
+    """A line of a ledger; `body` None is one that was pruned. With `again` an unsent one was sent before, and is to be sent again."""
 
     transaction_id: str | None
     body: str | None
     state: str = "sent"
     age: float = 60.0
     amount: str | None = "12.30"
+    again: bool = False
 
     def line(self, ledger: str, sequence: int, now: datetime) -> dict[str, Any]:
-        sent = self.state != "unsent"
+        sent = self.state != "unsent" or self.again
         at = iso(now - timedelta(seconds=self.age))
         return {
             "outbox_id": f"{ledger}/{sequence}",
@@ -113,18 +114,21 @@ class World:
         default_factory=lambda: Options(
             ledgers=[],
             missing_ledgers=[],
-            archives=[],
+            quarantine_directory=None,
+            repaired=Path(),
             settle_seconds=10,
             timeout=60,
             rate=None,
             queue_retention=4 * DAY,
             await_unsent=False,
+            others_allowed=False,
         )
     )
     limits: Limits = field(default_factory=lambda: Limits(overdue=3700, quarantine_age=10 * DAY))
     on_wait: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
+        self.set(repaired=self.directory / "repaired.jsonl")
         self.sqs, self.dynamodb = map(Client, clients())
         self.queue_url, self.quarantine_url = (self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("queue", "quarantine"))
         self.dynamodb.create_table(

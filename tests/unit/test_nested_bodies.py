@@ -13,7 +13,7 @@ from ansible.module_utils.ledger_exports import LedgerError, LedgerExport
 from ansible.module_utils.pipeline_exports import ExportError, whole_ledger
 from ansible.module_utils.quarantine_messages import transaction_id_in
 from ansible.module_utils.quarantine_repairs import NotRepairableError, Repair, repaired
-from ansible.module_utils.reconciliation_archives import ArchiveError, archived_ids
+from ansible.module_utils.reconciliation_archives import ArchiveError, purged
 from ansible.module_utils.reconciliation_content import differing, fingerprint, read_body, shown, storable
 from feed import judge
 from hypothesis import given
@@ -66,7 +66,7 @@ def test_what_surrounds_a_body_is_refused_with_its_own_error(depth: int, tmp_pat
     path, deep = tmp_path / "deep.jsonl.gz", "[" * depth + "]" * depth
     lines: dict[type[Exception], Callable[[], object]] = {
         LedgerError: lambda: list(LedgerExport(str(path))),
-        ArchiveError: lambda: list(archived_ids(str(path))),
+        ArchiveError: lambda: list(purged(tmp_path)),
         ExportError: lambda: whole_ledger(path),
     }
     for line in (deep, f'{{"ledger": {deep}}}', f'{{"outbox_id": {deep}}}', f'{{"archive": "q", "messages": {deep}}}'):

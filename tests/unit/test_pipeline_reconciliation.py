@@ -78,7 +78,7 @@ def test_a_repair_deletes_only_what_can_be_sent_again(world: World, module: Any)
     plant(world)
     result = module(repair_altered=True)
     assert (result["changed"], result["repaired"], result["to_resend"]["repaired"]) == (True, 1, 1)
-    assert lines(result["repaired_file"]) == [{"outbox_id": f"{HOST}/3", "transaction_id": "altered"}]
+    assert lines(result["repaired_file"]) == [{"outbox_id": f"{HOST}/3", "transaction_id": "altered", "body": body("altered")}]
     assert world.stored() == {"stored", "altered-pruned"}
 
 
@@ -140,5 +140,5 @@ def test_archives_are_found_in_their_directory(world: World, module: Any):
     world.ledger(entry("a"))
     (world.directory / "exports").mkdir()
     (world.directory / "exports" / "half.jsonl.gz").write_bytes(b"")
-    result = module(archive_directory=str(world.directory / "exports"))
+    result = module(quarantine_directory=str(world.directory / "exports"))
     assert "half.jsonl.gz is not whole" in result["msg"]

@@ -36,7 +36,7 @@ def test_an_archive_has_the_whole_messages_and_proves_itself_whole(world: World)
     assert by_reason["not_json"]["attributes"]["blob"] == {"DataType": "Binary", "BinaryValue": "AP8="}
     assert by_reason["not_json"]["attributes"]["outbox_id"] == {"DataType": "String", "StringValue": "web-1/1"}
     assert by_reason["retries_exhausted"]["transaction_id"] == "t-2"
-    assert (last["archive"], last["messages"]) == ("FinancialTransactionQueue-dlq", 2)
+    assert (last["archive"], last["messages"], last["purged"]) == ("FinancialTransactionQueue-dlq", 2, False)
     assert (report.facts["archived"], Path(report.facts["archive_file"]).parent) == (2, world.directory)
     assert len(world.take(world.dead_letters)) == 2
 
@@ -64,7 +64,7 @@ def test_a_purge_deletes_what_its_archive_has_and_nothing_else(world: World):
     report = world.act("purge", reasons=["not_json"])
     ((*lines, last),) = world.archives()
     assert sorted(line["body"] for line in lines) == sorted(f"nope {number}" for number in range(12))
-    assert (last["messages"], report.facts["purged"], report.errors) == (12, 12, [])
+    assert (last["messages"], last["purged"], report.facts["purged"], report.errors) == (12, True, 12, [])
     assert world.bodies(world.dead_letters) == [record(1)]
 
 

@@ -33,6 +33,13 @@ def repair(body: str, *texts: str) -> str:
         ('{"amount": "1.234.567,89"}', ["parse amount ,"], '{"amount": 1234567.89}'),
         ('{"amount": "1234,5"}', ["parse amount ,"], '{"amount": 1234.5}'),
         ('{"amount": "1,234.50"}', ["parse amount ."], '{"amount": 1234.50}'),
+        ('{"amount": "1.234"}', ["parse amount . ,"], '{"amount": 1.234}'),
+        ('{"amount": "1.234"}', ["parse amount , ."], '{"amount": 1234}'),
+        ('{"amount": "1,234"}', ["parse amount  .  ,"], '{"amount": 1234}'),
+        ('{"amount": "1,234"}', ["parse amount , ."], '{"amount": 1.234}'),
+        ('{"amount": "0.234"}', ["parse amount"], '{"amount": 0.234}'),
+        ('{"amount": "1234.567"}', ["parse amount"], '{"amount": 1234.567}'),
+        ('{"amount": "1.234.567"}', ["parse amount ,"], '{"amount": 1234567}'),
         ('{"amt": "12.30"}', ["rename amt amount", "parse amount", 'set note {"a": [1e3]}'], '{"amount": 12.30, "note": {"a": [1e3]}}'),
         (' \n{ "amt" : 1 ,\t"x" : { "y" : 1.50e+2 } } ', ["rename amt amount"], '{"amount": 1, "x": { "y" : 1.50e+2 }}'),
     ],
@@ -55,7 +62,12 @@ def test_without_a_repair_a_body_stays_as_it_is():
         ('{"amount": 12.30}', "parse amount", "is no text that spells a number in that way"),
         ('{"amount": null}', "parse amount", "is no text"),
         ('{"amount": "1,234"}', "parse amount", "in that way"),
-        ('{"amount": "1.234"}', "parse amount ,", None),
+        ('{"amount": "0.234"}', "parse amount ,", "in that way"),
+        *(
+            (f'{{"amount": "{text}"}}', f"parse amount {sign}", "can be read in two ways; say which sign")
+            for text, signs in (("1.234", ["", ".", ","]), ("1,234", [".", ","]), (" 999.999 ", ["", ".", ","]))
+            for sign in signs
+        ),
         ('{"amount": "1.23"}', "parse amount ,", "in that way"),
         ('{"amount": "12,34"}', "parse amount .", "in that way"),
         ('{"amount": "1234,567.00"}', "parse amount .", "in that way"),
@@ -75,10 +87,7 @@ def test_without_a_repair_a_body_stays_as_it_is():
         ("", "set a 1", "it is no JSON object"),
     ],
 )
-def test_what_does_not_apply_says_why(body: str, text: str, why: str | None):
-    if why is None:
-        assert repair(body, text) == '{"amount": 1234}'
-        return
+def test_what_does_not_apply_says_why(body: str, text: str, why: str):
     with pytest.raises(NotRepairableError) as refused:
         repair(body, text)
     assert why in str(refused.value)
@@ -97,6 +106,9 @@ def test_what_does_not_apply_says_why(body: str, text: str, why: str | None):
         "set x NaN",
         "parse",
         "parse amount ;",
+        "parse amount , ,",
+        "parse amount . , .",
+        "parse amount .,",
         'rename "a b',
     ],
 )
@@ -121,6 +133,38 @@ def test_whatever_is_not_repaired_keeps_every_digit(members: dict[str, Any], ind
     assert repair(body, "set amount 0.10") == done  # the same each time
     exact = {"parse_int": str, "parse_float": str}
     assert json.loads(done, **exact) == json.loads(body, **exact) | {"amount": "0.10"}
+
+
+def readings(text: str) -> dict[str, Decimal]:
+    """By decimal sign, the number that a text is; groups of three, where there are any, go all the way and do not begin with 0."""
+    found = {}
+    for sign, grouping in (".,", ",."):
+        whole, has_fraction, fraction = text.partition(sign)
+        groups = whole.split(grouping)
+        right = groups[0].isdecimal() and (fraction.isdecimal() if has_fraction else True)
+        if len(groups) > 1:
+            right = right and len(groups[0]) <= 3 and groups[0][0] != "0" and all(len(one) == 3 and one.isdecimal() for one in groups[1:])
+        if right:
+            found[sign] = Decimal("".join(groups) + "." + (fraction or "0"))
+    return found
+
+
+amounts = st.text("0123456789.,", max_size=12) | st.from_regex(r"[1-9][0-9]{0,3}([.,][0-9]{3}){0,2}([.,][0-9]{1,3})?", fullmatch=True)
+
+
+@given(amounts, st.sampled_from(["", ".", ",", ". ,", ", ."]))
+def test_a_text_is_read_in_the_way_that_is_asked_for_and_never_where_there_is_another(text: str, signs: str):
+    found = readings(text)
+    sign = signs[:1] or "."
+    wanted = found.get(sign)
+    if (len(signs) < 2 and len(set(found.values())) > 1) or (not signs and "," in text):
+        wanted = None
+    try:
+        done = repair(json.dumps({"amount": text}), f"parse amount {signs}")
+    except NotRepairableError:
+        assert wanted is None
+    else:
+        assert json.loads(done, parse_float=Decimal, parse_int=Decimal)["amount"] == wanted
 
 
 @given(st.decimals(min_value=0, max_value=10**30, places=2))

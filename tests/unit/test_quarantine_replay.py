@@ -60,6 +60,18 @@ def test_what_the_letter_said_is_in_the_history_and_no_longer_beside_the_body(wo
     }
 
 
+def test_a_replay_that_is_not_confirmed_shows_each_amount_before_and_after(world: World):
+    ids = [world.letter(record(number, amount=f"1.{number:03},50"), "amount_not_a_number") for number in range(30)]
+    doubtful = world.letter(record(99, amount="1.234"), "amount_not_a_number")
+    lines = "\n".join(world.act("replay", ["parse amount ,"], confirmed=False).lines)
+    for number, one in enumerate(ids):
+        assert f'    {one}, t-{number}: amount "1.{number:03},50" becomes 1{number:03}.50\n' in lines
+    assert f"left where it is: {doubtful}, t-99: the repair does not apply: its amount '1.234' can be read in two ways" in lines
+    assert "becomes 1234\n" not in lines
+    both = world.act("replay", ["parse amount . ,"], confirmed=False, ids=["t-99"]).lines
+    assert f'    {doubtful}, t-99: amount "1.234" becomes 1.234' in both
+
+
 def test_a_history_grows_to_its_bound_and_loses_its_oldest_first(world: World):
     old = [{"replayed_at": str(number)} for number in range(10)]
     world.letter(record(1), "conflict", history=json.dumps(old))

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
+import stat
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.ledger_exports import LedgerError
+from ansible.module_utils.quarantine_journal import Journal, Outgoing
+from ansible.module_utils.quarantine_messages import QuarantinedMessage
 from ansible.module_utils.reconciliation_archives import ArchiveError
+from ansible.module_utils.reconciliation_run import Reconciliation
+from ansible.module_utils.reconciliation_verdicts import checks
 from botocore.exceptions import ClientError
 from reconciliation_world import DAY, HOST, NOW, TABLE, Entry, World, body, entry, iso
 
 LOST, ALTERED, DOUBLED = "nothing is lost", "nothing is altered", "nothing is doubled"
 SUM, UNKNOWN = "sent = stored + quarantined + in flight", "every item of the table is in a ledger"
 OVERDUE, OLD = "nothing is in flight for too long", "no quarantined message is near its end"
+FOREIGN = "every quarantined message is in a ledger"
 WHOLE, LEDGERS = "table, queue and quarantine were read whole", "every producer's ledger is there"
 
 
@@ -164,6 +173,34 @@ def test_an_item_stored_after_the_ledgers_were_exported_is_no_finding(world: Wor
     world.store(body("a"))
     world.store(body("new", "5.00"), processed_at_utc=iso(NOW))
     assert world.failed(world.run()) == {}
+
+
+def test_a_quarantined_message_in_no_ledger_is_named_unless_it_is_the_probes_or_new(world: World) -> None:
+    world.ledger(entry("a"), now=datetime.now(UTC) + timedelta(days=1))  # moto sends by the machine's clock
+    world.store(body("a"))
+    world.quarantine(body("nobody's"), None)
+    world.quarantine("not JSON", "web-9/1", "not_json")
+    world.quarantine(body("verify-1"), "verify:1/1")
+    run = world.run()
+    assert world.failed(run)[FOREIGN].startswith("2: nobody's, ")
+    assert list(world.failed(run)) == [FOREIGN]
+    world.ledgers.clear()
+    world.ledger(entry("a"))  # exported in the past
+    assert world.failed(world.run()) == {}
+
+
+def test_what_others_sent_is_counted_and_no_finding_where_they_may(world: World) -> None:
+    world.ledger(entry("a"), entry("lost"), now=datetime.now(UTC) + timedelta(days=1))
+    world.store(body("a"))
+    world.store(body("another's", "5.00"))
+    world.quarantine(body("another's too"), None)
+    run = world.run(others_allowed=True)
+    assert list(world.failed(run)) == [SUM, LOST]
+    found = {one["check"]: one["found"] for one in checks(run, world.limits, 0.0, "report.json")}
+    why = "(no finding: others may send (pipeline_other_senders))"
+    assert found[f"reconciliation: {UNKNOWN}"] == f"1: another's {why}"
+    assert found[f"reconciliation: {FOREIGN}"] == f"1: another's too {why}"
+    assert set(world.failed(world.run())) == {SUM, LOST, UNKNOWN, FOREIGN}
 
 
 def test_items_are_no_finding_where_a_ledger_begins_later_or_is_missing(world: World) -> None:
@@ -554,12 +591,26 @@ def test_what_somebody_hides_for_long_does_not_keep_a_short_run(world: World) ->
 # --- Purged
 
 
-def archive(world: World, *outbox_ids: str, messages: int | None = None) -> None:
-    lines = [{"outbox_id": one, "reason": "amount_missing"} for one in outbox_ids]
-    closing = {"archive": "quarantine", "messages": len(lines) if messages is None else messages, "archived_at": iso(NOW)}
-    path = world.directory / "archive.jsonl.gz"
+def archive(world: World, *outbox_ids: str, messages: int | None = None, at: float = 0, purged: bool = True) -> None:
+    """An archive that was begun so many seconds before now; the messages are called m-<outbox id>."""
+    lines = [{"message_id": f"m-{one}", "outbox_id": one, "reason": "amount_missing"} for one in outbox_ids]
+    closing = {"archive": "quarantine", "messages": len(lines) if messages is None else messages, "purged": purged}
+    closing["archived_at"] = iso(NOW - timedelta(seconds=at))
+    path = world.directory / "quarantine" / "archive.jsonl.gz"
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in [*lines, closing]).encode()))
-    world.set(archives=[str(path)])
+    world.set(quarantine_directory=path.parent)
+
+
+def replay(world: World, message_id: str, outbox_id: str | None, at: float, identity: str | None = None) -> None:
+    """That a replay of this message was begun so many seconds before now, whether it was sent or not."""
+    directory = world.directory / "quarantine"
+    directory.mkdir(exist_ok=True)
+    began = NOW - timedelta(seconds=at)
+    message = QuarantinedMessage(message_id, "", "", {}, "throttled", "", outbox_id, None, identity, began, 1)
+    with contextlib.closing(Journal(directory)) as journal:
+        journal.begin([Outgoing(message, "{}", {})], [], "run", iso(began))
+    world.set(quarantine_directory=directory)
 
 
 def test_what_was_purged_to_an_archive_is_neither_lost_nor_holds_up_settling(world: World) -> None:
@@ -578,6 +629,57 @@ def test_an_archived_message_that_was_replayed_is_in_flight_and_then_stored(worl
     assert world.counts() == {"sent": 1, "in_flight": 1}
     world.store(body("a"))
     assert world.counts() == {"sent": 1, "stored": 1}
+
+
+def test_an_archive_that_deleted_nothing_is_no_excuse(world: World) -> None:
+    world.ledger(entry("a"))
+    archive(world, f"{HOST}/1", purged=False)
+    assert world.counts() == {"sent": 1, "lost": 1}
+
+
+@pytest.mark.parametrize(
+    ("message_id", "replayed_at"),
+    [("another", 5), (f"m-{HOST}/1", 5), (f"m-{HOST}/1", 30)],
+    ids=["another-message-later", "the-same-message-later", "the-same-message-before"],
+)
+def test_what_was_purged_and_may_have_been_replayed_is_lost_when_it_is_nowhere(world: World, message_id: str, replayed_at: float) -> None:
+    world.ledger(entry("a"))
+    archive(world, f"{HOST}/1", at=10)
+    replay(world, message_id, f"{HOST}/1", replayed_at)
+    run = world.run()
+    assert (run.book.counts()["lost"], run.book.settled_through()) == (1, {})
+
+
+def test_what_came_back_from_a_replay_and_was_purged_then_is_archived(world: World) -> None:
+    world.ledger(entry("a"))
+    replay(world, "first", f"{HOST}/1", at=30)
+    archive(world, f"{HOST}/1", at=10)
+    assert world.counts() == {"sent": 1, "quarantined": 1, "archived": 1}
+
+
+def test_what_its_producer_sent_again_after_the_purge_is_lost_when_it_is_nowhere(world: World) -> None:
+    world.ledger(Entry("a", body("a"), age=5))
+    archive(world, f"{HOST}/1", at=10)
+    assert world.counts() == {"sent": 1, "lost": 1}
+
+
+def test_what_a_repair_may_have_deleted_is_not_archived(world: World) -> None:
+    """It was stored, and a copy of it in the quarantine was purged: the archive is no excuse for the item that is gone."""
+    world.ledger(entry("a"))
+    archive(world, f"{HOST}/1")
+    world.options.repaired.write_text(json.dumps({"outbox_id": f"{HOST}/1", "transaction_id": "a"}) + "\n")
+    run = world.run()
+    assert (run.book.counts()["lost"], run.book.settled_through()) == (1, {})
+
+
+@pytest.mark.parametrize("outbox_id", [f"{HOST}/1", None])
+def test_what_was_replayed_a_moment_ago_is_judged_by_that_whenever_it_was_first_sent(world: World, outbox_id: str | None) -> None:
+    world.ledger(Entry("old", body("old"), age=5 * DAY), Entry("older", body("older"), age=5 * DAY))
+    world.queue(body("old"))
+    replay(world, "m", outbox_id, at=60, identity="old")
+    run = world.run()
+    assert ([one.transaction_id for one in run.book.in_flight()], [one.transaction_id for one in run.book.lost()]) == (["old"], ["older"])
+    assert OVERDUE not in world.failed(run)
 
 
 def test_an_archive_that_is_not_whole_is_refused(world: World) -> None:
@@ -604,50 +706,111 @@ def ids(path: Path) -> list[str]:
 
 def test_repair_deletes_what_is_altered_and_lists_it_for_resend(world: World) -> None:
     path = altered_world(world)
-    assert world.run().repair(path, delete=True) == 3
+    assert world.run().repair(delete=True) == 3
     assert (world.stored(), ids(path)) == ({"good"}, ["t-0", "t-1", "t-2"])
 
 
 def test_in_check_mode_repair_says_how_many_and_touches_nothing(world: World) -> None:
     path = altered_world(world)
-    assert world.run().repair(path, delete=False) == 3
+    assert world.run().repair(delete=False) == 3
     assert (len(world.stored()), path.exists()) == (4, False)
 
 
-@pytest.mark.parametrize("deletions", [0, 1, 2, 3])
-def test_a_repair_killed_at_any_point_has_every_deleted_id_on_disk_and_a_second_one_takes_it_up(world: World, deletions: int) -> None:
-    path, done = altered_world(world), []
+class KilledError(BaseException):
+    pass
+
+
+def killed_before(step: int, run: Reconciliation, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Repairs until before this step, counted from 0, that has an effect outside the process; whether there was such a step."""
+    left = [step]
+    client = run.reader._client
+
+    def failing(real: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if not left[0]:
+                raise KilledError
+            left[0] -= 1
+            return real(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("delete_item", "batch_get_item"):
+            patch.setattr(client, name, failing(getattr(client, name)), raising=False)
+        patch.setattr(os, "fsync", failing(os.fsync))
+        patch.setattr(Path, "replace", failing(Path.replace))
+        try:
+            run.repair(delete=True)
+        except KilledError:
+            return True
+    return False
+
+
+# Two writes of a file are three steps each, of three items each is deleted, and all are looked at again.
+@pytest.mark.parametrize("step", range(10))
+@pytest.mark.parametrize("excuse", ["nothing", "an archive", "a former run", "another ledger"])
+def test_a_repair_killed_before_any_step_is_taken_up_by_the_next_which_sends_all_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: int, excuse: str
+) -> None:
+    path, everything = altered_world(world), {f"t-{number}" for number in range(3)}
+    if excuse == "an archive":  # of copies that were purged
+        archive(world, *(f"{HOST}/{number}" for number in (1, 2, 3)))
+    elif excuse == "a former run":
+        path.write_text(json.dumps({"outbox_id": f"{HOST}/1", "transaction_id": "t-0"}) + "\n")
+    elif excuse == "another ledger":  # which was not given this time
+        path.write_text(json.dumps({"outbox_id": "web-9/1", "transaction_id": "t-9"}) + "\n")
+        everything.add("t-9")
+
+    assert killed_before(step, world.run(), monkeypatch)
+    gone = {f"t-{number}" for number in range(3)} - world.stored()
+    assert gone <= set(ids(path) if path.exists() else ())
+    assert {one.transaction_id for one in world.run().book.lost()} == gone
+
+    world.run().repair(delete=True)
+    assert (set(ids(path)), world.stored()) == (everything, {"good"})
+    assert not killed_before(99, world.run(), monkeypatch)
+    assert set(ids(path)) == everything
+
+    for number in range(3):
+        world.store(body(f"t-{number}"))
+    world.run().repair(delete=True)
+    assert set(ids(path)) == everything & {"t-9"}
+
+
+def test_a_repair_keeps_the_body_of_what_it_deletes(world: World) -> None:
+    """Its ledger may prune the body of what was settled before it sends it again."""
+    path = altered_world(world, 1)
+    world.run().repair(delete=True)
+    assert [json.loads(line)["body"] for line in path.read_text().splitlines()] == [body("t-0")]
+
+
+def test_a_deletion_whose_answer_was_lost_and_that_was_made_again_stays_on_the_list(world: World) -> None:
+    """The second one is refused: its condition is about an item that is gone."""
+    path = altered_world(world, 1)
     delete = world.dynamodb.real.delete_item
 
-    class KilledError(BaseException):
-        pass
-
-    def killed(**arguments: Any) -> Any:
-        if len(done) == deletions:
-            raise KilledError
-        done.append(arguments)
+    def twice(**arguments: Any) -> Any:
+        delete(**arguments)
         return delete(**arguments)
 
-    world.dynamodb.delete_item = killed
-    run = world.run()
-    try:
-        run.repair(path, delete=True)
-    except KilledError:
-        assert deletions < 3
-    gone = {f"t-{number}" for number in range(3)} - world.stored()
-    assert len(gone) == deletions
-    assert gone <= set(ids(path))
-    world.dynamodb.delete_item = delete
-    assert world.run().repair(path, delete=True) == 3 - deletions
-    assert sorted(ids(path)) == ["t-0", "t-1", "t-2"]
-    assert world.stored() == {"good"}
+    world.dynamodb.delete_item = twice
+    world.run().repair(delete=True)
+    assert (world.stored(), ids(path)) == ({"good"}, ["t-0"])
+
+
+def test_what_waits_in_the_quarantine_leaves_the_list(world: World) -> None:
+    path = altered_world(world, 1)
+    world.run().repair(delete=True)
+    world.quarantine(body("t-0"), f"{HOST}/1")
+    world.run().repair(delete=True)
+    assert ids(path) == []
 
 
 def test_what_was_sent_again_and_is_stored_leaves_the_list(world: World) -> None:
     path = altered_world(world, 1)
-    world.run().repair(path, delete=True)
+    world.run().repair(delete=True)
     world.store(body("t-0"))
-    assert world.run().repair(path, delete=True) == 0
+    assert world.run().repair(delete=True) == 0
     assert ids(path) == []
 
 
@@ -656,7 +819,7 @@ def test_an_item_that_changed_since_it_was_read_is_not_deleted(world: World, cha
     path = altered_world(world, 1)
     run = world.run()
     world.store(body("t-0"), **{"amount": Decimal("99")} | change)
-    assert run.repair(path, delete=True) == 0
+    assert run.repair(delete=True) == 0
     assert ("t-0" in world.stored(), ids(path)) == (True, [])
 
 
@@ -665,7 +828,7 @@ def test_an_item_that_got_a_missing_field_back_is_not_deleted(world: World) -> N
     world.store(body("a"), merchant=None)
     run = world.run()
     world.store(body("a"))
-    assert run.repair(world.directory / "repaired.jsonl", delete=True) == 0
+    assert run.repair(delete=True) == 0
 
 
 def test_what_the_ledger_no_longer_has_is_not_deleted(world: World) -> None:
@@ -673,7 +836,7 @@ def test_what_the_ledger_no_longer_has_is_not_deleted(world: World) -> None:
     world.store(body("a"), amount=Decimal("99"))
     run = world.run()
     assert run.book.counts()["altered"] == 1
-    assert (run.repair(world.directory / "repaired.jsonl", delete=True), world.stored()) == (0, {"a"})
+    assert (run.repair(delete=True), world.stored()) == (0, {"a"})
 
 
 def test_an_answer_that_was_lost_leaves_the_id_on_the_list(world: World) -> None:
@@ -685,11 +848,24 @@ def test_an_answer_that_was_lost_leaves_the_id_on_the_list(world: World) -> None
         raise refuse("InternalServerError", "DeleteItem")
 
     world.dynamodb.delete_item = lost_answer
-    world.run().repair(path, delete=True)
+    world.run().repair(delete=True)
     assert (world.stored(), ids(path)) == ({"good"}, ["t-0"])
 
 
 # --- The report
+
+
+def test_only_its_owner_may_read_what_it_writes(world: World) -> None:
+    altered_world(world, 1)
+    world.set(repaired=world.directory / "reports" / "repaired.jsonl")
+    before = os.umask(0)
+    try:
+        world.run().repair(delete=True)
+    finally:
+        os.umask(before)
+    for path in (world.options.repaired, world.directory / "progress.log"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(world.options.repaired.parent.stat().st_mode) == 0o700
 
 
 def test_the_report_has_every_id(world: World) -> None:

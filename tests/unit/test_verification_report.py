@@ -122,8 +122,10 @@ def test_long_values_are_cut_in_the_table_and_whole_in_the_failures() -> None:
     assert max(map(len, made.table)) <= 160 and "x…" in made.table[3] and long in made.failed[0]
 
 
-def test_control_characters_stay_out_of_the_table() -> None:
-    assert report({"checks": [check("a", found="one\ntwo\x1b[31m\tthree")]}).table[3].count("one two [31m three") == 1
+def test_control_characters_stay_out_of_the_table_and_of_the_error() -> None:
+    made = report({"checks": [check("a", passed=False, found="one\ntwo\x1b[31m\tthree\u202e")]})
+    assert made.table[3].count("one two\\x1b[31m three\\u202e") == 1
+    assert "found one two\\x1b[31m three\\u202e;" in made.message
 
 
 def test_passing_properties_of_a_resource_are_one_row() -> None:
