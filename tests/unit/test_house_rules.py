@@ -103,7 +103,7 @@ def test_every_shared_role_input_is_one_that_a_role_has():
 
 def test_the_instances_that_aws_is_asked_for_are_those_that_site_tags():
     asked = read(ROOT / "inventories" / "aws" / "instances.aws_ec2.yml")["filters"]
-    assert asked["tag:Pipeline"] == read(ROOT / "inventories" / "shared" / "settings.yml")["pipeline_tags"]["Pipeline"]
+    assert asked["tag:Pipeline"] == read(ROOT / "inventories" / "shared" / "settings.yml")["pipeline_inventory_tags"]["Pipeline"]
 
 
 def test_teardown_is_site_reversed():

@@ -1,0 +1,278 @@
+"""Loads group_vars and host_vars, and gives every setting its type: in those files and in -e alike, before any play begins."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from functools import cache
+from json import loads
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.plugins.vars import host_group_vars
+from ansible.utils.vars import load_extra_vars
+
+DOCUMENTATION = """
+name: settings
+short_description: Loads group_vars and host_vars, and gives every setting its type
+description:
+  - Does what C(ansible.builtin.host_group_vars) does, and holds each setting against C(inventories/shared/setting_types.yml), there and in
+    extra variables. What fits becomes a value of its type, whether it was text or typed; what does not, and a name that nothing reads, ends
+    every play before its first task. It runs whenever variables are loaded, so no tag, limit or C(--start-at-task) passes it.
+  - A value that is a template is left as it is in a file, and refused in extra variables.
+options:
+  stage:
+    description: When to run; for each task by default.
+    choices: [all, inventory, task]
+    ini: [{key: stage, section: vars_settings}]
+"""
+
+ROOT = Path(__file__).resolve().parents[2]
+Spec = Mapping[str, Any]
+
+LONGEST = 1_000  # characters of a text that nothing says more of
+LONGEST_NUMBER = 38  # digits, of which DynamoDB keeps so many
+WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+HEADING = "settings that cannot be used. Nothing was changed. Correct them and run the same again"
+OTHERS = ("__", "ansible_")  # what begins so is Ansible's own, or an internal of a role
+
+
+class Refused(ValueError):
+    """A value that does not fit; the text says what would."""
+
+
+@cache
+def types() -> dict[str, Spec]:
+    """The table: the specification of each setting and switch, by name."""
+    return yaml.load((ROOT / "inventories/shared/setting_types.yml").read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@cache
+def shared() -> frozenset[str]:
+    """The names that the settings' own file has, each of which a test wants a type of."""
+    return frozenset(re.findall("^([a-z_]+):", (ROOT / "inventories/shared/settings.yml").read_text(), re.MULTILINE))
+
+
+def typed(spec: Spec, value: Any) -> Any:
+    """The value as its type has it. Raises Refused."""
+    if "empty" in spec and (value is None or (isinstance(value, str) and value.strip() in ("", "null"))):
+        return spec["empty"]
+    return CONVERTERS[spec["type"]](spec, value)
+
+
+def _number(spec: Spec, value: Any, kind: str = "a number", form: str = r"-?[0-9]+([.][0-9]+)?") -> Decimal:
+    """A finite number within the range; `form` is how its text looks."""
+    plain = format(Decimal(repr(value)), "f") if isinstance(value, float) else repr(value)
+    shown = value.strip() if isinstance(value, str) else plain
+    low, high = spec.get("from"), spec.get("to")
+    within = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
+    several = f", a multiple of {spec['multiple_of']}" if "multiple_of" in spec else ""
+    wanted = f"one of {_listed(spec['choices'])}" if "choices" in spec else f"{kind}{within}{several}"
+    if isinstance(value, bool) or not re.fullmatch(form, shown) or sum(map(str.isdigit, shown)) > LONGEST_NUMBER:
+        raise Refused(wanted)
+    found = Decimal(shown)
+    if (low is not None and found < Decimal(str(low))) or (high is not None and found > Decimal(str(high))):
+        raise Refused(wanted)
+    if ("multiple_of" in spec and found % spec["multiple_of"]) or found not in spec.get("choices", [found]):
+        raise Refused(wanted)
+    return found
+
+
+def _integer(spec: Spec, value: Any) -> int:
+    return int(_number(spec, value, "a whole number", "-?[0-9]+"))
+
+
+def _float(spec: Spec, value: Any) -> int | float:
+    found = float(_number(spec, value))
+    return int(found) if found.is_integer() else found
+
+
+def _decimal(spec: Spec, value: Any) -> str:
+    return format(_number(spec, value, "a plain decimal number").normalize(), "f")
+
+
+def _boolean(spec: Spec, value: Any) -> bool:
+    word = str(value).strip().lower() if isinstance(value, str | bool | int) else ""
+    if word not in WORDS:
+        raise Refused("true or false")
+    return WORDS[word]
+
+
+def _text(spec: Spec, value: Any) -> str:
+    if "choices" in spec:
+        wanted = f"one of {_listed(spec['choices'])}"
+    else:
+        wanted = spec.get("as", f"a text of at most {LONGEST} characters on one line")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Refused(f"{wanted}, in quotes")
+    text = str(value).strip() if {"choices", "matches"} & set(spec) else str(value)
+    fits = text in spec["choices"] if "choices" in spec else re.fullmatch(spec.get("matches", f".{{0,{LONGEST}}}"), text)
+    if not fits or not text.isprintable():
+        raise Refused(wanted)
+    return text
+
+
+def _path(spec: Spec, value: Any) -> str:
+    path = os.path.expanduser(_text(spec | {"matches": f"[/~].{{0,{LONGEST}}}", "as": "an absolute path"}, value))
+    if not os.path.isabs(path):
+        raise Refused("an absolute path")
+    return path
+
+
+def _list(spec: Spec, value: Any) -> list[str]:
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        text = str(value).strip()
+        value = _json(text, list) if text.startswith("[") else [text] if spec.get("whole") else text.split(",") if text else []
+    wanted = f"a list of {spec['as']}, {spec['to']} at most"
+    if not isinstance(value, list) or len(value) > spec["to"]:
+        raise Refused(wanted)
+    try:
+        return [item if is_template(item) else _text(spec, item) for item in value]
+    except Refused as refusal:
+        raise Refused(wanted) from refusal
+
+
+def _texts(spec: Spec, value: Any) -> dict[str, str]:
+    """Names and texts; a number or a boolean becomes text as YAML writes it."""
+    wanted = f"at most {spec['to']} names and texts of {spec['as']}"
+    if isinstance(value, str):
+        value = _json(value.strip(), dict)
+    if not isinstance(value, dict) or len(value) > spec["to"]:
+        raise Refused(wanted)
+    made = {}
+    for name, item in value.items():
+        text = item if isinstance(item, str) else "" if item is None else str(item).lower() if isinstance(item, bool) else str(item)
+        if isinstance(item, dict | list) or not re.fullmatch(spec["names"], str(name)):
+            raise Refused(wanted)
+        if not is_template(item) and not re.fullmatch(spec["matches"], text):
+            raise Refused(wanted)
+        made[str(name)] = text
+    return made
+
+
+def _json(text: str, kind: type) -> Any:
+    try:
+        found = loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, kind) else None
+
+
+def _derived(_spec: Spec, _value: Any) -> Any:
+    raise Refused("left alone: it follows from the names, the region, the account and the clone")
+
+
+CONVERTERS: dict[str, Callable[[Spec, Any], Any]] = {
+    "integer": _integer,
+    "number": _float,
+    "decimal": _decimal,
+    "boolean": _boolean,
+    "text": _text,
+    "path": _path,
+    "list": _list,
+    "texts": _texts,
+    "derived": _derived,
+}
+
+
+def is_template(value: Any) -> bool:
+    """Whether a value, or any part of it, would be rendered by Ansible."""
+    if isinstance(value, dict):
+        return any(is_template(item) for pair in value.items() for item in pair)
+    if isinstance(value, list):
+        return any(is_template(item) for item in value)
+    return isinstance(value, str) and bool(re.search("{{|{%|{#", value))
+
+
+def _listed(items: Any) -> str:
+    return ", ".join(map(str, items))
+
+
+def _shown(value: Any) -> str:
+    """The value on one line, with nothing that a terminal would obey."""
+    text = repr(str(value)) if isinstance(value, str) else re.sub(r"[^ -~]", "?", repr(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def judged(variables: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any, str]]:
+    """(name, typed value, problem) of each setting; the problem is empty where the value fits."""
+    given = where == "-e"
+    for name, value in variables.items():
+        spec = types().get(name)
+        if spec is None:
+            near = stranger(name) if name not in shared() and (given or name.startswith("pipeline_")) else None
+            if near is not None:
+                hint = f" Did you mean {near}?" if near else " inventories/shared/setting_types.yml has those there are."
+                yield name, value, f"{where}: {_shown(name)} is no setting.{hint}"
+        elif given and is_template(value):
+            yield name, value, f"{where}: {name} is {_shown(value)}; -e takes a plain value, a template is for a file of the inventory."
+        elif not (is_template(value) and spec["type"] not in ("list", "texts")):
+            try:
+                yield name, typed(spec, value), ""
+            except Refused as refusal:
+                means = f" ({spec['is']})" if "is" in spec else ""
+                yield name, value, f"{where}: {name} is {_shown(value)}; it must be {refusal}{means}."
+
+
+@cache
+def inputs(role: str) -> frozenset[str]:
+    """Every input of a role, of all its entry points."""
+    specs = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    return frozenset(name for entry in specs.values() for name in entry.get("options", {}))
+
+
+def stranger(name: str) -> str | None:
+    """The known name nearest to one that nothing reads, or "" where none is near; None for a name that may be the operator's own."""
+    if name.startswith(OTHERS):
+        return None
+    role = next((path.name for path in (ROOT / "roles").iterdir() if name.startswith(f"{path.name}_") and path.name != "pipeline"), "")
+    if role and name in inputs(role):
+        return None
+    near = difflib.get_close_matches(name.lower(), [*types(), *(inputs(role) if role else ())], 1, 0.8)
+    ours = role or name.lower().startswith(("pipeline_", "reconcile_", "quarantine_", "rollback_", "discard_", "confirm_"))
+    return near[0] if near else "" if ours else None
+
+
+class VarsModule(host_group_vars.VarsModule):
+    """The variables of hosts and groups from files, each setting of its type."""
+
+    REQUIRES_ENABLED = True
+    _checked: ClassVar[set[str]] = set()
+    _typed: ClassVar[dict[tuple[str, ...], dict[str, Any]]] = {}
+
+    def get_vars(self, loader: Any, path: str, entities: Any, cache: bool = True) -> dict[str, Any]:
+        """Raises AnsibleError for what does not fit, the first time that it is called for a directory: all of it at once."""
+        if path not in self._checked:
+            self._check(loader, Path(path))
+            self._checked.add(path)
+        listed = entities if isinstance(entities, list) else [entities]
+        key = (path, *(f"{entity.base_type}:{entity.name}" for entity in listed))
+        if not cache or key not in self._typed:
+            variables = super().get_vars(loader, path, entities, cache)
+            self._typed[key] = variables | {name: value for name, value, problem in judged(variables, path) if not problem}
+        return self._typed[key]
+
+    def _check(self, loader: Any, directory: Path) -> None:
+        """Every file of the directory and every -e; what -e gives becomes typed."""
+        # Ansible reads -e once, into this one dictionary, which outranks whatever a file says.
+        given = load_extra_vars(loader)
+        found = list(judged(given, "-e"))
+        given.update({name: value for name, value, problem in found if not problem})
+        for file in _files(directory):
+            where = os.path.relpath(file, ROOT) if file.is_relative_to(ROOT) else str(file)
+            found += judged(loader.load_from_file(str(file), cache="all", unsafe=True, trusted_as_template=True) or {}, where)
+        problems = [problem for _, _, problem in found if problem]
+        if problems:
+            raise AnsibleError("\n".join([f"{HEADING}:", *problems]))
+
+
+def _files(directory: Path) -> list[Path]:
+    """Every file of variables that the inventory or playbook in this directory may load."""
+    found = [file for folder in ("group_vars", "host_vars") for file in sorted((directory / folder).rglob("*"))]
+    visible = [file for file in found if file.is_file() and not file.name.startswith(".") and not file.name.endswith("~")]
+    return [file for file in visible if file.suffix in ("", ".yml", ".yaml", ".json")]

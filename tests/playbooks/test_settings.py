@@ -1,0 +1,150 @@
+"""Every setting through the real plays, with -e as text: it means what the typed value means, and what does not fit changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from plays import ROOT, Pipeline, Run, listings
+
+TYPES = yaml.safe_load((ROOT / "inventories" / "shared" / "setting_types.yml").read_text())
+SETTINGS = [name for name, spec in TYPES.items() if name.startswith("pipeline_") and spec["type"] != "derived"]
+# Other values than the inventory's, so that a setting which is not read as it was given shows.
+OTHERS = {
+    "pipeline_tags": {"CostCenter": 4711, "Prod": True},
+    "pipeline_high_value_threshold": 20000.5,
+    "pipeline_medium_value_threshold": 2000,
+    "pipeline_table_read_capacity": 30,
+    "pipeline_table_write_capacity": 31,
+    "pipeline_queue_maximum_message_size": 131072,
+    "pipeline_queue_retention": 1209600,
+    "pipeline_queue_maximum_receives": 22,
+    "pipeline_dead_letter_retention": 604800,
+    "pipeline_function_memory": 512,
+    "pipeline_function_timeout": 60,
+    "pipeline_function_versions_kept": 3,
+    "pipeline_function_read_units": 100,
+    "pipeline_log_retention_days": 14,
+    "pipeline_batch_size": 9,
+    "pipeline_batching_window": 4,
+    "pipeline_maximum_concurrency": 4,
+    "pipeline_producer_volume_size": 9,
+    "pipeline_producer_rate": 3.5,
+    "pipeline_producer_linger": 0.5,
+    "pipeline_producer_outbox_rows": 10000,
+    "pipeline_producer_outbox_bytes": 33554432,
+    "pipeline_ssh_sources": ["127.0.0.1/32", "203.0.113.7/32"],
+    "pipeline_alarm_message_age": 600,
+    "pipeline_alarm_no_traffic": 600,
+    "pipeline_verify_timeout": 120,
+    "pipeline_teardown_needs_confirmation": True,
+    "pipeline_reconcile_settle_seconds": 1,
+    "pipeline_reconcile_timeout": 50,
+    "pipeline_reconcile_verify_timeout": 9,
+    "pipeline_reconcile_read_rate": 1000,
+    "pipeline_reconcile_quarantine_age": 86400,
+    "pipeline_quarantine_rate": 10.5,
+    "pipeline_quarantine_timeout": 60,
+    "pipeline_quarantine_samples": 2,
+    "pipeline_drain_timeout": 60,
+}
+
+
+def typed(pipeline: Pipeline) -> dict[str, Any]:
+    """Every setting that can be set, as the inventory or OTHERS has it."""
+    loader, variables = (
+        DataLoader(),
+        {"inventory_dir": str(ROOT / "inventories" / "local"), "embedded_cloud_directory": str(pipeline.directory)},
+    )
+    for file in sorted((ROOT / "inventories" / "local" / "group_vars" / "all").iterdir()):
+        variables = loader.load_from_file(str(file), trusted_as_template=True) | variables
+    own = loader.load_from_file(str(ROOT / "inventories/local/group_vars/all/20_local.yml"), trusted_as_template=True)
+    variables |= own | OTHERS | {"embedded_cloud_port": pipeline.port, "embedded_cloud_directory": str(pipeline.directory)}
+    variables["pipeline_export_directory"] = str(pipeline.directory / "exports")
+    templar = Templar(loader=loader, variables=variables)
+    return {name: templar.template(variables[name]) for name in SETTINGS}
+
+
+def as_text(settings: dict[str, Any]) -> list[str]:
+    """The same as `-e name=text`."""
+    words: list[str] = []
+    for name, value in settings.items():
+        text = value if isinstance(value, str) else "" if value is None else json.dumps(value, separators=(",", ":"))
+        quoted = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        words += ["-e", f"{name}={quoted if ' ' in text else text}"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def values(pipeline: Pipeline) -> dict[str, Any]:
+    return typed(pipeline)
+
+
+@pytest.fixture(scope="module")
+def deployed(pipeline: Pipeline, values: dict[str, Any]) -> Iterator[Pipeline]:
+    """The pipeline, deployed with each setting given as text."""
+    pipeline.settings = {}
+    pipeline.play("site", *as_text(values)).ended_well()
+    yield pipeline
+
+
+def said(run: Run) -> str:
+    return " ".join(run.output.split())
+
+
+def test_every_setting_of_the_file_is_among_those_that_are_given(values: dict[str, Any]):
+    shared = yaml.safe_load((ROOT / "inventories" / "shared" / "settings.yml").read_text())
+    assert {name for name in shared if TYPES[name]["type"] != "derived"} <= set(values)
+
+
+def test_the_typed_values_change_nothing_where_the_same_was_given_as_text(deployed: Pipeline, values: dict[str, Any]):
+    run = deployed.play("site", **values).ended_well()
+    assert run.totals["changed"] == 0, run.output
+    configuration = deployed.client("lambda").get_function_configuration(FunctionName="ProcessFinancialStream")
+    assert (configuration["Timeout"], configuration["Environment"]["Variables"]["HIGH_VALUE_THRESHOLD"]) == (60, "20000.5")
+    queue = deployed.client("sqs").list_queue_tags(QueueUrl=deployed.queue_url())["Tags"]
+    assert queue == {"CostCenter": "4711", "Prod": "true", "Pipeline": "financial-transactions", "Environment": "default"}
+
+
+def test_verify_takes_each_setting_as_text(deployed: Pipeline, values: dict[str, Any]):
+    run = deployed.play("verify", *as_text(values)).ended_well()
+    assert (run.failed_checks, run.totals["changed"]) == (set(), 0)
+
+
+WAYS = {
+    "all": ("site",),
+    "no-guard": ("site", "--skip-tags", "always"),
+    "one-role": ("site", "--tags", "transaction_queue", "--skip-tags", "always"),
+    "producers": ("site", "--limit", "producers", "--skip-tags", "always"),
+    "later": ("site", "--start-at-task", "Bring the role to its state"),
+    "check": ("site", "--check"),
+    "verify": ("verify", "--skip-tags", "always"),
+    "teardown": ("teardown", "--skip-tags", "always"),
+    "teardown-one-role": ("teardown", "--tags", "transaction_table"),
+    "reconcile": ("reconcile", "--tags", "pipeline", "--skip-tags", "always"),
+    "quarantine": ("quarantine", "--skip-tags", "always"),
+    "rollback": ("rollback", "--skip-tags", "always"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_is_called_a_bad_setting_or_an_unknown_name_ends_it_before_anything_is_done(deployed: Pipeline, way: str):
+    before = listings(deployed)
+    bad = dict.fromkeys(SETTINGS, "6O\x1b[2J")  # what a terminal obeys is no value of any type
+    run = deployed.play(*WAYS[way], "-e", "reconcile_resend_los=true", **bad)
+    assert run.status != 0
+    assert "Nothing was changed" in said(run)
+    assert "TASK [" not in run.output
+    assert "'reconcile_resend_los' is no setting. Did you mean reconcile_resend_lost?" in said(run)
+    assert [name for name in SETTINGS if f"-e: {name} is " not in run.output] == []
+    assert listings(deployed) == before
+
+
+def test_teardown_takes_each_setting_as_text(deployed: Pipeline, values: dict[str, Any]):
+    deployed.play("teardown", *as_text(values), "-e", "confirm_teardown=default").ended_well()
+    assert not deployed.answers()
