@@ -1,0 +1,70 @@
+"""The real program on a feed whose files are moved about while its outbox is full, and which is killed: each line arrives."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from feed_reader import names, write
+from outbox import Outbox
+from producer_process import Cloud, Program, serving
+from producer_world import in_memory
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    made = in_memory()
+    yield made
+    shutil.rmtree(made)
+
+
+def until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_feed_that_is_moved_about_while_the_outbox_is_full_and_the_program_killed_arrives_whole(cloud: Cloud, directory: Path):
+    path, state = directory / "feed", directory / "state"
+    write(path, *names(1, 1_200))
+    options = ["--source", str(path), "--source-quiet", "1", "--outbox-rows", "1000", "--linger", "0"]
+    # given a producer whose outbox is full
+    program = Program(cloud, *options, state=state)
+    until(lambda: len(cloud.received) >= 1_000)
+    outbox = Outbox(state)
+    until(lambda: any(each.seen == path.stat().st_size for each in outbox.positions(str(path))))
+    # when the feed is copied and truncated, the copy compressed, the feed renamed while its writer holds it, and a new one made
+    shutil.copy(path, directory / "feed.1")
+    os.truncate(path, 0)
+    until(lambda: any(each.name == str(directory / "feed.1") for each in outbox.positions(str(path))))
+    (directory / "feed.1.gz").write_bytes(gzip.compress((directory / "feed.1").read_bytes()))
+    (directory / "feed.1").unlink()
+    writer = path.open("a")
+    path.rename(directory / "feed.2026-11-24_10")
+    write(path, *names(1_221, 1_240))
+    writer.write("".join(f'{{"transaction_id": "{name}"}}\n' for name in names(1_201, 1_220)))
+    writer.close()
+    # and it is killed, and there is room again
+    program.process.kill()
+    program.finish()
+    outbox.settle(1_000)
+    program = Program(cloud, *options, state=state)
+    until(lambda: len(set(cloud.received)) >= 1_240)
+    # then each line has arrived, and nothing is called lost
+    assert program.stop_when(lambda: outbox.count_unsent() == 0)[1] == 0
+    assert set(cloud.received) == set(names(1, 1_240)) and len(cloud.received) <= 1_250
+    assert outbox.number("SELECT max(sequence) FROM entry") == 1_240
+    assert outbox.number("SELECT count(*) FROM lost_place") == outbox.count_rejected() == 0
+    outbox.close()
