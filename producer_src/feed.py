@@ -47,6 +47,7 @@ class Feed:
         self._unclear: dict[Key, tuple[str, float, str]] = {}  # files that cannot be read: their stamp, since when, and why
         self._copies: dict[tuple[Key, str], Key] = {}  # files that have the same bytes as another: of which
         self._moment = self._look_at = -math.inf
+        self.found = False  # whether there was a file of it at the last look
         self._waits = False  # whether that was said
 
     def next_moment(self, now: float) -> float:
@@ -74,11 +75,6 @@ class Feed:
             ended = not self._settings.follow and limit and not draft and not any(file.unread for file in self._open.values())
             self._moment = math.inf if ended else now + POLL_SECONDS
         return draft
-
-    @property
-    def found(self) -> bool:
-        """Whether any file of it was there at the last look."""
-        return bool(self._open) or not self._waits
 
     def unread(self) -> tuple[int, int]:
         """Bytes and lines that are not read yet; a last line may have no end."""
@@ -140,7 +136,11 @@ class Feed:
         if new:
             self._sort(new, there)
         self._look_for_missing(there, now, draft)
-        if not there and not self._open:
+        names = [name for name, _ in there.values()]
+        self.found = (
+            self.path in names or bool(self._open) or any(self._known[key].state == "done" for key in there.keys() & self._known.keys())
+        )
+        if not self.found:
             self._wait_for_it()
 
     def _sort(self, new: set[Key], there: dict[Key, Entry]) -> None:
@@ -212,7 +212,8 @@ class Feed:
                       line=file.position.line + 1, bytes=file.unread,
                       what_to_do="see why its writer does not end that line: it is taken when it has an end")  # fmt: skip
         if file.left_behind and not file.unread and self._is_quiet(file, now):
-            file.position = replace(file.position, state="done", stamp="" if file.away else _stamp(there[before.key]))
+            stamp = "" if file.away else file.stamp if file.packed else _stamp(there[before.key])
+            file.position = replace(file.position, state="done", stamp=stamp)
             self._close(file)
         if file.position != before:
             self._keep(file.position, draft)
@@ -313,6 +314,7 @@ class Feed:
                     return None
                 file = FeedFile(handle, position)
                 file = file if raw else file.unpacked(self._settings.state_directory)
+                file.stamp = _stamp(entry)
                 self._unclear.pop(key, None)
                 return file
             except FileNotFoundError:

@@ -72,6 +72,7 @@ class FeedFile:
 
     def __init__(self, handle: int, position: Position, packed: bool = False) -> None:
         self.handle, self.position, self.packed = handle, position, packed
+        self.stamp = ""  # size and time that it had when it was opened
         self.changed = 0.0  # when it was another, by the clock that the feed is given
         self.away = False  # whether the directory has it no more
         self.left_behind = False  # whether another has the feed's name, or it is away

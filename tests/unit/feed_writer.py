@@ -238,12 +238,13 @@ class Reader:
         self.feed = Feed(settings, self.outbox.positions, lambda event, **fields: self.log.append({"event": event} | fields))
 
     def draw(self, limit: int, seconds: float = 1.0, commit: bool = True) -> bool:
+        looks = self.now >= self.feed._look_at
         draft = self.feed.draw(self.now, limit)
         self.now += seconds
         if commit:
             self.outbox.add(draft)
             for each in self.writer.generations:
-                each.seen = each.seen or bool(each.lines)
+                each.seen = each.seen or (looks and bool(each.lines))
         return bool(draft)
 
     def read(self, n: int) -> None:
@@ -252,10 +253,8 @@ class Reader:
             self.draw(10 if n % 3 else 1)
 
     def read_within_a_look(self, n: int) -> None:
-        """Some commits that come so soon that the directory is not looked at between them."""
-        self.draw(3)
-        for _ in range(n % 5):
-            self.draw(3, seconds=0.001)
+        """A commit after which the next one comes so soon that the directory is not looked at between them, whatever happens to it."""
+        self.draw(n % 4, seconds=0.001)
 
     def be_full(self, _n: int) -> None:
         self.draw(0)

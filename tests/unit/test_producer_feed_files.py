@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from feed_files import FeedFile, Line
 from feed_reader import Reader, line, names, write
 from producer_world import in_memory
 
@@ -143,6 +144,25 @@ def test_a_compressed_file_that_is_being_written_is_read_when_it_is_whole(direct
     assert reader.read() == names(1, 3) and reader.wait() == [] and reader.lost == []
 
 
+def test_what_is_added_to_a_compressed_file_is_read(directory: Path):
+    reader, packed = Reader(directory / "feed"), directory / "feed.all.gz"
+    write(directory / "feed", "a")
+    assert reader.read() == ["a"]
+    for number in range(3):
+        with packed.open("ab") as file:
+            file.write(gzip.compress(line(f"b-{number}").encode()))
+        assert (reader.wait() if number % 2 else reader.read() + reader.wait()) == [f"b-{number}"]
+    assert reader.lost == []
+
+
+def test_a_feed_of_which_only_older_rotations_are_there_is_waited_for(directory: Path):
+    write(directory / "feed.1", "old")
+    reader = Reader(directory / "feed")
+    assert reader.read() == [] and reader.reasons() == ["waiting for the file"] and not reader.feed.found
+    write(directory / "feed", "a")
+    assert reader.read() == ["a"] and reader.feed.found
+
+
 def test_a_file_that_is_found_nowhere_is_a_lost_place_and_the_new_one_read_from_its_start(directory: Path):
     path = directory / "feed"
     write(path, *names(1, 12))
@@ -203,6 +223,25 @@ def test_a_file_that_is_overwritten_in_place_is_read_from_its_start_and_the_plac
     # then those are read, all of them, and where the old ones were left is named
     assert (reader if running else reader.restart()).read() == new and reader.wait() == []
     assert [(each.file, each.line) for each in reader.lost] == [(str(path), 10)]
+
+
+def test_a_file_that_is_overwritten_while_it_is_read_gives_no_line_of_two_contents(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    # given a writer that writes other lines over a file just when its third line is read
+    path = directory / "feed"
+    write(path, *names(1, 12))
+    reader = Reader(path)
+    reader.draw(1)
+    new, next_line = [f"new-{number}" for number in range(20)], FeedFile.next_line
+
+    def overwrite(file: FeedFile, before: Line | None, final: bool) -> Line | None:
+        if before and before.number == 3:
+            write(path, *new, mode="r+")
+        return next_line(file, before, final)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FeedFile, "next_line", overwrite)
+        assert reader.draw().messages == []
+    assert reader.read() == new and reader.wait() == [] and [each.line for each in reader.lost] == [1]
 
 
 @pytest.mark.parametrize("read", [0, 10, 12])
