@@ -4,9 +4,11 @@ All of it looks at moto's backend, and so runs on moto's thread.
 """
 
 import re
+from typing import Any
 
 from ministack.services import iam
 from moto.ec2.models.instance_types import INSTANCE_TYPES, InstanceTypeBackend
+from moto.ec2.models.instances import InstanceBackend
 
 from embedded_cloud.calls import Call
 from embedded_cloud.fidelity_iam import PROPAGATION_SECONDS
@@ -61,6 +63,25 @@ def set_free_tier(free_plan: bool) -> None:
     if not free_plan:
         for kind in InstanceTypeBackend.instance_types:
             kind["FreeTierEligible"] = kind["InstanceType"] == OLDER_FREE_TYPE
+
+
+def keep_metadata_options() -> None:
+    """Amazon EC2 API Reference, ModifyInstanceMetadataOptions: "If no value is specified, the existing state is maintained"; moto forgets
+    what a request leaves out, and amazon.aws then sends nothing in its place."""
+    original = InstanceBackend.modify_instance_metadata_options
+
+    def modify(backend: InstanceBackend, instance_id: str, **sent: Any) -> Any:
+        kept = backend.get_instance(instance_id).metadata_options
+        known = {
+            "http_tokens": kept.http_tokens,
+            "hop_limit": kept.http_put_response_hop_limit,
+            "http_endpoint": kept.http_endpoint,
+            "http_protocol": kept.http_protocol_ipv6,
+            "metadata_tags": kept.instance_metadata_tags,
+        }
+        return original(backend, instance_id, **known | {name: value for name, value in sent.items() if value is not None})
+
+    InstanceBackend.modify_instance_metadata_options = modify  # type: ignore[method-assign, assignment]
 
 
 def key_unknown(call: Call, world: World) -> Refusal | None:

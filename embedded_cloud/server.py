@@ -17,7 +17,7 @@ from embedded_cloud.deliveries import Deliveries
 from embedded_cloud.door import Door
 from embedded_cloud.faults import FaultInjector, FaultSettings
 from embedded_cloud.fidelity import Fidelity
-from embedded_cloud.fidelity_ec2 import set_free_tier
+from embedded_cloud.fidelity_ec2 import keep_metadata_options, set_free_tier
 from embedded_cloud.fidelity_world import Times, World
 from embedded_cloud.imds import MetadataService
 from embedded_cloud.moto_backend import MotoBackend
@@ -39,6 +39,7 @@ def run(listener: socket.socket, options: argparse.Namespace) -> None:
     deliveries = Deliveries()
     authorization.install(os.environ["AWS_ACCESS_KEY_ID"])
     set_free_tier(options.free_plan)
+    keep_metadata_options()
     fidelity.install()
     function_logs.install()
     partiql.install()

@@ -1,4 +1,4 @@
-"""Compare AWS resources with what is expected, property by property, without changing anything.
+"""Compare AWS resources with what is expected, property by property, and bring back what no other module does.
 
 The readers (`aws_drift_<family>`) find properties, `aws_drift_values` says when two values mean the same, and this is the one
 place where they are compared. Clients are passed in, one for each service; boto3 clients may be shared between threads.
@@ -7,14 +7,17 @@ place where they are compared. Clients are passed in, one for each service; boto
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ansible.module_utils import aws_drift_data, aws_drift_ec2, aws_drift_iam, aws_drift_lambda, aws_drift_monitoring
 from ansible.module_utils.aws_drift_types import Disagreement, ResourceType
 from ansible.module_utils.aws_drift_values import Canonical, as_text
+from ansible.module_utils.lambda_mappings import BUSY_ERRORS
+from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, is_lasting, make_check, polls
 from botocore.exceptions import BotoCoreError, ClientError
 
 TYPES: dict[str, ResourceType] = {
@@ -28,6 +31,13 @@ TYPES: dict[str, ResourceType] = {
 # Readers wait for answers, so more than the cores help; AWS's tightest limit among them (DescribeAlarms, 9 a second) is kept.
 READERS_AT_ONCE = 8
 
+# How long to read again until a change shows: SetQueueAttributes may take 60 s (its page), IAM some seconds.
+MEND_SECONDS = 120.0
+# Another change is under way, or what was read was out of date: the next reading tells.
+PASSING_ERRORS = BUSY_ERRORS | {"NoSuchEntity", "ResourceNotFoundException", "OperationAbortedException", "ValidationException"}
+
+UNREADABLE = "Mend the connection, or the permission (docs/operator_policy.md), that the error names, and try again."
+
 
 class ExpectationError(Exception):
     """A type or property that does not exist. The text names those that do."""
@@ -35,13 +45,23 @@ class ExpectationError(Exception):
 
 @dataclass
 class Drift:
-    """What comparing found: `checks` in the shape verify collects, `differences` with values, `before` and `after` by resource."""
+    """What comparing found: `checks` in the shape verify collects, `differences` with values, `before` and `after` by resource.
+
+    `menders` are the calls that bring back what differs; `lasting` is how many checks fail that neither they nor time
+    put right.
+    """
 
     checks: list[dict[str, Any]] = field(default_factory=list)
     differences: list[dict[str, Any]] = field(default_factory=list)
     unreadable: list[dict[str, str]] = field(default_factory=list)
     before: dict[str, dict[str, Any]] = field(default_factory=dict)
     after: dict[str, dict[str, Any]] = field(default_factory=dict)
+    menders: list[Callable[[], object]] = field(default_factory=list)
+    lasting: int = 0
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        return [check for check in self.checks if not check["passed"]]
 
 
 @dataclass(frozen=True)
@@ -67,8 +87,32 @@ def compare(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], 
         readings = list(readers.map(lambda resource: _read(resource, clients), resources))
     drift = Drift()
     for resource, reading in zip(resources, readings, strict=True):
-        _compare_one(drift, resource, reading, resource.get("remedy") or default_remedy)
+        _compare_one(drift, resource, reading, resource.get("remedy") or default_remedy, clients)
     return drift
+
+
+def mend(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], clock: Clock, *, default_remedy: str) -> tuple[bool, Drift]:
+    """Bring back what differs, and read again until nothing does, or only what cannot come, or MEND_SECONDS are over.
+
+    Returns whether anything was called, and the last reading. Raises the error of AWS that refuses a call for good.
+    """
+    called = False
+    for left in polls(clock, MEND_SECONDS, longest=5.0):
+        drift = compare(resources, clients, default_remedy=default_remedy)
+        if len(drift.failed) == drift.lasting or not left:
+            break
+        for call in drift.menders:
+            called = True
+            try:
+                call()
+            except AWS_ERRORS as error:
+                if is_lasting(error) and _code(error) not in PASSING_ERRORS:
+                    raise
+    return called, drift
+
+
+def _code(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else ""
 
 
 def _type_of(resource: Mapping[str, Any]) -> ResourceType:
@@ -104,31 +148,37 @@ def _read(resource: Mapping[str, Any], clients: Mapping[str, Any]) -> _Reading:
     return _Reading(found, error, round(time.monotonic() - started, 3))
 
 
-def _compare_one(drift: Drift, resource: Mapping[str, Any], reading: _Reading, remedy: str) -> None:
+def _compare_one(drift: Drift, resource: Mapping[str, Any], reading: _Reading, default: str, clients: Mapping[str, Any]) -> None:
     kind = _type_of(resource)
     label = f"{kind.label} {resource['name']}"
     expected = {name: kind.properties[name](value) for name, value in _expected(resource).items()}
 
-    def check(name: str, wanted: str, found: str, passed: bool, seconds: float = 0.0) -> None:
-        drift.checks.append(
-            {"check": f"{label}: {name}", "passed": passed, "expected": wanted, "found": found, "seconds": seconds, "remedy": remedy}
-        )
+    def check(name: str, wanted: str, found: str, passed: bool, seconds: float = 0.0, remedy: str = default, cause: bool = False) -> None:
+        drift.checks.append(make_check(f"{label}: {name}", passed, wanted, found, seconds=seconds, remedy=remedy) | {"cause": cause})
 
     if reading.error:
-        check("exists", "exists", reading.error, False, reading.seconds)
+        check("exists", "exists", reading.error, False, reading.seconds, UNREADABLE, "exists" in kind.stops)
+        drift.lasting += 1
         drift.unreadable.append({"resource": label, "error": reading.error})
         return
     if reading.found is None:
-        check("exists", "exists", "missing", False, reading.seconds)
+        check("exists", "exists", "missing", False, reading.seconds, cause="exists" in kind.stops)
         drift.differences.append({"resource": label, "property": "exists", "expected": True, "found": False})
         drift.before[label] = {}
         drift.after[label] = expected
         return
     check("exists", "exists", "exists", True, reading.seconds)
+    canonical = reading.found | {name: _canonical(kind.properties[name], reading.found.get(name)) for name in kind.properties}
     for name, wanted in expected.items():
-        found = _canonical(kind.properties[name], reading.found.get(name))
-        check(name, as_text(wanted), as_text(found), found == wanted)
+        found = canonical[name]
+        own = kind.remedies[name](resource["name"], wanted, canonical) if found != wanted and name in kind.remedies else ""
+        cause = found != wanted and name in kind.stops and kind.stops[name](wanted, found)
+        check(name, as_text(wanted), as_text(found), found == wanted, remedy=own or default, cause=cause)
         if found != wanted:
+            if own:
+                drift.lasting += 1
+            if name in kind.menders:
+                drift.menders.append(partial(kind.menders[name], clients, resource["name"], wanted, canonical))
             drift.differences.append({"resource": label, "property": name, "expected": wanted, "found": found})
             drift.before.setdefault(label, {})[name] = found
             drift.after.setdefault(label, {})[name] = wanted

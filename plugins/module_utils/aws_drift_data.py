@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible.module_utils.aws_drift_types import ResourceType, pages, tag_dict, unless_missing
+from ansible.module_utils.aws_drift_types import Mender, ResourceType, always, lacks, page, pages, tag_dict, unless_missing
 from ansible.module_utils.aws_drift_values import boolean, document, number, structure, text, text_map, text_set
 
 NO_TABLE = ("ResourceNotFoundException",)
 NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+SNAKE = re.compile(r"_([a-z])")
 
 
 def read_table(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -78,6 +79,32 @@ def _json_setting(value: str | None) -> Any:
     return {CAPITAL.sub("_", key).lower(): item for key, item in json.loads(value).items()}
 
 
+def update_table(request: Callable[[Any], dict[str, Any]]) -> Mender:
+    """The mender that sends UpdateTable with what `request` makes of the wanted value."""
+    return lambda clients, name, wanted, found: clients["dynamodb"].update_table(TableName=name, **request(wanted))
+
+
+def delete_index(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    """One that is too many: DynamoDB takes one after the other."""
+    for index in sorted(set(found["global_indexes"]) - set(wanted))[:1]:
+        clients["dynamodb"].update_table(TableName=name, GlobalSecondaryIndexUpdates=[{"Delete": {"IndexName": index}}])
+
+
+def set_attributes(attributes: Callable[[Any], dict[str, str]]) -> Mender:
+    """The mender that sets those attributes of a queue."""
+
+    def mend(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+        url = clients["sqs"].get_queue_url(QueueName=name)["QueueUrl"]
+        clients["sqs"].set_queue_attributes(QueueUrl=url, Attributes=attributes(wanted))
+
+    return mend
+
+
+def _as_setting(wanted: dict[str, Any] | None) -> str:
+    """The JSON text of a setting in snake case; empty for none."""
+    return json.dumps({SNAKE.sub(lambda match: match[1].upper(), key): value for key, value in wanted.items()}) if wanted else ""
+
+
 TYPES = {
     "dynamodb_table": ResourceType(
         label="table",
@@ -96,6 +123,18 @@ TYPES = {
             "deletion_protection": boolean,
             "tags": text_map,
         },
+        menders={
+            "global_indexes": delete_index,
+            "stream_enabled": update_table(lambda wanted: {"StreamSpecification": {"StreamEnabled": wanted}}),
+            "deletion_protection": update_table(lambda wanted: {"DeletionProtectionEnabled": wanted}),
+        },
+        remedies={
+            "key_schema": page("the-table"),
+            "local_indexes": page("the-table"),
+            # Those of an index go with it.
+            "attributes": lambda name, wanted, found: "" if found["global_indexes"] else page("the-table")(name, wanted, found),
+        },
+        stops={"exists": always, "key_schema": always},
     ),
     "sqs_queue": ResourceType(
         label="queue",
@@ -114,5 +153,12 @@ TYPES = {
             "fifo": boolean,
             "tags": text_map,
         },
+        menders={
+            "sse": set_attributes(lambda wanted: {"KmsMasterKeyId": "", "SqsManagedSseEnabled": str(wanted == "SQS").lower()}),
+            "redrive_policy": set_attributes(lambda wanted: {"RedrivePolicy": _as_setting(wanted)}),
+            "redrive_allow_policy": set_attributes(lambda wanted: {"RedriveAllowPolicy": _as_setting(wanted)}),
+        },
+        remedies={"fifo": page("a-queue")},
+        stops={"exists": always, "policy": lacks},
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.aws_drift_types import ResourceType, agreed, pages, tag_dict
+from ansible.module_utils.aws_drift_types import ResourceType, agreed, page, pages, tag_dict
 from ansible.module_utils.aws_drift_values import boolean, number, public_key, rules, text, text_map, text_set
 
 # States of an instance that still is one. Source: "Amazon EC2 instance state changes".
@@ -62,7 +62,8 @@ def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str,
         return None
     volumes = _root_volumes(ec2, instances) if VOLUME_PROPERTIES & expected.keys() else {}
     described = [_instance(instance, volumes.get(_root_volume_id(instance), {})) for instance in instances]
-    return {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE_PROPERTIES}
+    found = {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE_PROPERTIES}
+    return found | {"root_volumes": [volume for instance in instances if (volume := _root_volume_id(instance))]}
 
 
 def _instance(instance: Mapping[str, Any], root_volume: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,6 +104,14 @@ def read_key_pair(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
     return {"public_key": found[0].get("PublicKey"), "tags": tag_dict(found[0].get("Tags"))} if found else None
 
 
+def change_volumes(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
+    return "; ".join(f"aws ec2 modify-volume --volume-id {volume} --volume-type {wanted}" for volume in found["root_volumes"])
+
+
+def terminate_surplus(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
+    return page("an-instance")(name, wanted, found) if found["count"] > wanted else ""
+
+
 INSTANCE_PROPERTIES = {
     "state": text,
     "instance_type": text,
@@ -123,6 +132,7 @@ TYPES = {
         services=("ec2",),
         read=read_security_group,
         properties={"description": text, "ingress": rules, "egress": rules, "vpc_id": text, "tags": text_map},
+        remedies={"description": page("an-instance")},
     ),
     "ec2_instances": ResourceType(
         label="instance",
@@ -130,11 +140,19 @@ TYPES = {
         read=read_instances,
         properties={"count": number, **INSTANCE_PROPERTIES},
         implied={"count": 1},
+        remedies={
+            "count": terminate_surplus,
+            "root_volume_type": change_volumes,
+            "root_volume_size": page("an-instance"),
+            "root_volume_encrypted": page("an-instance"),
+            "key_name": page("an-instance"),
+        },
     ),
     "key_pair": ResourceType(
         label="key pair",
         services=("ec2",),
         read=read_key_pair,
         properties={"public_key": public_key, "tags": text_map},
+        remedies={"public_key": page("the-key-pair")},
     ),
 }

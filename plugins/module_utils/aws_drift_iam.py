@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.aws_drift_types import ResourceType, pages, tag_dict, unless_missing
+from ansible.module_utils.aws_drift_types import ResourceType, always, lacks, page, pages, tag_dict, unless_missing
 from ansible.module_utils.aws_drift_values import document, number, text, text_map, text_set
 
 MISSING = ("NoSuchEntity",)
@@ -59,6 +59,18 @@ def read_instance_profile(clients: Mapping[str, Any], name: str, expected: Mappi
     }
 
 
+def delete_inline_policies(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    for policy in set(found["inline_policies"]) - set(wanted):
+        clients["iam"].delete_role_policy(RoleName=name, PolicyName=policy)
+
+
+def set_boundary(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    if wanted:
+        clients["iam"].put_role_permissions_boundary(RoleName=name, PermissionsBoundary=wanted)
+    else:
+        clients["iam"].delete_role_permissions_boundary(RoleName=name)
+
+
 TYPES = {
     "iam_role": ResourceType(
         label="role",
@@ -74,14 +86,23 @@ TYPES = {
             "path": text,
             "tags": text_map,
         },
+        menders={"inline_policies": delete_inline_policies, "permissions_boundary": set_boundary},
+        remedies={"path": page("a-role")},
+        stops={"exists": always, "trust_policy": lacks, "managed_policies": lacks, "permissions_boundary": always},
     ),
     "iam_managed_policy": ResourceType(
-        label="policy", services=("iam",), read=read_managed_policy, properties={"document": document, "path": text, "tags": text_map}
+        label="policy",
+        services=("iam",),
+        read=read_managed_policy,
+        properties={"document": document, "path": text, "tags": text_map},
+        remedies={"path": page("a-role")},
+        stops={"exists": always, "document": lacks},
     ),
     "iam_instance_profile": ResourceType(
         label="instance profile",
         services=("iam",),
         read=read_instance_profile,
         properties={"roles": text_set, "path": text, "tags": text_map},
+        remedies={"path": page("a-role")},
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.aws_drift_types import ResourceType, agreed, unless_missing
+from ansible.module_utils.aws_drift_types import ResourceType, agreed, always, page, unless_missing
 from ansible.module_utils.aws_drift_values import boolean, number, structure, text, text_map, text_set
 from ansible.module_utils.lambda_mappings import describe, list_mappings
 from ansible.module_utils.lambda_releases import LATEST, Note, differing, is_checked, weights
@@ -72,7 +72,36 @@ def read_mappings(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
     described = [describe(mapping) for mapping in mappings.values()]
     if not described:
         return None
-    return {"count": len(described)} | {name: agreed(mapping[name] for mapping in described) for name in MAPPING_PROPERTIES}
+    found = {"count": len(described)} | {name: agreed(mapping[name] for mapping in described) for name in MAPPING_PROPERTIES}
+    return found | {"foreign": [mapping["uuid"] for mapping in described if not _is_ours(mapping, name, expected)]}
+
+
+def _is_ours(mapping: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> bool:
+    """Whether it is of the function, under any alias or version, and of its queue: event_source_mapping deletes no other."""
+    queue = expected.get("event_source_arn") or mapping["event_source_arn"]
+    return mapping["function_arn"].split(":")[6] == name and mapping["event_source_arn"] == queue
+
+
+def delete_foreign_mappings(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
+    commands = [f"aws lambda delete-event-source-mapping --uuid {uuid}" for uuid in found["foreign"]]
+    return f"If somebody else does not need it: {'; '.join(commands)}" if commands else ""
+
+
+def set_layers(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    """Of $LATEST: what goes live is released from there."""
+    clients["lambda"].update_function_configuration(FunctionName=name, Layers=wanted)
+
+
+def update_again(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    """With nothing changed: a failed update is over then, and while one is under way Lambda answers that it is busy."""
+    clients["lambda"].update_function_configuration(FunctionName=name)
+
+
+def set_concurrency(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    if wanted is None:
+        clients["lambda"].delete_function_concurrency(FunctionName=name)
+    else:
+        clients["lambda"].put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=wanted)
 
 
 MAPPING_PROPERTIES = {
@@ -111,6 +140,15 @@ TYPES = {
             "description": text,
             "tags": text_map,
         },
+        menders={"layers": set_layers, "last_update_status": update_again, "reserved_concurrency": set_concurrency},
+        remedies={"package_type": page("the-function")},
+        stops={
+            "exists": always,
+            "reserved_concurrency": lambda wanted, found: found == 0,
+            "state": always,
+            "handler": always,
+            "role": always,
+        },
     ),
     "lambda_alias": ResourceType(
         label="alias",
@@ -123,6 +161,7 @@ TYPES = {
             "weights": structure,
             "latest_differs_in": text_set,
         },
+        stops={"exists": always},
     ),
     "event_source_mappings": ResourceType(
         label="mapping",
@@ -130,5 +169,8 @@ TYPES = {
         read=read_mappings,
         properties={"count": number, **MAPPING_PROPERTIES},
         implied={"count": 1},
+        remedies=dict.fromkeys(("count", *MAPPING_PROPERTIES), delete_foreign_mappings),
+        # A second mapping may be well, and takes a part of the messages.
+        stops={"exists": always, "state": lambda wanted, found: wanted not in found, "filters": always},
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.aws_drift_types import ResourceType, pages, tag_dict
+from ansible.module_utils.aws_drift_types import Mender, ResourceType, pages, tag_dict
 from ansible.module_utils.aws_drift_values import boolean, number, text, text_map, text_set
 
 
@@ -67,6 +67,39 @@ def read_alarms(clients: Mapping[str, Any], name: str, expected: Mapping[str, An
     return {"names": [alarm["AlarmName"] for alarm in alarms]}
 
 
+def set_key(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    if wanted:
+        clients["logs"].associate_kms_key(logGroupName=name, kmsKeyId=wanted)
+    else:
+        clients["logs"].disassociate_kms_key(logGroupName=name)
+
+
+def set_retention(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    if wanted:
+        clients["logs"].put_retention_policy(logGroupName=name, retentionInDays=wanted)
+    else:
+        clients["logs"].delete_retention_policy(logGroupName=name)
+
+
+def delete_filters(kind: str) -> Mender:
+    """The mender that deletes the metric or subscription filters that nobody declared."""
+
+    def mend(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+        delete = getattr(clients["logs"], f"delete_{kind}_filter")
+        for extra in set(found[f"{kind}_filters"]) - set(wanted):
+            delete(logGroupName=name, filterName=extra)
+
+    return mend
+
+
+def delete_alarms(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    clients["cloudwatch"].delete_alarms(AlarmNames=sorted(set(found["names"]) - set(wanted)))
+
+
+def enable_actions(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    (clients["cloudwatch"].enable_alarm_actions if wanted else clients["cloudwatch"].disable_alarm_actions)(AlarmNames=[name])
+
+
 TYPES = {
     "log_group": ResourceType(
         label="log group",
@@ -79,6 +112,17 @@ TYPES = {
             "metric_filters": text_set,
             "subscription_filters": text_set,
             "tags": text_map,
+        },
+        menders={
+            "retention_in_days": set_retention,
+            "kms_key_id": set_key,
+            "metric_filters": delete_filters("metric"),
+            "subscription_filters": delete_filters("subscription"),
+        },
+        remedies={
+            "log_group_class": lambda name, *_: (
+                f"aws logs delete-log-group --log-group-name {name} (its lines are lost), then ansible-playbook site.yml"
+            )
         },
     ),
     "cloudwatch_alarm": ResourceType(
@@ -103,6 +147,13 @@ TYPES = {
             "description": text,
             "tags": text_map,
         },
+        menders={"actions_enabled": enable_actions},
     ),
-    "cloudwatch_alarms": ResourceType(label="alarms", services=("cloudwatch",), read=read_alarms, properties={"names": text_set}),
+    "cloudwatch_alarms": ResourceType(
+        label="alarms",
+        services=("cloudwatch",),
+        read=read_alarms,
+        properties={"names": text_set},
+        menders={"names": delete_alarms},
+    ),
 }

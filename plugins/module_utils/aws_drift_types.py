@@ -12,13 +12,22 @@ from botocore.exceptions import ClientError
 # (clients by service, name, expected properties) -> found properties, or None when the resource is missing. Of the expected
 # values a reader uses only those that say where to look; their names say which calls it needs to make.
 Reader = Callable[[Mapping[str, Any], str, Mapping[str, Any]], dict[str, Any] | None]
+# (clients by service, name, wanted value, found properties) makes the calls that bring one property back; both in canonical form.
+Mender = Callable[[Mapping[str, Any], str, Any, Mapping[str, Any]], object]
+# (name, wanted value, found properties) -> the command or page that brings one property back; empty where site.yml does.
+Remedy = Callable[[str, Any, Mapping[str, Any]], str]
+
+# (wanted value, found value), which differ -> whether no transaction can come through while it is so.
+Stop = Callable[[Any, Any], bool]
 
 
 @dataclass(frozen=True)
 class ResourceType:
     """A kind of resource: how results call it, what reads it, and how each of its properties is compared.
 
-    `implied` holds expectations that hold unless the playbook names others.
+    `implied` holds expectations that hold unless the playbook names others. `menders` bring back what no other task of site.yml does,
+    `remedies` say what to do about what site.yml cannot bring back. `stops` tell the causes, which explain other failed checks:
+    of properties, and of `exists` by its name alone.
     """
 
     label: str
@@ -26,6 +35,9 @@ class ResourceType:
     read: Reader
     properties: Mapping[str, Canonical]
     implied: Mapping[str, Any] = field(default_factory=dict)
+    menders: Mapping[str, Mender] = field(default_factory=dict)
+    remedies: Mapping[str, Remedy] = field(default_factory=dict)
+    stops: Mapping[str, Stop] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,28 @@ class Disagreement:
     """Values of one property where several resources were found and differ among themselves: equal to no expected value."""
 
     values: tuple[Any, ...]
+
+
+def always(*_: Any) -> bool:
+    """What stops all, whatever is found."""
+    return True
+
+
+def lacks(wanted: Any, found: Any) -> bool:
+    """Whether a set or a policy document misses something that is wanted, or has a Deny that is not."""
+    if isinstance(wanted, dict):
+        wanted, found = wanted["Statement"], found.get("Statement", []) if isinstance(found, dict) else []
+    missing = [one for one in wanted or [] if one not in (found or []) and not _denies(one)]
+    return bool(missing) or any(_denies(one) for one in found or [] if one not in (wanted or []))
+
+
+def _denies(statement: Any) -> bool:
+    return isinstance(statement, dict) and statement.get("Effect") == "Deny"
+
+
+def page(heading: str) -> Remedy:
+    """The remedy that is a section of docs/replacing.md."""
+    return lambda *_: f"It can only be replaced: docs/replacing.md#{heading}"
 
 
 def agreed(values: Iterable[Any]) -> Any:

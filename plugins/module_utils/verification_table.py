@@ -37,7 +37,7 @@ class Report:
 
 
 def gather(results: Iterable[Any]) -> Gathered:
-    """The checks of registered results: dicts with `checks`, results of loops, lists of either.
+    """The checks of registered results: dicts with `checks`, results of loops, lists of either; failed ones that are a `cause` first.
 
     A result that failed or was unreachable without checks of its own becomes a failed check.
     """
@@ -46,13 +46,15 @@ def gather(results: Iterable[Any]) -> Gathered:
         checks = list(_checks_of(result, f"result {position}"))
         gathered.checks += checks
         gathered.ignored += not checks
+    # What explains the others comes first.
+    gathered.checks.sort(key=lambda check: check["passed"] or not check.get("cause"))
     return gathered
 
 
 def make_report(gathered: Gathered, title: str, fold: bool, options: str = "") -> Report:
     """The table, the summary and the failures; `options` goes with every ansible-playbook command that a remedy names."""
     checks = gathered.checks
-    failed = [_PLAY.sub(lambda play: play[0] + options, _in_full(check)) for check in checks if not check["passed"]]
+    failed = [_PLAY.sub(lambda play: play[0] + options, in_full(check)) for check in checks if not check["passed"]]
     seconds = sum(float(check.get("seconds", 0)) for check in checks)
     unchecked = sum(bool(check.get("unchecked")) for check in checks)
     counts = f"{len(checks)} check{'' if len(checks) == 1 else 's'}, {len(checks) - len(failed) - unchecked} passed"
@@ -100,7 +102,8 @@ def _whole(check: Any) -> Check:
     }
 
 
-def _in_full(check: Check) -> str:
+def in_full(check: Check) -> str:
+    """A failed check on one line."""
     remedy = check.get("remedy")
     text = f"{check['check']}: expected {check.get('expected', '')}, found {check.get('found', '')}"
     return printable(" ".join((f"{text}; what to do: {remedy}" if remedy else text).split()))

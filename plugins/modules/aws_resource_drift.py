@@ -7,9 +7,10 @@ DOCUMENTATION = r"""
 module: aws_resource_drift
 short_description: Compare AWS resources with what is expected, property by property
 description:
-  - Reads each resource and compares every property named in O(resources[].expected) with what is found. Changes nothing.
-  - The result is RV(changed) when something differs, and its diff holds exactly the properties that differ. Before is what is found,
-    after what is expected, each under the resource's label such as C(queue FinancialTransactionQueue).
+  - Reads each resource and compares every property named in O(resources[].expected) with what is found. Changes nothing, unless told to
+    O(mend).
+  - Without O(mend) the result is RV(changed) when something differs, and its diff holds exactly the properties that differ. Before is
+    what is found, after what is expected, each under the resource's label such as C(queue FinancialTransactionQueue).
   - A resource that is missing is one failed check, C(exists). So is one that cannot be read, with the error as what was found; it is
     named in RV(unreadable) and in a warning, and is neither a difference nor a failure of the module.
   - Values are compared by meaning. Policy documents regardless of the order of statements and lists, and of one string or a list of
@@ -22,6 +23,13 @@ options:
     description: What to do about a failed check, for resources that name no remedy of their own.
     type: str
     default: Run site.yml again.
+  mend:
+    description:
+      - Bring back what differs, where no other module does (what nobody declared is removed, such as an inline policy), and wait until
+        everything reads back as expected. What does not is a failure that names each property and what to do.
+      - In check mode it changes nothing, and fails for nothing. There is no diff, which comparing without it shows.
+    type: bool
+    default: false
   resources:
     description: The resources to compare.
     type: list
@@ -92,6 +100,15 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
+- name: Mend what the other modules leave
+  aws_resource_drift:
+    mend: true
+    resources:
+      - type: iam_role
+        name: Lambda-SQS-DynamoDB-Role
+        expected:
+          inline_policies: []
+
 - name: Show what would change
   aws_resource_drift:
     resources:
@@ -144,6 +161,9 @@ checks:
     remedy:
       description: What to do when the check failed.
       type: str
+    cause:
+      description: Whether nothing can come through the pipeline while it is so, which explains other failed checks.
+      type: bool
 differences:
   description: What differs. A missing resource is one difference, of the property C(exists).
   returned: always
@@ -168,11 +188,16 @@ unreadable:
       error: "AccessDenied: not authorized to perform sqs:GetQueueAttributes"
 """
 
-from ansible.module_utils.aws_drift import ExpectationError, compare, required_services
+from ansible.module_utils.aws_drift import ExpectationError, compare, mend, required_services
 from ansible.module_utils.common.warnings import warn
+from ansible.module_utils.pipeline_checks import AWS_ERRORS, system_clock
+from ansible.module_utils.verification_table import in_full
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
+STANDS = "site.yml has just set it: find out who changes it back, then run site.yml again."
+
 ARGUMENT_SPEC = {
+    "mend": {"type": "bool", "default": False},
     "remedy": {"type": "str", "default": "Run site.yml again."},
     "resources": {
         "type": "list",
@@ -195,16 +220,25 @@ def main() -> None:
         clients = {service: module.client(service) for service in required_services(resources)}
     except ExpectationError as error:
         module.fail_json(msg=str(error))
-    drift = compare(resources, clients, default_remedy=module.params["remedy"])
+    if module.params["mend"] and not module.check_mode:
+        try:
+            changed, drift = mend(resources, clients, system_clock(), default_remedy=STANDS)
+        except AWS_ERRORS as error:
+            module.fail_json_aws(error, msg="Cannot bring back what differs")
+    else:
+        drift = compare(resources, clients, default_remedy=module.params["remedy"])
+        changed = bool(drift.menders if module.params["mend"] else drift.differences)
     for unread in drift.unreadable:
         warn(f"Could not read {unread['resource']}: {unread['error']}")
+    if module.params["mend"] and not module.check_mode and drift.failed:
+        module.fail_json(msg="\n".join(["Not as it should be:", *map(in_full, drift.failed)]), changed=changed)
     module.exit_json(
-        changed=bool(drift.differences),
+        changed=changed,
         checks=drift.checks,
         differences=drift.differences,
         in_sync=not (drift.differences or drift.unreadable),
         unreadable=drift.unreadable,
-        diff={"before": drift.before, "after": drift.after},
+        diff={} if module.params["mend"] else {"before": drift.before, "after": drift.after},
     )
 
 

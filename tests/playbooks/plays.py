@@ -56,6 +56,17 @@ class Run:
         rows = [line.strip().split("|") for line in self.output.splitlines() if re.search(r"\|\s*FAIL\s*\|", line)]
         return {row[0].strip(" -'\"") for row in rows}
 
+    @property
+    def first_failed_check(self) -> str:
+        """The check of the first row that failed."""
+        row = re.search(r"^(.*)\|\s*FAIL\s*\|", self.output, re.MULTILINE)
+        return row[1].split("|")[0].strip(" -'\"") if row else ""
+
+    @property
+    def message(self) -> str:
+        """All that was printed, on one line."""
+        return " ".join(self.output.split())
+
     def diffs(self) -> list[str]:
         """The changed lines of every diff that was printed, without their indentation."""
         return [line[0] + line[1:].strip() for line in self.output.splitlines() if re.match(r"[+-](?![+-]{2} )", line)]

@@ -8,12 +8,13 @@ allows them, in parts or in all, is then evaluated, by the code that decides in 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from drifts import drift_everything
+from drifts import DRIFTS, drift_everything
 from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
 from operators import POLICIES, as_list, make_operator, needed, rendered
 from plays import ACCOUNT, REGION, ROOT, Pipeline, Run, listings, supervisorctl, wait_until
@@ -26,18 +27,19 @@ DOCUMENTED: list[dict[str, Any]] = [
     # CreateSecurityGroup makes the group in the default VPC when it names none ("CreateSecurityGroup" in EC2's API reference), and that VPC
     # is a resource of the action (Service Authorization Reference).
     {"action": "ec2:CreateSecurityGroup", "resource": f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/vpc-default", "context": {}},
-    # amazon.aws.ec2_instance sends all five metadata options of the instance it changes; moto describes three of them, so that the module
-    # fails here before it sends anything.
+    # MiniStack has no AssociateKmsKey, and so nothing for site.yml to take back.
     {
-        "action": "ec2:ModifyInstanceMetadataOptions",
-        "resource": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/i-producer",
-        "context": {"aws:ResourceTag/Name": "FinancialTransactionProducer"},
+        "action": "logs:DisassociateKmsKey",
+        "resource": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/ProcessFinancialStream:*",
+        "context": {},
     },
 ]
 
 # A launch may use any security group; any policy may be taken from a role; a mapping is read until it is gone, and what is gone has no
 # function to be conditioned on.
 UNCONDITIONED = ("ec2:RunInstances", "iam:DetachRolePolicy", "lambda:GetEventSourceMapping")
+
+RESOURCES = "iam_roles,transaction_table,transaction_queue,stream_processor,observability,producer_instance"
 
 TEMPLATES = [json.loads((ROOT / template).read_text()) for template in POLICIES]
 ACTIONS = sorted({action for policy in TEMPLATES for statement in policy["Statement"] for action in as_list(statement["Action"])})
@@ -70,7 +72,11 @@ def rehearsed(pipeline: Pipeline) -> Rehearsed:
     supervisorctl(pipeline, "stop", "FinancialTransactionProducer")
     wait_until(lambda: waiting(pipeline) == 0, 60, "an empty queue")
     drift_everything(pipeline)
+    runs["check"] = pipeline.play("site", "--check")
+    # After it, so that it is seen to have changed nothing; whatever comes out at the end.
+    runs["drift"] = pipeline.play("verify", "--tags", RESOURCES)
     runs["second site"] = pipeline.play("site").ended_well()
+    runs["site in sync"] = pipeline.play("site").ended_well()
     runs["verify"] = pipeline.play("verify").ended_well()
     # With new code, amazon.aws.lambda publishes by itself; with another setting alone it does not.
     runs["third site"] = pipeline.play("site", "--tags", "stream_processor", pipeline_function_memory=512).ended_well()
@@ -114,6 +120,24 @@ def singles(policies: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             for action in as_list(statement["Action"]):
                 for resource in as_list(statement["Resource"]):
                     yield statement | {"Action": action, "Resource": resource}
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), sorted((label, name) for broken in DRIFTS.values() for label in broken for name in broken[label])
+)
+def test_verify_names_each_property_that_was_changed_and_site_is_its_remedy(rehearsed: Rehearsed, label: str, name: str):
+    """All of them at once. That site.yml brought them back, the verify.yml after it says."""
+    message = rehearsed.runs["drift"].output
+    assert re.search(rf"{label} \S+: {name}: expected .*; what to do: ansible-playbook site.yml", " ".join(message.split()))
+    assert [check for check in rehearsed.runs["verify"].failed_checks if check.startswith(f"{label} ")] == []
+
+
+def test_check_mode_says_that_it_would_mend_and_site_has_nothing_left_to_do_after_it_did(rehearsed: Rehearsed):
+    tasks = rehearsed.runs["check"].output.split("TASK [")
+    for role in ("iam_roles", "transaction_table", "transaction_queue", "stream_processor", "observability"):
+        (mended,) = [task for task in tasks if task.startswith(f"{role} : Mend what these modules leave")]
+        assert "changed: [" in mended, f"{role} says nothing of what it would mend"
+    assert rehearsed.runs["site in sync"].totals["changed"] == 0
 
 
 def test_the_plays_do_their_work_with_that_policy_alone(rehearsed: Rehearsed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import threading
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import aws_drift
 from ansible.module_utils.aws_drift import ExpectationError, compare, required_services
-from ansible.module_utils.aws_drift_types import Disagreement, ResourceType, agreed
+from ansible.module_utils.aws_drift_types import Disagreement, ResourceType, agreed, lacks
 from ansible.module_utils.aws_drift_values import as_text, boolean, document, number, rules, structure, text, text_map, text_set
 from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given
@@ -68,6 +69,7 @@ def test_a_difference_shows_that_property_alone(fake: dict[str, Any]):
 def test_a_check_has_the_shape_that_verify_collects(fake: dict[str, Any]):
     fake["q"] = {"size": 10}
     failed = drift_of(resource(size=20)).checks[1]
+    assert failed.pop("cause") is False
     assert failed == {"check": "thing q: size", "passed": False, "expected": "20", "found": "10", "seconds": 0.0, "remedy": REMEDY}
 
 
@@ -176,6 +178,67 @@ def test_every_result_can_be_written_as_json(fake: dict[str, Any]):
     fake["q"] = {"size": 0.5, "names": {"a"}, "policy": '{"Statement": []}'}
     drift = drift_of(resource(size=1, names=("b",), policy=None))
     assert json.loads(json.dumps([drift.differences, drift.before, drift.after]))[1]["thing q"]["names"] == ["a"]
+
+
+# --- what explains other failures -------------------------------------------------------------------------------------------------
+
+SENDS = {"Effect": "Allow", "Action": ["sqs:SendMessage"], "Resource": ["q"]}
+STORES = {"Effect": "Allow", "Action": ["dynamodb:PartiQLInsert"], "Resource": ["t"]}
+DENIES = {"Effect": "Deny", "Action": ["*"], "Resource": ["*"]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "stops"),
+    [
+        (["ours"], [], True),
+        (["ours"], ["theirs"], True),
+        (["ours"], ["ours", "theirs"], False),
+        ({"Statement": [SENDS, STORES]}, {"Statement": [SENDS]}, True),
+        ({"Statement": [SENDS]}, {"Statement": [SENDS, STORES]}, False),
+        ({"Statement": [SENDS]}, {"Statement": [SENDS, DENIES]}, True),
+        ({"Statement": [SENDS, DENIES]}, {"Statement": [SENDS]}, False),
+        ({"Statement": [SENDS]}, None, True),
+        ({"Statement": [DENIES]}, None, False),
+        ({"Statement": [SENDS]}, "{no json", True),
+    ],
+)
+def test_a_permission_that_is_missing_or_denied_stops_all_and_one_too_many_does_not(wanted: Any, found: Any, stops: bool):
+    assert lacks(wanted, found) is stops
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wanted", "found", "cause"),
+    [
+        ("lambda_function", "reserved_concurrency", None, 0, True),
+        ("lambda_function", "reserved_concurrency", None, 5, False),
+        ("event_source_mappings", "state", "Enabled", "Disabled", True),
+        ("event_source_mappings", "state", "Enabled", Disagreement(("Enabled", "Disabled")), False),
+        ("event_source_mappings", "batch_size", 10, 1, False),
+        ("event_source_mappings", "filters", [], ["{}"], True),
+        ("iam_role", "inline_policies", [], ["extra"], False),
+        ("iam_role", "permissions_boundary", None, "arn", True),
+        ("dynamodb_table", "write_capacity", 25, 5, False),
+    ],
+)
+def test_a_cause_is_told_from_a_difference(monkeypatch: pytest.MonkeyPatch, kind: str, name: str, wanted: Any, found: Any, cause: bool):
+    found = {"count": 1, "foreign": []} | {name: found}
+    monkeypatch.setitem(aws_drift.TYPES, kind, dataclasses.replace(aws_drift.TYPES[kind], read=lambda *_: found, implied={}))
+    (check,) = drift_of({"type": kind, "name": "x", "expected": {name: wanted}}).failed
+    assert check["cause"] is cause
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["iam_role", "iam_managed_policy", "dynamodb_table", "sqs_queue", "lambda_function", "lambda_alias", "event_source_mappings"],
+)
+@pytest.mark.parametrize("read", [None, ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Get")], ids=["gone", "refused"])
+def test_what_is_missing_or_cannot_be_read_on_the_way_of_a_transaction_is_a_cause(monkeypatch: pytest.MonkeyPatch, kind: str, read: Any):
+    def reader(*_: Any) -> None:
+        if read:
+            raise read
+
+    monkeypatch.setitem(aws_drift.TYPES, kind, dataclasses.replace(aws_drift.TYPES[kind], read=reader))
+    assert [check["cause"] for check in drift_of({"type": kind, "name": "x"}).failed] == [True]
 
 
 # --- when two values mean the same -----------------------------------------------------------------------------------------------

@@ -107,6 +107,21 @@ def test_a_security_group_in_use_is_not_deleted(embedded_cloud: Any):
     assert refusal(lambda: ec2.describe_security_groups(GroupIds=[used]))[0] == "InvalidGroup.NotFound"
 
 
+def test_metadata_options_that_a_request_leaves_out_are_kept(embedded_cloud: Any):
+    ec2 = root(embedded_cloud, "ec2")
+    instance = launch(embedded_cloud, MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 3})["InstanceId"]
+    ec2.modify_instance_metadata_options(InstanceId=instance, HttpTokens="optional")
+    found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["MetadataOptions"]
+    assert found == {
+        "State": "applied",
+        "HttpTokens": "optional",
+        "HttpPutResponseHopLimit": 3,
+        "HttpEndpoint": "enabled",
+        "HttpProtocolIpv6": "disabled",
+        "InstanceMetadataTags": "disabled",
+    }
+
+
 @pytest.fixture(scope="module")
 def free_plan_cloud(start_cloud: Any) -> Any:
     return start_cloud("--free-plan")

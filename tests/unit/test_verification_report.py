@@ -56,6 +56,17 @@ def test_a_command_in_a_remedy_means_the_environment_that_was_verified() -> None
     )
 
 
+def test_the_cause_comes_first_in_table_and_message() -> None:
+    made = report(
+        {"checks": [check("symptom", passed=False), check("queue Q: tags", passed=False, cause=False), check("fine", cause=True)]},
+        {"checks": [check("table T: exists", passed=False, cause=True)]},
+        fold=False,
+    )
+
+    assert [row.split(" ")[0] for row in rows(made)] == ["table", "symptom", "queue", "fine"]
+    assert made.failed[0].startswith("table T: exists: expected")
+
+
 def test_the_message_has_every_failure_on_a_line_of_its_own() -> None:
     made = report({"checks": [check("a", passed=False), check("b", passed=False, found="two\nlines")]}, title="Title")
 
