@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import zipfile
 from collections.abc import Callable, Iterable
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from botocore import xform_name
+from drifts import empty_package, is_accepted, make_role
 from plays import ACCOUNT, REGION, ROOT, Pipeline, supervisorctl, wait_until
 
 FUNCTION = "ProcessFinancialStream"
@@ -84,9 +87,14 @@ def remove_dynamodb_permission(pipeline: Pipeline) -> None:
     iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
 
 
-def add_inline_policy(pipeline: Pipeline) -> None:
-    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::any/*"}]}
-    pipeline.client("iam").put_role_policy(RoleName=PROCESSOR_ROLE, PolicyName="extra", PolicyDocument=json.dumps(document))
+def reserve_nothing(pipeline: Pipeline) -> None:
+    pipeline.client("lambda").put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=0)
+
+
+def delete_role(pipeline: Pipeline) -> None:
+    iam = pipeline.client("iam")
+    iam.detach_role_policy(RoleName=PROCESSOR_ROLE, PolicyArn=f"arn:aws:iam::{ACCOUNT}:policy/{PROCESSOR_ROLE}")
+    iam.delete_role(RoleName=PROCESSOR_ROLE)
 
 
 def open_port(pipeline: Pipeline) -> None:
@@ -126,12 +134,13 @@ def delete_table(pipeline: Pipeline) -> None:
 
 @dataclass(frozen=True)
 class Sabotage:
-    """How to break something; the checks that must fail by name; the role whose tag mends it."""
+    """How to break it; the checks that must fail by name, the cause first; the role whose tag mends it; whether nothing comes through."""
 
     name: str
     do: Callable[[Pipeline], None]
     caught_as: tuple[str, ...]
     mended_by: str
+    stops_all: bool = False
 
 
 def miscategorise(pipeline: Pipeline) -> None:
@@ -147,13 +156,15 @@ MISCATEGORISING = ("if amount >= self.high_value", "if amount > self.high_value"
 ROUNDING = ('return {"N": plain_number(value, top)}', 'return {"N": str(round(float(plain_number(value, top)), 1))}')
 
 SABOTAGES = [
-    Sabotage("mapping deleted", delete_mapping, (f"mapping {FUNCTION}: exists",), "stream_processor"),
-    Sabotage("mapping disabled", disable_mapping, (f"mapping {FUNCTION}: state",), "stream_processor"),
+    Sabotage("mapping deleted", delete_mapping, (f"mapping {FUNCTION}: exists",), "stream_processor", True),
+    Sabotage("mapping disabled", disable_mapping, (f"mapping {FUNCTION}: state",), "stream_processor", True),
+    Sabotage("concurrency 0", reserve_nothing, (f"function {FUNCTION}: reserved_concurrency",), "stream_processor", True),
+    Sabotage("role gone", delete_role, (f"role {PROCESSOR_ROLE}: exists",), "iam_roles", True),
     Sabotage("second mapping", add_second_mapping, (f"mapping {FUNCTION}: count",), "stream_processor"),
     Sabotage("mapping to $LATEST", map_to_latest, (f"mapping {FUNCTION}: function_arn",), "stream_processor"),
     Sabotage("$LATEST edited", edit_latest, (f"alias {FUNCTION}:live: latest_differs_in",), "stream_processor"),
     Sabotage("alias shared", share_the_alias, (f"alias {FUNCTION}:live: weights",), "stream_processor"),
-    Sabotage("filter added", add_filter, (f"mapping {FUNCTION}: filters",), "stream_processor"),
+    Sabotage("filter added", add_filter, (f"mapping {FUNCTION}: filters",), "stream_processor", True),
     Sabotage(
         "ReportBatchItemFailures removed",
         remove_partial_batch_responses,
@@ -165,6 +176,7 @@ SABOTAGES = [
         remove_dynamodb_permission,
         (f"policy {PROCESSOR_ROLE}: document", "probe: its transactions are stored"),
         "iam_roles",
+        True,
     ),
     Sabotage(
         "function miscategorises a boundary",
@@ -181,7 +193,7 @@ SABOTAGES = [
     Sabotage("log group missing", delete_log_group, (f"log group {LOG_GROUP}: exists",), "stream_processor"),
     Sabotage("producer stopped", stop_producer, (f"producer {PRODUCER}: running",), "producer_service"),
     Sabotage("redrive policy removed", remove_redrive_policy, (f"queue {QUEUE}: redrive_policy",), "transaction_queue"),
-    Sabotage("table missing", delete_table, (f"table {TABLE}: exists", "probe: its transactions are stored"), "transaction_table"),
+    Sabotage("table missing", delete_table, (f"table {TABLE}: exists", "probe: its transactions are stored"), "transaction_table", True),
     Sabotage("extra ingress rule", open_port, (f"security group {PRODUCER}: ingress",), "producer_instance"),
 ]
 
@@ -208,7 +220,8 @@ TOGETHER = [
     ("dynamodb permission removed", "extra ingress rule", "mapping to $LATEST"),
     ("table missing", "redrive policy removed"),
     ("mapping deleted", "log group missing", "alias shared"),
-    ("mapping disabled", "filter added", "producer stopped", "$LATEST edited"),
+    ("mapping disabled", "filter added", "producer stopped", "$LATEST edited", "concurrency 0"),
+    ("role gone",),
     ("second mapping", "function rounds money"),
     ("ReportBatchItemFailures removed", "function miscategorises a boundary"),
 ]
@@ -229,11 +242,17 @@ def test_verify_names_each_and_nothing_else_and_site_mends_it(deployed: Pipeline
     mended = deployed.play("site", "--tags", ",".join(sabotage.mended_by for sabotage in sabotages))
 
     assert found.status != 0, f"verify.yml passed with: {names}"
-    message = " ".join(found.output.split())
+    message = found.message
     wanted = [check for sabotage in sabotages for check in sabotage.caught_as]
     for check in wanted:
         assert f"{check}: expected" in message, found.output[-8000:]
     assert resources(found.failed_checks) == resources(wanted)
+    causes = [sabotage.caught_as[0] for sabotage in sabotages if sabotage.stops_all]
+    if causes:
+        assert found.first_failed_check in causes
+        (reason,) = set(re.findall(r"probe: its transactions are stored: expected .*?, found not tried: (.*?); what to do: ", message))
+        assert set(causes) == set(reason.split("; "))
+        assert "Send known transactions through the pipeline" not in message, "it was waited for"
     mended.ended_well()
 
 
@@ -242,13 +261,46 @@ def resources(checks: Iterable[str]) -> set[str]:
     return {check.rpartition(": ")[0] for check in checks if not check.startswith(("probe: ", "producer: ", "reconciliation: "))}
 
 
-def test_an_extra_inline_policy_is_named_with_what_to_do(deployed: Pipeline):
-    """site.yml does not remove what it did not make: deleting somebody's policy is the operator's decision."""
-    add_inline_policy(deployed)
-    found = deployed.play("verify", "--tags", "iam_roles")
-    deployed.client("iam").delete_role_policy(RoleName=PROCESSOR_ROLE, PolicyName="extra")
-    assert found.status != 0
-    assert f"role {PROCESSOR_ROLE}: inline_policies: expected" in " ".join(found.output.split())
+def test_what_site_cannot_bring_back_fails_it_and_the_command_that_is_said_does(deployed: Pipeline):
+    """Somebody's function has our queue, a volume another type, the log group another class, and the alias follows $LATEST."""
+    functions, logs, tags = deployed.client("lambda"), deployed.client("logs"), ("--tags", "stream_processor,producer_instance")
+    other = {
+        "FunctionName": "other",
+        "Runtime": "python3.13",
+        "Handler": "lambda_function.lambda_handler",
+        "Role": make_role(deployed, "other"),
+    }
+    mapping = {"FunctionName": "other", "EventSourceArn": QUEUE_ARN, "BatchSize": 1, "Enabled": False}
+    wait_until(lambda: is_accepted(functions.create_function, Code={"ZipFile": empty_package()}, **other), 60, "a role that Lambda knows")
+    wait_until(lambda: is_accepted(functions.create_event_source_mapping, **mapping), 60, "its permission to read the queue")
+    functions.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="$LATEST")
+    for volume in deployed.client("ec2").describe_volumes()["Volumes"]:
+        deployed.client("ec2").modify_volume(VolumeId=volume["VolumeId"], VolumeType="gp2")
+    logs.delete_log_group(logGroupName=LOG_GROUP)
+    logs.create_log_group(logGroupName=LOG_GROUP, logGroupClass="INFREQUENT_ACCESS")
+
+    found, refused = deployed.play("verify", *tags), deployed.play("site", *tags)
+    for command in set(re.findall(r"aws [a-z0-9]+ [a-z-]+(?: --[a-z-]+ [\w/-]+)+", found.message)):
+        run_aws(deployed, command)
+    mended, verified = deployed.play("site", *tags), deployed.play("verify", *tags)
+    functions.delete_function(FunctionName="other")
+
+    wanted = {f"mapping {FUNCTION}: count", f"instance {PRODUCER}: root_volume_type", f"log group {LOG_GROUP}: log_group_class"}
+    assert wanted | {f"alias {FUNCTION}:live: published"} <= found.failed_checks
+    assert refused.status != 0, "in sync, while something differs"
+    assert f"mapping {FUNCTION}: count: expected 1, found 2; what to do: " in refused.message
+    mended.ended_well()
+    verified.ended_well()
+
+
+def run_aws(pipeline: Pipeline, command: str) -> None:
+    """A command of the AWS CLI, by its SDK: options are the parameters of the call, in the spelling of the shell."""
+    _, service, operation, *options = command.split()
+    client = pipeline.client(service)
+    method = operation.replace("-", "_")
+    parameters = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method]).input_shape.members
+    spelled = {f"--{xform_name(name, '-')}": name for name in parameters}
+    getattr(client, method)(**{spelled[option]: value for option, value in zip(options[::2], options[1::2], strict=True)})
 
 
 def test_a_service_that_runs_and_sends_nothing_is_named_beside_the_other_checks(deployed: Pipeline):
