@@ -24,6 +24,7 @@ KNOWN_FILES = 1_000  # that are gone and would be known again, at most
 LOOK = "look for the lines of that file after the place; give those that the ledger has not to run --source -; then remove it: command lost"
 
 BEGUN = (0, 0)  # in place of device and inode: the feed itself, which was begun
+NOT_FOUND = "not found"  # the stamp of that one, while the service sees no file of it
 
 Key = tuple[int, int]
 Entry = tuple[str, os.stat_result]
@@ -140,6 +141,9 @@ class Feed:
         self.found = (
             self.path in names or bool(self._open) or any(self._known[key].state == "done" for key in there.keys() & self._known.keys())
         )
+        begun, stamp = self._known[BEGUN], "" if self.found else NOT_FOUND
+        if begun.stamp != stamp:
+            self._keep(replace(begun, stamp=stamp), draft)
         if not self.found:
             self._wait_for_it()
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from feed import Feed
+from feed import BEGUN, NOT_FOUND, Feed
 from outbox import Outbox
 from outbox_trouble import OutboxTrouble
 from producer_settings import EXIT_OK, Options, Settings, checked, json_line, say, shown
@@ -191,7 +191,10 @@ def _feed_facts(held: Outbox) -> dict[str, Any]:
             size = lines = None
             trouble = str(error)
         else:
-            trouble = None if source.found else f"no source: {feed}: found no file, expected a file of JSON lines"
+            unseen = any(each.key == BEGUN and each.stamp == NOT_FOUND for each in held.positions(feed))
+            if not source.found or unseen:
+                who = "the service found no file, though there is one: see what hides it," if source.found else "found no file,"
+                trouble = f"no source: {feed}: {who} expected a file of JSON lines"
     return {
         "feed": feed,
         "feed_trouble": trouble,

@@ -249,6 +249,20 @@ def test_a_feed_that_cannot_be_read_is_said_by_the_outbox(path: str, trouble: st
     assert facts["feed_trouble"].startswith(f"{trouble}: {directory / path}: found no ") and facts["feed_unread_bytes"] == unread
 
 
+def test_a_feed_that_the_service_does_not_see_is_said_though_others_see_it(outbox: Outbox, directory: Path):
+    # given a service that found no file, as of one that a link has in a directory that is hidden from it
+    path = directory / "feed"
+    outbox.record_start(str(path))
+    source = Feed(wanted(source=str(path), state_directory=str(outbox.directory)), outbox.positions, lambda *_, **__: None)
+    outbox.add(source.draw(0.0, 10))
+    path.write_bytes(b"one\n")
+    (facts,) = lines(run(outbox, "outbox", "--json"))
+    assert facts["feed_trouble"].startswith(f"no source: {path}: the service found no file, though") and facts["feed_unread_lines"] == 1
+    # until it finds it
+    outbox.add(source.draw(1.0, 10))
+    assert lines(run(outbox, "outbox", "--json"))[0]["feed_trouble"] is None
+
+
 def test_without_a_feed_nothing_is_unread(outbox: Outbox):
     (facts,) = lines(run(outbox, "outbox", "--json"))
     assert (facts["feed"], facts["feed_unread_bytes"], facts["feed_trouble"]) == (None, 0, None)
