@@ -93,7 +93,8 @@ def _float(spec: Spec, value: Any) -> int | float:
 
 
 def _decimal(spec: Spec, value: Any) -> str:
-    return format(_number(spec, value, "a plain decimal number").normalize(), "f")
+    whole, _, fraction = format(_number(spec, value, "a plain decimal number").copy_abs(), "f").partition(".")
+    return f"{whole}.{fraction.rstrip('0')}".rstrip(".")
 
 
 def _boolean(spec: Spec, value: Any) -> bool:

@@ -183,7 +183,10 @@ def test_no_text_is_an_error_of_the_plugin(kind: str, text: str):
         (10000.5, "10000.5"),
         ("10000.50", "10000.5"),
         ("0", "0"),
-        ("99999999999999999999.01", "99999999999999999999.01"),
+        ("1234567890123456789012345678901234.5678", "1234567890123456789012345678901234.5678"),
+        ("9" * 38, "9" * 38),
+        ("-0.0", "0"),
+        ("0010", "10"),
     ],
 )
 def test_a_threshold_is_kept_as_a_decimal_text_to_the_digit(given_: Any, kept: str):
@@ -297,6 +300,26 @@ def test_a_name_that_nothing_reads_is_refused_with_the_nearest(name: str, meant:
 )
 def test_a_name_of_ansible_a_role_or_the_operator_is_left_alone(name: str):
     assert outcome(name, "6O") == ("6O", "")
+
+
+def bare_sums(text: str, names: set[str]) -> list[str]:
+    """The numbers among the names that a template reckons or compares with as they are; -e gives them as text."""
+    name, typed = rf"(?:{'|'.join(sorted(names))})\b", r"(?! *\|(?: *default\([^)]*\) *\|)? *(?:int|float))"
+    return re.findall(rf"{name} *[-+*/<>]|[-+*/<>]=? *{name}{typed}", text)
+
+
+def test_no_template_reckons_with_a_number_that_may_be_a_text():
+    specs = [yaml.safe_load(file.read_text())["argument_specs"] for file in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml"))]
+    options = [option for spec in specs for entry in spec.values() for option in entry.get("options", {}).items()]
+    names = {name for name, option in options if option["type"] in ("int", "float")}
+    names |= {name for name in VALUED if TYPES[name]["type"] in NUMBERS}
+    assert bare_sums("{{ pipeline_drain_timeout / 2 }}", names) and bare_sums("{{ 2 * pipeline_drain_timeout }}", names)
+    assert bare_sums("when: age <= producer_service_unsent_seconds", names)
+    assert not bare_sums("{{ pipeline_drain_timeout | int / 2 + pipeline_drain_timeout | int }}", names)
+    files = [*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "roles").glob("*/[tv]a*/*.yml"), *(ROOT / "roles").glob("*/templates/*")]
+    files += [*INVENTORIES.rglob("*.yml"), *(ROOT / "files").iterdir()]
+    lines = [(file.name, line) for file in files for line in file.read_text().splitlines() if not re.search(r"^ *#|: *\|?$", line)]
+    assert [(name, line.strip()) for name, line in lines if "{{" in line or "|" in line or ">=" in line if bare_sums(line, names)] == []
 
 
 def inventory(directory: Path, own: str) -> Path:
