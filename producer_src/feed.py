@@ -21,7 +21,7 @@ from transaction_stream import Message
 OPEN_FILES = 200  # at most; the others wait until those are read
 CUT = "cut off at its end"
 KNOWN_FILES = 1_000  # that are gone and would be known again, at most
-LOOK = "look for the lines of that file after the place; give those that the ledger has not to run --source -; then remove it: command lost"
+LOOK = "give what it had after that, and the ledger has not, to run --source -; then settle it: lost --remove-through N (docs/outbox.md)"
 
 BEGUN = (0, 0)  # in place of device and inode: the feed itself, which was begun
 NOT_FOUND = "not found"  # the stamp of that one, while the service sees no file of it

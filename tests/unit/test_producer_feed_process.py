@@ -68,3 +68,28 @@ def test_a_feed_that_is_moved_about_while_the_outbox_is_full_and_the_program_kil
     assert outbox.number("SELECT max(sequence) FROM entry") == 1_240
     assert outbox.number("SELECT count(*) FROM lost_place") == outbox.count_rejected() == 0
     outbox.close()
+
+
+def test_a_lost_place_is_mended_as_its_line_says(cloud: Cloud, directory: Path):
+    # given a feed that was read up to its tenth line, and is gone when the program is started again
+    path, state = directory / "feed", directory / "state"
+    write(path, *names(1, 12))
+    assert Program(cloud, "--source", str(path), "--count", "10", "--linger", "0", state=state).finish()[0] == 0
+    rest = path.read_text().splitlines(keepends=True)[10:]
+    path.unlink()
+    write(path, "t-13")
+    program = Program(cloud, "--source", str(path), "--source-quiet", "1", "--linger", "0", state=state)
+    outbox = Outbox(state)
+    until(lambda: outbox.number("SELECT count(*) FROM lost_place"))
+    _, code, out, _ = program.stop_when(lambda: len(cloud.received) == 11)
+    (said,) = [line for line in out if line.get("reason") == "lost place"]
+    assert code == 0 and (said["file"], said["line"]) == (str(path), 10) and "run --source -" in said["what_to_do"]
+    # when the lines after that place are given to it, and the entry is removed
+    program = Program(cloud, "run", "--source", "-", "--linger", "0", state=state)
+    assert program.process.stdin
+    program.process.stdin.writelines(rest)
+    assert program.finish()[0] == 0
+    assert Program(cloud, "lost", "--remove-through", "1", state=state).finish()[0] == 0
+    # then nothing is missing, and nothing is lost
+    assert sorted(cloud.received) == sorted(names(1, 13)) and outbox.number("SELECT count(*) FROM lost_place") == 0
+    outbox.close()
