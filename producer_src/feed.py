@@ -266,11 +266,11 @@ class Feed:
                 self._keep(replace(file.position, stamp=_stamp(entry)), draft)
                 file.close()
             return
-        original = next(((each.position.key, each.size) for each in self._alike(file, there, now, draft)), None)
-        if original and file.size <= original[1]:
-            self._copies[key, _stamp(entry)] = original[0]
+        size, original = max(((each.size, each.position.key) for each in self._alike(file, there, now, draft)), default=(0, None))
+        if original and file.size <= size:
+            self._copies[key, _stamp(entry)] = original
         elif not is_copy and self._is_calm(there):
-            file.go_to(*(file.lines_before(original[1]) if original else (0, 0)))
+            file.go_to(*file.lines_before(size))
             self._follow(file, now, "opened", draft)
             return
         file.close()

@@ -200,6 +200,28 @@ class Writer:
         os.ftruncate(handle, sum(map(len, texts)))
         os.close(handle)
 
+    def empty(self, n: int) -> None:
+        """Cut it to nothing, without a copy."""
+        self.end_line(n)
+        if self.current.seen and self.current.lines:
+            self.past.append(self.current)
+            self.generations.remove(self.current)
+            self._anew(at_end=True)
+            os.ftruncate(self.handle, 0)
+
+    def replace(self, n: int) -> None:
+        """Write other lines to a file beside it, and rename that over it, as editors do."""
+        self.end_line(n)
+        if self.current.seen and self.current.lines:
+            beside, (name, text) = self.directory / f"feed{SUFFIXES[n % len(SUFFIXES)]}.new", self.line()
+            beside.write_bytes(text)
+            beside.rename(self.path)
+            self.past.append(self.current)
+            self.generations.remove(self.current)
+            os.close(self.handle)
+            self.create()
+            self.current.lines.append((name, 0))
+
     def _anew(self, at_end: bool = False) -> None:
         if not at_end:
             self.generations.remove(self.current)
@@ -219,7 +241,7 @@ class Writer:
 
 WRITES = [
     *["append", "begin_line", "end_line", "append", "rotate", "append_to_a_held_one", "shift", "remove", "compress", "copy_and_truncate"],
-    *["back_up", "overwrite", "set_clock"],
+    *["back_up", "overwrite", "empty", "replace", "set_clock"],
 ]
 
 

@@ -208,6 +208,17 @@ def test_a_copy_beside_it_is_not_read_and_one_that_goes_on_is_from_there(directo
     assert reader.read() == ["t-6"]
 
 
+def test_a_second_copy_of_what_was_truncated_is_not_read_though_the_feed_begins_alike(directory: Path):
+    path = directory / "feed"
+    write(path, *names(1, 5))
+    reader = Reader(path)
+    assert reader.read() == names(1, 5)
+    for copy in ("feed.1", "feed.copy"):
+        shutil.copy(path, directory / copy)
+    path.write_text("{")
+    assert reader.read() == [] and reader.wait() == [] and reader.lost == []
+
+
 @pytest.mark.parametrize("others", [3, 10, 12, 40], ids=["shorter", "as-long", "as-long-as-it-is", "longer"])
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
 def test_a_file_that_is_overwritten_in_place_is_read_from_its_start_and_the_place_named(running: bool, others: int, directory: Path):
