@@ -203,13 +203,13 @@ def _shown(value: Any) -> str:
 def judged(variables: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any, str]]:
     """(name, typed value, problem) of each setting; the problem is empty where the value fits."""
     given = where == "-e"
-    for name, value in variables.items():
+    for name, value in variables.items() if isinstance(variables, dict) else ():  # what is no dictionary, Ansible itself refuses
         spec = types().get(name)
         if spec is None:
-            near = stranger(name) if name not in shared() and (given or name.startswith("pipeline_")) else None
+            near = stranger(str(name)) if name not in shared() and (given or str(name).startswith("pipeline_")) else None
             if near is not None:
                 hint = f" Did you mean {near}?" if near else " inventories/shared/setting_types.yml has those there are."
-                yield name, value, f"{where}: {_shown(name)} is no setting.{hint}"
+                yield name, value, f"{where}: {_shown(str(name))} is no setting.{hint}"
         elif given and is_template(value):
             yield name, value, f"{where}: {name} is {_shown(value)}; -e takes a plain value, a template is for a file of the inventory."
         elif not (is_template(value) and spec["type"] not in ("list", "texts")):

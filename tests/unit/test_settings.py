@@ -283,6 +283,7 @@ def test_what_follows_from_other_settings_is_not_set_by_itself(name: str):
         ("pipeline_reconcile_repair_altered", ""),
         ("comfirm_teardown", "confirm_teardown"),
         ("discard_dat", "discard_data"),
+        ("pipeline_zzz", ""),
         ("quarantine_sentence", ""),
         ("producer_service_drain_second", "producer_service_drain_seconds"),
         ("embedded_cloud_fault_rat", "embedded_cloud_fault_rate"),
