@@ -150,13 +150,17 @@ def _list_or_remove(table: str, about: str, columns: Sequence[str], arguments: S
     return EXIT_OK
 
 
+def _age(moment: str | None, now: datetime) -> float | None:
+    return round((now - datetime.fromisoformat(moment)).total_seconds(), 3) if moment else None
+
+
 def _facts(held: Outbox) -> dict[str, Any]:
     """Counts, bytes and ages (in seconds, by this host's clock now; below zero, if the clock was set back)."""
     now = datetime.now(UTC)
     size = "SELECT sum(length(CAST(text AS BLOB))) FROM body JOIN entry USING (sequence) WHERE state = 'unsent'"
     counts = {state: held.number("SELECT count(*) FROM entry WHERE state = ?", state) for state in ("unsent", "sent", "reconciled")}
     oldest = held.value("SELECT recorded_at FROM entry WHERE state = 'unsent' ORDER BY sequence LIMIT 1")
-    age = round((now - datetime.fromisoformat(oldest)).total_seconds(), 3) if oldest else None
+    newest = held.value("SELECT sent_at FROM entry WHERE sent_at IS NOT NULL ORDER BY sequence DESC LIMIT 1")
     return {
         "ledger": held.host,
         "file": str(held.path),
@@ -164,7 +168,8 @@ def _facts(held: Outbox) -> dict[str, Any]:
         **counts,
         "unsent_bytes": held.number(size),
         "oldest_unsent": oldest,
-        "oldest_unsent_seconds": age,
+        "oldest_unsent_seconds": _age(oldest, now),
+        "newest_sent_seconds": _age(newest, now),
         "oldest_sent": held.value("SELECT min(sent_at) FROM entry WHERE state <> 'unsent'"),
         "bodies": held.number("SELECT count(*) FROM body"),
         "last": held.number("SELECT max(sequence) FROM entry"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible.module_utils.pipeline_checks import AWS_ERRORS, Check, Clock, explain, in_chunks, is_lasting, make_check, polls
+from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, explain, in_chunks, is_lasting, polls
 from boto3.dynamodb.types import TypeDeserializer
 
 KEY = "transaction_id"
@@ -61,25 +61,3 @@ def _read_missing(client: Any, table: str, lookup: Lookup) -> bool:
     if unread and not lookup.error:
         lookup.error = f"the table was too busy to read {unread} of the ids"
     return lasting
-
-
-def lookup_check(table: str, lookup: Lookup) -> Check:
-    """The check that a producer's ids are stored. Of no ids at all it says that nothing was looked at, and fails."""
-    total = len(lookup.found) + len(lookup.missing)
-    found = f"{len(lookup.found)} of {total}"
-    if lookup.missing:
-        found += f", missing {', '.join(lookup.missing)}"
-    if lookup.error:
-        found += f" ({lookup.error})"
-    remedy = f"Look for them in the function's log and in the dead-letter queue; site.yml mends table {table} and the way to it."
-    if not total:
-        found = "no ids: nothing was looked at"
-        remedy = "The producer logged no sent ids: see that its service runs and what its log says last."
-    return make_check(
-        "producer: the ids it logged are in the table",
-        bool(total) and not lookup.missing,
-        f"{total} of {total}" if total else "at least one id",
-        found,
-        seconds=lookup.seconds,
-        remedy=remedy,
-    )

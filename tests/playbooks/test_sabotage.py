@@ -303,17 +303,35 @@ def run_aws(pipeline: Pipeline, command: str) -> None:
     getattr(client, method)(**{spelled[option]: value for option, value in zip(options[::2], options[1::2], strict=True)})
 
 
+def newest_sent(pipeline: Pipeline) -> float:
+    """How long ago the producer has sent something, in seconds."""
+    state = next(pipeline.directory.rglob("outbox.sqlite3")).parent
+    told = pipeline.run("python", str(ROOT / "producer_src" / "financial_producer.py"), "outbox", "--json", "--state-directory", str(state))
+    return json.loads(told.ended_well().output)["newest_sent_seconds"]
+
+
 def test_a_service_that_runs_and_sends_nothing_is_named_beside_the_other_checks(deployed: Pipeline):
-    pid, log = int(supervisorctl(deployed, "pid", PRODUCER)), deployed.directory / PRODUCER / f"{PRODUCER}.log"
+    pid, soon = int(supervisorctl(deployed, "pid", PRODUCER)), {"pipeline_producer_rate": 100}
     os.kill(pid, signal.SIGSTOP)
     try:
-        os.truncate(log, 0)
-        found = deployed.play("verify", "--tags", "producer_service", pipeline_verify_timeout=3)
+        wait_until(lambda: newest_sent(deployed) > 12, 60, "a pause that is too long for a hundred a second")
+        found = deployed.play("verify", "--tags", "producer_service", pipeline_verify_timeout=3, **soon)
+        quiet = deployed.play("verify", "--tags", "producer_service", pipeline_producer_feed="/a/feed", **soon)
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert found.failed_checks == {"producer: the ids it logged are in the table"}
-    assert "5 properties" in found.output, "the other checks of the service are gone"
+    assert found.failed_checks == {f"producer {PRODUCER}: sends"}
+    quiet.ended_well()
+    assert re.search(rf"producer {PRODUCER}: \d+ properties", found.output), "the other checks of the service are gone"
     assert "Action failed" not in found.output, "a task ran out of tries"
+
+
+def test_a_paused_producer_goes_on_though_neither_its_ledger_nor_the_comparison_could_be_made(deployed: Pipeline, tmp_path: Path):
+    taken = tmp_path / "a-file"
+    taken.write_text("")
+    directories = {"pipeline_ledger_directory": str(taken), "pipeline_reconcile_directory": str(taken)}
+    found = deployed.play("reconcile", reconcile_pause_producers=True, **directories)
+    assert found.failed_checks == {"reconciliation: it could be made"}
+    assert "RUNNING" in supervisorctl(deployed, "status", PRODUCER)
 
 
 def test_all_is_well_after_all_was_mended(deployed: Pipeline):

@@ -78,7 +78,6 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], P
         "producer_service_wheelhouse": "",
         "producer_service_queue_url": "",
         "producer_service_region": "",
-        "producer_service_table": "",
         "producer_service_ledger_directory": str(ledgers),
         "told": str(directory / "told.json"),
     }

@@ -271,10 +271,13 @@ def test_without_a_feed_nothing_is_unread(outbox: Outbox):
 @pytest.mark.parametrize(("recorded", "age"), [(timedelta(hours=-1), 3_600), (timedelta(hours=1), -3_600)], ids=["past", "future"])
 def test_an_age_is_by_the_clock_of_now_also_when_that_was_set_back(recorded: timedelta, age: int, directory: Path):
     made = Outbox(directory / "state", alone=True, now=lambda: datetime.now(UTC) + recorded)
-    made.add(Draft([message("a")]))
+    made.add(Draft([message("a"), message("b")]))
+    (never,) = lines(run(made, "outbox", "--json"))
+    made.mark({1: "m-1"})
     (facts,) = lines(run(made, "outbox", "--json"))
     made.close()
     assert facts["oldest_unsent_seconds"] == pytest.approx(age, abs=30)
+    assert (never["newest_sent_seconds"], facts["newest_sent_seconds"]) == (None, pytest.approx(age, abs=30))
 
 
 # resend

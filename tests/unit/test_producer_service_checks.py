@@ -18,6 +18,7 @@ HEALTHY = {
     "entries": 10,
     "unsent": 0,
     "oldest_unsent_seconds": None,
+    "newest_sent_seconds": 1.0,
     "bytes": 100_000,
     "feed_trouble": None,
     "feed_waiting_bytes": 0,
@@ -107,12 +108,15 @@ def test_an_outbox_that_does_not_answer_is_one_failed_check(answer: dict[str, An
     assert failed(answer) == ["producer it: outbox is whole"]
 
 
-def test_the_ids_that_the_service_says_it_sent_are_read_off_its_log_whatever_they_look_like():
-    ids = ["5e5e28bb-c512-45c4-96d4-0ede5238b58b", "invoice 7"]
-    lines = [{"event": "started", "seed": 1}, {"event": "sent", "transaction_ids": ids}, {"event": "sent", "transaction_ids": ["c"]}]
-    tail = {"stdout_lines": ["Traceback (most recent call last):", *map(json.dumps, lines)]}
-    templar = service(__producer_service_tail=tail)
-    assert templar.template(templar.available_variables["__producer_service_logged_ids"]) == [*ids, "c"]
+@pytest.mark.parametrize(("newest", "fails"), [(0.0, False), (52.9, False), (53.5, True), (None, True), (-3_600.0, False)])
+def test_a_service_that_makes_up_transactions_and_sends_none_is_named(newest: float | None, fails: bool):
+    rates = {"producer_service_rate": 0.3, "producer_service_linger": 10}  # so that 10 / 0.3 + 10 + 10 s are too long
+    assert failed(says(newest_sent_seconds=newest), **rates) == ["producer it: sends"] * fails
+
+
+def test_a_feed_may_be_quiet():
+    for newest in None, 1e6:
+        assert failed(says(newest_sent_seconds=newest), producer_service_feed="/var/feed") == []
 
 
 def sums_of_the_program() -> dict[str, str]:

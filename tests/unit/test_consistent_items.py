@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
-from ansible.module_utils.consistent_items import Lookup, lookup_check, wait_for_items
+from ansible.module_utils.consistent_items import wait_for_items
 from ansible.module_utils.pipeline_checks import Clock
 from botocore.exceptions import ClientError, EndpointConnectionError
 
@@ -166,26 +166,3 @@ def test_a_missing_table_is_said_at_once(table: Any, time: Time) -> None:
     lookup = wait_for_items(table, TABLE, ["a"], time.clock, 600)
 
     assert lookup.error.startswith("ResourceNotFoundException (BatchGetItem)") and time.passed == 0
-
-
-def test_a_check_of_ids_that_are_all_there_passes() -> None:
-    check = lookup_check(TABLE, Lookup(found={"a": {}, "b": {}}, seconds=1.25))
-
-    assert (check["check"], check["passed"], check["found"], check["seconds"]) == (
-        "producer: the ids it logged are in the table",
-        True,
-        "2 of 2",
-        1.25,
-    )
-
-
-def test_a_check_names_every_missing_id_and_the_error() -> None:
-    check = lookup_check(TABLE, Lookup(found={"a": {}}, missing=["b", "c"], error="AccessDenied"))
-
-    assert (check["passed"], check["found"]) == (False, "1 of 3, missing b, c (AccessDenied)")
-
-
-def test_a_check_of_no_ids_fails_for_it_looked_at_nothing() -> None:
-    check = lookup_check(TABLE, Lookup())
-
-    assert (check["passed"], check["found"]) == (False, "no ids: nothing was looked at")
