@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import quarantine_messages
 from ansible.module_utils.ledger_exports import LedgerError
 from ansible.module_utils.quarantine_journal import Journal, Outgoing
 from ansible.module_utils.quarantine_messages import QuarantinedMessage
@@ -20,6 +21,7 @@ from ansible.module_utils.reconciliation_archives import ArchiveError
 from ansible.module_utils.reconciliation_run import Reconciliation
 from ansible.module_utils.reconciliation_verdicts import checks
 from botocore.exceptions import ClientError
+from quarantine_world import World as Quarantined
 from reconciliation_world import DAY, HOST, NOW, TABLE, Entry, World, body, entry, iso
 
 LOST, ALTERED, DOUBLED = "nothing is lost", "nothing is altered", "nothing is doubled"
@@ -680,6 +682,30 @@ def test_what_was_replayed_a_moment_ago_is_judged_by_that_whenever_it_was_first_
     run = world.run()
     assert ([one.transaction_id for one in run.book.in_flight()], [one.transaction_id for one in run.book.lost()]) == (["old"], ["older"])
     assert OVERDUE not in world.failed(run)
+
+
+def test_archived_replayed_stored_and_then_gone_is_lost_until_it_is_purged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the quarantine's own actions, one after the other."""
+    monkeypatch.setattr(quarantine_messages, "POLL_SECONDS", 0)
+    directory = world.directory / "quarantine"
+    quarantine = Quarantined(world.sqs.real, world.dynamodb.real, directory, world.queue_url, world.quarantine_url, world.clock)
+    world.set(quarantine_directory=directory)
+    world.ledger(entry("a"))
+    world.quarantine(body("a"), f"{HOST}/1", "throttled")
+    for action in ("archive", "replay"):
+        quarantine.act(action, run=action)
+    assert world.counts() == {"sent": 1, "in_flight": 1}
+    world.empty_queue()
+    world.store(body("a"))
+    assert world.counts() == {"sent": 1, "stored": 1}
+    world.dynamodb.delete_item(TableName=TABLE, Key={"transaction_id": {"S": "a"}})
+    run = world.run()
+    assert (run.book.counts()["lost"], run.book.settled_through()) == (1, {})
+
+    world.quarantine(body("a"), f"{HOST}/1", "throttled")  # sent again, and refused again
+    quarantine.act("purge", run="purge")
+    run = world.run()
+    assert (run.book.counts()["archived"], run.book.settled_through()) == (1, {HOST: 1})
 
 
 def test_an_archive_that_is_not_whole_is_refused(world: World) -> None:
