@@ -37,7 +37,10 @@ TYPES = plugin.types()
 VALUED = sorted(name for name, spec in TYPES.items() if spec["type"] != "derived")
 DERIVED = sorted(set(TYPES) - set(VALUED))
 NUMBERS = ("integer", "number", "decimal")
-FILES = [INVENTORIES / "shared" / "settings.yml", *sorted(INVENTORIES.glob("*/group_vars/**/[1-9]*.yml"))]
+FILES = [
+    INVENTORIES / "shared" / "settings.yml",
+    *sorted(file for file in INVENTORIES.glob("*/group_vars/**/*.yml") if not file.is_symlink()),
+]
 SET_IN_FILES = {name: value for file in FILES for name, value in (yaml.safe_load(file.read_text()) or {}).items()}
 
 # What people type by mistake, and what no terminal, file or API would take.
