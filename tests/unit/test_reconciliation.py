@@ -120,6 +120,14 @@ def test_what_the_quarantine_has_is_quarantined_by_its_outbox_id_though_its_body
     assert (run.book.counts()["quarantined"], run.book.reasons(), world.failed(run)) == (1, {"not_json": 1}, {})
 
 
+def test_what_is_quarantined_has_arrived_and_is_not_waited_for(world: World) -> None:
+    world.ledger(entry("a"), Entry("b", body("b", "null"), age=1))
+    world.store(body("a"))
+    world.quarantine(body("b", "null"), f"{HOST}/2", "amount_not_a_number")
+    assert world.failed(world.run(timeout=600)) == {}
+    assert world.passed < 5  # the long poll that finds no more
+
+
 def test_a_quarantined_message_without_outbox_id_is_known_by_its_transaction_id(world: World) -> None:
     world.ledger(entry("a"))
     world.quarantine(body("a"), None, None)
