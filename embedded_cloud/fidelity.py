@@ -74,6 +74,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "ec2:RunInstances": (
         ec2_rules.image_unknown,
         ec2_rules.type_unknown,
+        ec2_rules.type_not_in_zone,
         ec2_rules.type_not_in_free_plan,
         ec2_rules.key_unknown,
         ec2_rules.profile_unknown,

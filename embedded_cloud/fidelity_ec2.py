@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from ministack.services import iam
-from moto.ec2.models.instance_types import INSTANCE_TYPES, InstanceTypeBackend
+from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES, InstanceTypeBackend
 from moto.ec2.models.instances import InstanceBackend
 
 from embedded_cloud.calls import Call
@@ -40,6 +40,22 @@ def type_unknown(call: Call, world: World) -> Refusal | None:
     if not found or found in INSTANCE_TYPES:
         return None
     return Refusal("InvalidParameterValue", f"Invalid value '{found}' for InstanceType.")
+
+
+def type_not_in_zone(call: Call, world: World) -> Refusal | None:
+    """Amazon EC2 User Guide, "Troubleshoot Amazon EC2 instance launch issues": "The requested configuration is currently not supported",
+    where a zone does not offer the type; Unsupported in "Error codes for the Amazon EC2 API"."""
+    found, named = call.value("InstanceType") or DEFAULT_TYPE, call.value("SubnetId") or call.value("NetworkInterface.1.SubnetId")
+    zone = next((one.availability_zone for subnets in world.ec2.subnets.values() for one in subnets.values() if one.id == named), None)
+    offerings = INSTANCE_TYPE_OFFERINGS["availability-zone"].get(world.ec2.region_name, [])
+    zones = sorted(one["Location"] for one in offerings if one["InstanceType"] == found)
+    if zone is None or zone in zones:
+        return None
+    return Refusal(
+        "Unsupported",
+        f"Your requested instance type ({found}) is not supported in your requested Availability Zone ({zone}). Please retry your request "
+        f"by not specifying an Availability Zone or choosing {', '.join(zones)}.",
+    )
 
 
 def type_not_in_free_plan(call: Call, world: World) -> Refusal | None:

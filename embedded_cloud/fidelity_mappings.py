@@ -3,6 +3,7 @@
 import contextvars
 import json
 import re
+import time
 from typing import Any
 
 from ministack.core import iam_evaluator, responses
@@ -17,6 +18,7 @@ LARGEST_BATCH_WITHOUT_WINDOW = 10
 NEEDED_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
 # How long a mapping is being made, changed or deleted: AWS gives no figure; some seconds up to a minute were seen.
 TRANSITION_SECONDS = 10.0
+ANSWER_SECONDS = 1.0
 
 _QUEUE = re.compile(r"arn:[\w-]+:sqs:")
 _EVENTS = {"mapping made": "Creating", "mapping enabled": "Enabling", "mapping disabled": "Disabling", "mapping changed": "Updating"}
@@ -87,6 +89,26 @@ def role_may_not_receive(call: Call, world: World) -> Refusal | None:
         if unseen or not _role_may(role, function["config"]["FunctionName"], f"sqs:{action}", arn):
             return _invalid(f"The provided execution role does not have permissions to call {action} on SQS")
     return None
+
+
+def poll_as_the_role() -> None:
+    """Have a mapping whose function's role lost a permission on the queue receive nothing, as on AWS; MiniStack polls all the same.
+
+    After what else says how much a mapping polls. The answer is good for a second: a mapping polls many times in one.
+    """
+    original = lambda_svc._sqs_esm_concurrency
+    answers: dict[tuple[str, str, str], tuple[float, bool]] = {}
+
+    def concurrency(mapping: dict[str, Any], function: dict[str, Any], config: dict[str, Any], queue: dict[str, Any] | None = None) -> int:
+        role, arn = function["config"]["Role"].rpartition("/")[2], mapping["EventSourceArn"]
+        key, now = (responses.get_account_id(), role, arn), time.monotonic()
+        asked, may = answers.get(key, (-ANSWER_SECONDS, False))
+        if now - asked >= ANSWER_SECONDS:
+            may = all(_role_may(role, mapping["FunctionArn"].split(":")[6], f"sqs:{action}", arn) for action in NEEDED_ACTIONS)
+            answers[key] = now, may
+        return original(mapping, function, config, queue) if may else 0
+
+    lambda_svc._sqs_esm_concurrency = concurrency
 
 
 def mapping_in_use(call: Call, world: World) -> Refusal | None:

@@ -6,6 +6,7 @@ The source of every name, resource and dependent action is AWS's Service Authori
   nothing at all), CreateFunction is for the function it names, and calls about a mapping carry `lambda:FunctionArn`.
 - IAM's calls about an instance profile or a new policy are for that profile or policy, not for a role or for everything.
 - CloudWatch Logs' calls are for `log-group:<name>:*` ("LogGroup" in its API reference: all but the three that tag by ARN).
+- SNS's calls about tags are for the topic that they name.
 - DynamoDB's calls that name a resource by ARN are for that resource.
 - A call of Lambda's that names a version or an alias beside the function is for that version or alias ("Fine-tuning the Resources and
   Conditions sections of policies", Lambda's developer guide; which calls that is true of, AWS does not list).
@@ -37,6 +38,7 @@ _TAGGED_WHEN_MADE = {
     "iam:CreateRole": "iam:TagRole",
     "lambda:CreateFunction": "lambda:TagResource",
     "logs:CreateLogGroup": "logs:TagResource",
+    "sns:CreateTopic": "sns:TagResource",
     "sqs:CreateQueue": "sqs:TagQueue",
 }
 _ROLE_GIVEN_TO = {
@@ -81,6 +83,8 @@ def _with_resources_of_aws(original: Callable[..., str]) -> Callable[..., str]:
             return f"{found}:{qualifier}"
         if found != "*":
             return found
+        if service == "sns":
+            return iam_actions._query_param(parameters, "ResourceArn") or found
         named = json_object(body)
         if service == "dynamodb":
             return str(named.get("ResourceArn") or found)

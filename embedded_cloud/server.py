@@ -12,14 +12,16 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
-from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats, versions
+from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats, topics, versions
 from embedded_cloud.deliveries import Deliveries
 from embedded_cloud.door import Door
 from embedded_cloud.faults import FaultInjector, FaultSettings
 from embedded_cloud.fidelity import Fidelity
 from embedded_cloud.fidelity_ec2 import keep_metadata_options, set_free_tier
+from embedded_cloud.fidelity_mappings import poll_as_the_role
 from embedded_cloud.fidelity_world import Times, World
 from embedded_cloud.imds import MetadataService
+from embedded_cloud.metrics import Metrics
 from embedded_cloud.moto_backend import MotoBackend
 from embedded_cloud.router import CONTROL_PREFIX, OPEN_DOWNLOADS, Router
 
@@ -34,7 +36,8 @@ LAST_RESORT_SECONDS = 6.0
 def run(listener: socket.socket, options: argparse.Namespace) -> None:
     """Serve on `listener`; does not return: both emulators leave threads that cannot be joined, so the process just ends."""
     moto = MotoBackend(options.account)
-    fidelity = Fidelity(World(Times(options.time_scale), moto, options.free_plan))
+    times = Times(options.time_scale)
+    fidelity, metrics = Fidelity(World(times, moto, options.free_plan)), Metrics(moto, times)
     faults = FaultInjector(FaultSettings(options.fault_rate, options.fault_seed, options.latency))
     deliveries = Deliveries()
     authorization.install(os.environ["AWS_ACCESS_KEY_ID"])
@@ -45,17 +48,21 @@ def run(listener: socket.socket, options: argparse.Namespace) -> None:
     partiql.install()
     permissions.install()
     deliveries.install()
+    poll_as_the_role()
+    metrics.install()
     policy_versions.install()
     queues.install()
     repeats.install()
+    topics.install()
     versions.install()
     router = Router(moto, MetadataService(moto, options.session_seconds), fidelity, faults, deliveries, options.region)
     door = Door(router, listener.getsockname()[1], os.getuid(), options.guests, (CONTROL_PREFIX, *OPEN_DOWNLOADS))
-    asyncio.run(_serve(listener, moto, door, options.region))
+    asyncio.run(_serve(listener, moto, door, metrics, options.region))
 
 
-async def _serve(listener: socket.socket, moto: MotoBackend, door: Door, region: str) -> None:
+async def _serve(listener: socket.socket, moto: MotoBackend, door: Door, metrics: Metrics, region: str) -> None:
     await moto.warm_up(region)
+    publishing = asyncio.create_task(metrics.run())
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
     config.graceful_timeout = GRACEFUL_SECONDS
@@ -63,6 +70,7 @@ async def _serve(listener: socket.socket, moto: MotoBackend, door: Door, region:
     config.keep_alive_timeout = 75
     config.errorlog = logging.getLogger("hypercorn")
     await serve(door, config, shutdown_trigger=_stop_signal)  # type: ignore[arg-type]
+    publishing.cancel()
     _end(0)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ansible.module_utils import aws_drift_data, aws_drift_ec2, aws_drift_iam, aws_drift_lambda, aws_drift_monitoring
-from ansible.module_utils.aws_drift_types import Disagreement, ResourceType
+from ansible.module_utils.aws_drift_types import LAST_CHANGE, Disagreement, ResourceType
 from ansible.module_utils.aws_drift_values import Canonical, as_text
 from ansible.module_utils.lambda_mappings import BUSY_ERRORS
 from ansible.module_utils.pipeline_checks import AWS_ERRORS, Clock, is_lasting, make_check, polls
@@ -49,11 +49,13 @@ class Drift:
 
     `menders` are the calls that bring back what differs; `lasting` is how many checks fail that neither they nor time
     put right.
+    `unsettled` are resources that differ, and were changed so little ago that AWS may still show what they were before.
     """
 
     checks: list[dict[str, Any]] = field(default_factory=list)
     differences: list[dict[str, Any]] = field(default_factory=list)
     unreadable: list[dict[str, str]] = field(default_factory=list)
+    unsettled: list[str] = field(default_factory=list)
     before: dict[str, dict[str, Any]] = field(default_factory=dict)
     after: dict[str, dict[str, Any]] = field(default_factory=dict)
     menders: list[Callable[[], object]] = field(default_factory=list)
@@ -76,18 +78,22 @@ def required_services(resources: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted({service for resource in resources for service in _type_of(resource).services})
 
 
-def compare(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], *, default_remedy: str) -> Drift:
+def compare(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], *, default_remedy: str, settle_seconds: float = 0) -> Drift:
     """Read the resources in parallel and compare each expected property.
 
     A resource is a dict of `type`, `name`, `expected` and, optionally, `remedy`. Raises ExpectationError before any call is made
-    for an unknown type or property; an error of AWS becomes a failed check.
+    for an unknown type or property; an error of AWS becomes a failed check. `settle_seconds` is how long a change takes to show.
     """
     required_services(resources)
     with ThreadPoolExecutor(max_workers=READERS_AT_ONCE) as readers:
         readings = list(readers.map(lambda resource: _read(resource, clients), resources))
     drift = Drift()
     for resource, reading in zip(resources, readings, strict=True):
+        differing = len(drift.differences)
         _compare_one(drift, resource, reading, resource.get("remedy") or default_remedy, clients)
+        changed = (reading.found or {}).get(LAST_CHANGE)
+        if changed is not None and len(drift.differences) > differing and time.time() - changed < settle_seconds:
+            drift.unsettled.append(resource["name"])
     return drift
 
 

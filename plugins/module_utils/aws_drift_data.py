@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible.module_utils.aws_drift_types import Mender, ResourceType, always, lacks, page, pages, tag_dict, unless_missing
+from ansible.module_utils.aws_drift_types import LAST_CHANGE, Mender, ResourceType, always, lacks, page, pages, tag_dict, unless_missing
 from ansible.module_utils.aws_drift_values import boolean, document, number, structure, text, text_map, text_set
 
 NO_TABLE = ("ResourceNotFoundException",)
@@ -60,6 +60,7 @@ def read_queue(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
         "redrive_policy": _json_setting(attributes.get("RedrivePolicy")),
         "redrive_allow_policy": _json_setting(attributes.get("RedriveAllowPolicy")),
         "fifo": attributes.get("FifoQueue"),
+        LAST_CHANGE: number(attributes.get("LastModifiedTimestamp")),
     }
     if "tags" in expected:
         found["tags"] = sqs.list_queue_tags(QueueUrl=queue["QueueUrl"]).get("Tags") or {}

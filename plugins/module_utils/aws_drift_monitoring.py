@@ -1,4 +1,4 @@
-"""Readers of CloudWatch log groups and alarms."""
+"""Readers of CloudWatch log groups and alarms, and of the topics that alarms are sent to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.aws_drift_types import Mender, ResourceType, pages, tag_dict
-from ansible.module_utils.aws_drift_values import boolean, number, text, text_map, text_set
+from ansible.module_utils.aws_drift_values import boolean, document, number, text, text_map, text_set
 
 
 def read_log_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -100,6 +100,23 @@ def enable_actions(clients: Mapping[str, Any], name: str, wanted: Any, found: Ma
     (clients["cloudwatch"].enable_alarm_actions if wanted else clients["cloudwatch"].disable_alarm_actions)(AlarmNames=[name])
 
 
+def read_topic(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    sns = clients["sns"]
+    arn = next((topic["TopicArn"] for topic in pages(sns, "list_topics", "Topics") if topic["TopicArn"].endswith(f":{name}")), None)
+    if arn is None:
+        return None
+    found: dict[str, Any] = {}
+    if "policy" in expected:
+        found["policy"] = sns.get_topic_attributes(TopicArn=arn)["Attributes"].get("Policy")
+    if {"subscriptions", "unconfirmed"} & expected.keys():
+        listed = pages(sns, "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
+        found["subscriptions"] = [f"{one['Protocol']}:{one['Endpoint']}" for one in listed]
+        found["unconfirmed"] = [f"{one['Protocol']}:{one['Endpoint']}" for one in listed if not one["SubscriptionArn"].startswith("arn:")]
+    if "tags" in expected:
+        found["tags"] = tag_dict(sns.list_tags_for_resource(ResourceArn=arn).get("Tags"))
+    return found
+
+
 TYPES = {
     "log_group": ResourceType(
         label="log group",
@@ -155,5 +172,11 @@ TYPES = {
         read=read_alarms,
         properties={"names": text_set},
         menders={"names": delete_alarms},
+    ),
+    "sns_topic": ResourceType(
+        label="topic",
+        services=("sns",),
+        read=read_topic,
+        properties={"policy": document, "subscriptions": text_set, "unconfirmed": text_set, "tags": text_map},
     ),
 }

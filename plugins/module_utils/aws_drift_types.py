@@ -11,6 +11,8 @@ from botocore.exceptions import ClientError
 
 # (clients by service, name, expected properties) -> found properties, or None when the resource is missing. Of the expected
 # values a reader uses only those that say where to look; their names say which calls it needs to make.
+# Beside the properties a reader may return this: when the resource was last changed, in seconds since 1970.
+LAST_CHANGE = "last_change"
 Reader = Callable[[Mapping[str, Any], str, Mapping[str, Any]], dict[str, Any] | None]
 # (clients by service, name, wanted value, found properties) makes the calls that bring one property back; both in canonical form.
 Mender = Callable[[Mapping[str, Any], str, Any, Mapping[str, Any]], object]

@@ -43,6 +43,34 @@ def network_problem(ec2: Any, region: str) -> str:
     )
 
 
+def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str]:
+    """The default subnet to launch into, and an empty sentence; or none, and what is wrong.
+
+    Not every zone offers every type (DescribeInstanceTypeOfferings), and a default subnet may have been told to give no public address
+    (MapPublicIpOnLaunch), without which this machine does not reach the instance.
+    """
+    offered = {"Name": "instance-type", "Values": [instance_type]}
+    offerings = pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="availability-zone", Filters=[offered])
+    zones = {offering["Location"] for offering in offerings}
+    subnets = pages(ec2, "describe_subnets", "Subnets", Filters=[{"Name": "default-for-az", "Values": ["true"]}])
+    there = sorted((subnet["AvailabilityZone"], subnet["SubnetId"], subnet) for subnet in subnets if subnet["AvailabilityZone"] in zones)
+    if not there:
+        return "", (
+            f"No zone of region {region} that offers {instance_type} ({', '.join(sorted(zones)) or 'none does'}) has a default subnet."
+            f" Make one: aws ec2 create-default-subnet --region {region} --availability-zone {min(zones, default='ZONE')};"
+            " or set pipeline_producer_instance_type to a type that is offered where there is one."
+        )
+    open_ones = [name for _zone, name, subnet in there if subnet["MapPublicIpOnLaunch"] and subnet["AvailableIpAddressCount"] > 0]
+    if open_ones:
+        return open_ones[0], ""
+    return "", (
+        f"No default subnet of region {region} where {instance_type} is offered gives a new instance a public address"
+        f" ({', '.join(name for _zone, name, _subnet in there)}), by which this machine reaches it. Have one do so:"
+        f" aws ec2 modify-subnet-attribute --region {region} --subnet-id {there[0][1]} --map-public-ip-on-launch; if it does, its addresses"
+        " are used up."
+    )
+
+
 def type_problem(ec2: Any, instance_type: str, region: str) -> str:
     """The region must know the type, and run the image's architecture on it."""
     try:

@@ -30,6 +30,10 @@ options:
       - In check mode it changes nothing, and fails for nothing. There is no diff, which comparing without it shows.
     type: bool
     default: false
+  settle_seconds:
+    description: How long AWS may take to show a change. Known of queues alone, which say when they were changed last.
+    type: int
+    default: 0
   resources:
     description: The resources to compare.
     type: list
@@ -78,6 +82,8 @@ options:
             C(alarm_actions), C(ok_actions), C(insufficient_data_actions), C(actions_enabled), C(description), C(tags).
           - C(cloudwatch_alarms), label C(alarms) - C(names) of all metric alarms whose name starts with O(resources[].name). Always
             exists.
+          - C(sns_topic), label C(topic), found by its name - C(policy) (document), C(subscriptions) (as C(email:me@example.com)),
+            C(unconfirmed) (those among them that their owner has not confirmed), C(tags).
           - Where several mappings or instances are found and differ among themselves in a property, the list of their values is what
             is found.
         type: str
@@ -178,6 +184,11 @@ in_sync:
   description: Whether every resource was read and nothing differs.
   returned: always
   type: bool
+unsettled:
+  description: Names of resources that differ and were changed less than O(settle_seconds) ago.
+  returned: always
+  type: list
+  elements: str
 unreadable:
   description: Resources that could not be read.
   returned: always
@@ -199,6 +210,7 @@ STANDS = "site.yml has just set it: find out who changes it back, then run site.
 ARGUMENT_SPEC = {
     "mend": {"type": "bool", "default": False},
     "remedy": {"type": "str", "default": "Run site.yml again."},
+    "settle_seconds": {"type": "int", "default": 0},
     "resources": {
         "type": "list",
         "elements": "dict",
@@ -226,7 +238,7 @@ def main() -> None:
         except AWS_ERRORS as error:
             module.fail_json_aws(error, msg="Cannot bring back what differs")
     else:
-        drift = compare(resources, clients, default_remedy=module.params["remedy"])
+        drift = compare(resources, clients, default_remedy=module.params["remedy"], settle_seconds=module.params["settle_seconds"])
         changed = bool(drift.menders if module.params["mend"] else drift.differences)
     for unread in drift.unreadable:
         warn(f"Could not read {unread['resource']}: {unread['error']}")
@@ -238,6 +250,7 @@ def main() -> None:
         differences=drift.differences,
         in_sync=not (drift.differences or drift.unreadable),
         unreadable=drift.unreadable,
+        unsettled=drift.unsettled,
         diff={} if module.params["mend"] else {"before": drift.before, "after": drift.after},
     )
 

@@ -8,7 +8,8 @@ module: instance_preflight
 short_description: Whether the cloud can run the producer's instances
 description:
   - Fails with every reason why instances could not be launched or reached, each with what to do - no such image or instance type in the
-    region, no default VPC, more instances than wanted, a private key that is missing, readable by others or another key pair's.
+    region, no default VPC, no subnet in a zone that offers the type and gives public addresses, more instances than wanted, a private key
+    that is missing, readable by others or another key pair's.
   - Warns of an instance type that is not Free Tier eligible in the account, and names one that is. Read-only.
 options:
   name:
@@ -40,8 +41,8 @@ extends_documentation_fragment:
   - amazon.aws.region.modules
   - amazon.aws.boto3
 notes:
-  - Needs C(ssm:GetParameter) on the image's parameter, C(ec2:DescribeInstanceTypes), C(ec2:DescribeInstances), C(ec2:DescribeKeyPairs)
-    and C(ec2:DescribeVpcs).
+  - Needs C(ssm:GetParameter) on the image's parameter, C(ec2:DescribeInstanceTypes), C(ec2:DescribeInstanceTypeOfferings),
+    C(ec2:DescribeInstances), C(ec2:DescribeKeyPairs), C(ec2:DescribeSubnets) and C(ec2:DescribeVpcs).
 author:
   - The pipeline's authors
 """
@@ -61,6 +62,10 @@ problems:
   returned: always
   type: list
   elements: str
+subnet:
+  description: The subnet to launch into.
+  returned: success
+  type: str
 """
 
 from ansible.module_utils.instance_preflight_checks import (
@@ -69,6 +74,7 @@ from ansible.module_utils.instance_preflight_checks import (
     image_problem,
     key_problem,
     network_problem,
+    suitable_subnet,
     type_problem,
 )
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -91,10 +97,13 @@ def main() -> None:
     wanted, region = module.params, module.region
     ec2, ssm = module.client("ec2"), module.client("ssm")
     try:
+        network, kind = network_problem(ec2, region), type_problem(ec2, wanted["instance_type"], region)
+        subnet, no_subnet = suitable_subnet(ec2, wanted["instance_type"], region) if not (network or kind) else ("", "")
         problems = [
             image_problem(ssm, wanted["image"], region),
-            network_problem(ec2, region),
-            type_problem(ec2, wanted["instance_type"], region),
+            network,
+            kind,
+            no_subnet,
             count_problem(ec2, wanted["name"], wanted["count"]),
             key_problem(ec2, wanted["key_name"], wanted["key_file"]) if wanted["key_name"] else "",
         ]
@@ -106,7 +115,7 @@ def main() -> None:
         module.fail_json(msg=" ".join([*problems, "Nothing was changed."]), problems=problems)
     if advice:
         module.warn(advice)
-    module.exit_json(changed=False, problems=[])
+    module.exit_json(changed=False, problems=[], subnet=subnet)
 
 
 if __name__ == "__main__":

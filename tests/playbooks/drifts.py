@@ -16,6 +16,7 @@ TABLE = "RealTimeTransactions"
 FUNCTION = "ProcessFinancialStream"
 LOG_GROUP = f"/aws/lambda/{FUNCTION}"
 ROLES = ("EC2-SQS-Role", "Lambda-SQS-DynamoDB-Role")
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:FinancialTransactionAlarms"
 PRODUCER = "FinancialTransactionProducer"
 EXTRA, OWN = {"Somebody": "else"}, ["Environment"]
 AS_LIST = [{"Key": key, "Value": value} for key, value in EXTRA.items()]
@@ -221,6 +222,15 @@ def drift_alarms(pipeline: Pipeline) -> None:
     cloudwatch.disable_alarm_actions(AlarmNames=[f"{QUEUES[0]}/no-traffic"])
 
 
+def drift_topic(pipeline: Pipeline) -> None:
+    """Open to another account, and read by somebody else's queue."""
+    sns = pipeline.client("sns")
+    sns.add_permission(TopicArn=TOPIC, Label="anybody", AWSAccountId=["111122223333"], ActionName=["Publish"])
+    sns.subscribe(TopicArn=TOPIC, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:somebody-elses")
+    sns.tag_resource(ResourceArn=TOPIC, Tags=AS_LIST)
+    sns.untag_resource(ResourceArn=TOPIC, TagKeys=OWN)
+
+
 # What each changes, by the label that the drift module has for the type: all of it at once, and site.yml brings it back.
 DRIFTS: dict[Callable[[Pipeline], None], dict[str, set[str]]] = {
     drift_queues: {
@@ -263,6 +273,7 @@ DRIFTS: dict[Callable[[Pipeline], None], dict[str, set[str]]] = {
         },
         "key pair": {"tags"},
     },
+    drift_topic: {"topic": {"policy", "subscriptions", "tags"}},
     drift_alarms: {
         "alarm": {
             *("metric_name", "namespace", "dimensions", "statistic", "period", "evaluation_periods", "threshold", "comparison_operator"),
@@ -291,6 +302,7 @@ UNCHANGEABLE: dict[str, dict[str, str]] = {
     "queue": {"fifo": "the name says it: a FIFO queue's ends in .fifo"},
     "instance": {"instance_profile": "the embedded cloud shows that of the launch; amazon.aws sets another one back"},
     "log group": {"kms_key_id": "the embedded cloud has no AssociateKmsKey"},
+    "topic": {"unconfirmed": "only the owner of the address confirms it"},
     "table": {"status": "it follows what is done to the table"},
     "function": {
         "alias": "it says where to look",

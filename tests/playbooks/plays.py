@@ -213,6 +213,8 @@ def listings(pipeline: Pipeline) -> dict[str, list[str]]:
         "network interfaces": sorted(item["NetworkInterfaceId"] for item in ec2.describe_network_interfaces()["NetworkInterfaces"]),
         "addresses": sorted(item["PublicIp"] for item in ec2.describe_addresses()["Addresses"]),
         "alarms": sorted(item["AlarmName"] for item in cloudwatch.describe_alarms()["MetricAlarms"]),
+        "topics": sorted(item["TopicArn"] for item in pipeline.client("sns").list_topics()["Topics"]),
+        "subscriptions": sorted(item["Endpoint"] for item in pipeline.client("sns").list_subscriptions()["Subscriptions"]),
         "dashboards": sorted(item["DashboardName"] for item in cloudwatch.list_dashboards()["DashboardEntries"]),
     }
 
@@ -225,6 +227,13 @@ def versions(client: Any) -> list[str]:
         found += [f"{name}:{one['Version']}" for one in listed if one["Version"] != "$LATEST"]
         found += [f"{name}:{alias['Name']}" for alias in client.list_aliases(FunctionName=name)["Aliases"]]
     return found
+
+
+def confirm_alarm_address(pipeline: Pipeline) -> None:
+    """What the owner of the mail address does: open the link, whose token the cloud's log has."""
+    log = (pipeline.directory / "log" / "embedded_cloud.log").read_text()
+    token, topic = re.findall(r"would be sent the token (\S+) of (\S+):[0-9a-f-]+$", log, re.MULTILINE)[-1]
+    pipeline.client("sns").confirm_subscription(TopicArn=topic, Token=token)
 
 
 def supervisorctl(pipeline: Pipeline, *words: str) -> str:

@@ -177,11 +177,71 @@ def described(aws: Pipeline) -> list[dict[str, Any]]:
     return [instance for reservation in reservations for instance in reservation["Instances"]]
 
 
+def test_the_subnet_is_one_that_gives_addresses_and_what_to_watch_names_the_profile(aws: Pipeline):
+    """The first zone's gives none, by hand; so the second's is taken. What was launched first stays where it is."""
+    ec2 = aws.client("ec2")
+    subnets = {one["SubnetId"]: one["AvailabilityZone"] for one in ec2.describe_subnets()["Subnets"]}
+    assert {subnets[instance["SubnetId"]] for instance in described(aws)} == {f"{REGION}a"}
+    first = next(name for name, zone in subnets.items() if zone == f"{REGION}a")
+    ec2.modify_subnet_attribute(SubnetId=first, MapPublicIpOnLaunch={"Value": False})
+
+    run = play(aws, "site", "--tags", "producer_instance", pipeline_producer_count=3).ended_well()
+
+    (third,) = [instance for instance in described(aws) if subnets[instance["SubnetId"]] != f"{REGION}a"]
+    assert (subnets[third["SubnetId"]], bool(third.get("PublicIpAddress"))) == (f"{REGION}b", True)
+    assert f"aws logs tail /aws/lambda/ProcessFinancialStream --follow --profile default --region {REGION}" in words(run)
+    ec2.terminate_instances(InstanceIds=[third["InstanceId"]])
+    ec2.modify_subnet_attribute(SubnetId=first, MapPublicIpOnLaunch={"Value": True})
+
+
+def test_an_instance_without_a_public_address_is_in_the_inventory_by_its_private_one(aws: Pipeline):
+    ec2 = aws.client("ec2")
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    subnet = ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": [f"{REGION}c"]}])["Subnets"][0]["SubnetId"]
+    ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": False})
+    tags = {"Name": f"{NAME}-hidden", "Pipeline": "financial-transactions", "Environment": "hidden"}
+    started = ec2.run_instances(
+        ImageId=image,
+        InstanceType="t3.micro",
+        SubnetId=subnet,
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}],
+    )["Instances"][0]
+    wait_until(lambda: "hidden" in json.dumps(hosts(aws)), 30, "a running instance")
+
+    found = hosts(aws, "-e", "pipeline_environment=hidden")
+
+    (host,) = found["producers"]["hosts"]
+    assert address(found["_meta"]["hostvars"][host]) == started["PrivateIpAddress"]
+    asked = ("-m", "ansible.builtin.debug", "-a", "var=pipeline_reach_advice", "-e", "pipeline_environment=hidden")
+    assert "It has no public address" in aws.run("ansible", *AWS_INVENTORY, host, *asked).ended_well().output
+    ec2.terminate_instances(InstanceIds=[started["InstanceId"]])
+    ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
+
+
 def test_a_second_site_changes_nothing(aws: Pipeline):
     before = key_file(aws).read_bytes()
     run = play(aws, "site").ended_well()
     assert run.totals["changed"] == 0, run.output
     assert key_file(aws).read_bytes() == before
+
+
+@pytest.mark.parametrize("seconds", [30, 0], ids=["a-change-may-not-show-yet", "a-change-shows-at-once"])
+def test_verification_shortly_after_a_change_of_a_queue_waits_until_it_shows(aws: Pipeline, seconds: int):
+    """What AWS would show late, somebody sets right here while verify.yml looks."""
+    sqs, url = aws.client("sqs"), aws.queue_url()
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "7"})
+    mended = threading.Timer(9, lambda: sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "0"}))
+    if seconds:
+        mended.start()
+    run = play(aws, "verify", "--tags", "transaction_queue", pipeline_queue_settle_seconds=seconds)
+    if seconds:
+        mended.join()
+    else:
+        mended.function()
+    assert (run.status == 0) is (seconds > 0), run.output
+    assert run.failed_checks == (set() if seconds else {"queue FinancialTransactionQueue: delay_seconds"})
 
 
 def test_a_session_that_has_expired_is_an_error_of_the_inventory(aws: Pipeline, tmp_path: Path):

@@ -17,7 +17,7 @@ import pytest
 from drifts import DRIFTS, drift_everything
 from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
 from operators import POLICIES, as_list, make_operator, needed, rendered
-from plays import ACCOUNT, REGION, ROOT, Pipeline, Run, listings, supervisorctl, wait_until
+from plays import ACCOUNT, REGION, ROOT, Pipeline, Run, confirm_alarm_address, listings, supervisorctl, wait_until
 
 # All the plays are one fixture.
 pytestmark = pytest.mark.timeout(1200)
@@ -61,6 +61,7 @@ def rehearsed(pipeline: Pipeline) -> Rehearsed:
     pipeline.settings |= {
         "pipeline_producer_key_name": "FinancialTransactionProducer",
         "pipeline_producer_key_file": str(pipeline.directory / "ssh" / "producer"),
+        "pipeline_alarm_email": "operator@example.com",
         # So that an old version is deleted.
         "pipeline_function_versions_kept": 1,
     }
@@ -68,6 +69,7 @@ def rehearsed(pipeline: Pipeline) -> Rehearsed:
     policies = [rendered(template, pipeline.directory) for template in POLICIES]
     key = make_operator(pipeline, policies)
     runs = {"first site": pipeline.play("site").ended_well()}
+    confirm_alarm_address(pipeline)
     # No transaction is to meet the function that is put in place of ours.
     supervisorctl(pipeline, "stop", "FinancialTransactionProducer")
     wait_until(lambda: waiting(pipeline) == 0, 60, "an empty queue")

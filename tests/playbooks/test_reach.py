@@ -56,3 +56,10 @@ def test_a_full_disk_is_measured_before_anything_is_copied(tmp_path: Path, here:
     assert run.status != 0
     assert "MiB free on /, the service needs 1000000000 MiB" in said
     assert "it went on" not in said
+
+
+def test_what_the_inventory_advises_of_a_host_is_said_with_the_rest(tmp_path: Path):
+    unseen = {"ansible_host": "127.0.0.1", "ansible_port": free_port(), "ansible_user": "ec2-user"}
+    run = reach(tmp_path, unseen | {"pipeline_reach_advice": "It has no public address."}, __pipeline_reach_seconds=1)
+    assert run.status != 0
+    assert "It has no public address. Permission denied: the key is not the one" in " ".join(run.output.split())

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-SERVICES = ("iam", "sqs", "dynamodb", "lambda", "logs", "ec2", "cloudwatch")
+SERVICES = ("iam", "sqs", "dynamodb", "lambda", "logs", "ec2", "cloudwatch", "sns")
 ACCOUNT = "123456789012"
 QUEUE_ARN = f"arn:aws:sqs:us-east-1:{ACCOUNT}:q"
 DEAD_LETTER_ARN = f"arn:aws:sqs:us-east-1:{ACCOUNT}:q-dlq"
@@ -22,6 +22,13 @@ TRUST = {
     "Statement": [{"Effect": "Allow", "Principal": {"Service": ["ec2.amazonaws.com", "lambda.amazonaws.com"]}, "Action": "sts:AssumeRole"}],
 }
 SEND = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": QUEUE_ARN}]}
+TOPIC_ARN = "arn:aws:sns:us-east-1:123456789012:alarms"
+PUBLISH = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "cloudwatch.amazonaws.com"}, "Action": "SNS:Publish", "Resource": TOPIC_ARN}
+    ],
+}
 EVERYWHERE = {"protocol": "-1", "cidrs": ["0.0.0.0/0"]}
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGOoXKrQJhvHWPpFQsZJTVwWvR3vWZ5kmHdXlCnJJDAB"
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJzJ8Y0cXW1GGm6zCwFbz1rxjN0v9Rrl9v3hQm3JxQ0e"
@@ -42,7 +49,9 @@ class Cloud:
 
     def __init__(self) -> None:
         self.clients = clients()
-        self.iam, self.sqs, self.dynamodb, self.lambda_, self.logs, self.ec2, self.cloudwatch = (self.clients[name] for name in SERVICES)
+        self.iam, self.sqs, self.dynamodb, self.lambda_, self.logs, self.ec2, self.cloudwatch, self.sns = (
+            self.clients[name] for name in SERVICES
+        )
 
     def url(self, name: str) -> str:
         return str(self.sqs.get_queue_url(QueueName=name)["QueueUrl"])
@@ -137,6 +146,10 @@ def deploy_monitoring(cloud: Cloud) -> None:
     cloud.logs.put_retention_policy(logGroupName="/aws/lambda/f", retentionInDays=14)
     put_alarm(cloud)
     put_alarm(cloud, AlarmName="somebody-elses")
+    cloud.sns.create_topic(Name="other-alarms")
+    cloud.sns.create_topic(Name="alarms", Tags=TAG)
+    cloud.sns.set_topic_attributes(TopicArn=TOPIC_ARN, AttributeName="Policy", AttributeValue=json.dumps(PUBLISH))
+    cloud.sns.subscribe(TopicArn=TOPIC_ARN, Protocol="email", Endpoint="me@example.com")
 
 
 def put_alarm(cloud: Cloud, **changes: Any) -> None:
@@ -334,6 +347,10 @@ DEPLOYED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
                 "description": "Something is in quarantine",
                 "tags": TAGS,
             },
+        ),
+        "sns_topic": (
+            "alarms",
+            {"policy": PUBLISH, "subscriptions": ["email:me@example.com"], "unconfirmed": [], "tags": TAGS},
         ),
         "cloudwatch_alarms": ("f-", {"names": ["f-dead-letters"]}),
     },

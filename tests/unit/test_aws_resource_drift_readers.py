@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from drift_world import (
     DEPLOYED,
     OTHER_KEY,
     POLICY_ARN,
+    PUBLISH,
     QUEUE_ARN,
     ROLE_ARN,
     SEND,
     TAGS,
+    TOPIC_ARN,
     TRUST,
     Cloud,
     change_queue,
@@ -158,6 +161,16 @@ CHANGES: dict[str, dict[str, Callable[[Cloud], Any]]] = {
         "alarm f-dead-letters: threshold": lambda cloud: put_alarm(cloud, Threshold=0.5),
         "alarm f-dead-letters: dimensions": lambda cloud: put_alarm(cloud, Dimensions=[{"Name": "QueueName", "Value": "q"}]),
         "alarm f-dead-letters: actions_enabled": lambda cloud: put_alarm(cloud, ActionsEnabled=False),
+        "alarm f-dead-letters: alarm_actions": lambda cloud: put_alarm(cloud, AlarmActions=[TOPIC_ARN]),
+        "alarm f-dead-letters: ok_actions": lambda cloud: put_alarm(cloud, OKActions=[TOPIC_ARN]),
+        "topic alarms: policy": lambda cloud: cloud.sns.set_topic_attributes(
+            TopicArn=TOPIC_ARN, AttributeName="Policy", AttributeValue=json.dumps(PUBLISH).replace("cloudwatch", "s3")
+        ),
+        "topic alarms: subscriptions": lambda cloud: cloud.sns.subscribe(
+            TopicArn=TOPIC_ARN, Protocol="email", Endpoint="other@example.com"
+        ),
+        "topic alarms: tags": lambda cloud: cloud.sns.untag_resource(ResourceArn=TOPIC_ARN, TagKeys=["environment"]),
+        "topic alarms: exists": lambda cloud: cloud.sns.delete_topic(TopicArn=TOPIC_ARN),
         "alarms f-: names": lambda cloud: put_alarm(cloud, AlarmName="f-extra"),
     },
     "instance": {
@@ -339,3 +352,36 @@ def test_who_may_use_a_queue_for_dead_letters_is_compared():
     allowed = {"redrive_permission": "byQueue", "source_queue_arns": ["a", "b"]}
     queue = {"type": "sqs_queue", "name": "q", "expected": {"redrive_allow_policy": allowed}}
     assert compare([queue], {"sqs": Sqs()}, default_remedy="").differences == []
+
+
+def test_an_address_that_nobody_confirmed_is_named(cloud: Cloud):
+    """moto takes an address at once; AWS names `PendingConfirmation` where the subscription's ARN will be."""
+    DEPLOY["monitoring"](cloud)
+    pending = {"SubscriptionArn": "PendingConfirmation", "Protocol": "email", "Endpoint": "me@example.com"}
+
+    class Sns:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(cloud.sns, name)
+
+        def get_paginator(self, operation: str) -> Any:
+            if operation != "list_subscriptions_by_topic":
+                return cloud.sns.get_paginator(operation)
+            return SimpleNamespace(paginate=lambda **_: [{"Subscriptions": [pending]}])
+
+    topic = {"type": "sns_topic", "name": "alarms", "expected": {"subscriptions": ["email:me@example.com"], "unconfirmed": []}}
+    drift = compare([topic], {"sns": Sns()}, default_remedy="")
+    assert [(one["property"], one["found"]) for one in drift.differences] == [("unconfirmed", ["email:me@example.com"])]
+
+
+@pytest.mark.parametrize(("ago", "unsettled"), [(10, ["q"]), (70, [])], ids=["just-now", "long-ago"])
+@pytest.mark.parametrize("delay", [0, 5], ids=["the-same", "different"])
+def test_a_queue_that_differs_is_unsettled_for_as_long_as_a_change_may_take_to_show(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, ago: int, unsettled: list[str], delay: int
+):
+    DEPLOY["data"](cloud)
+    attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.url("q"), AttributeNames=["LastModifiedTimestamp"])["Attributes"]
+    changed = float(attributes["LastModifiedTimestamp"])
+    monkeypatch.setattr("ansible.module_utils.aws_drift.time.time", lambda: changed + ago)
+    queue = {"type": "sqs_queue", "name": "q", "expected": {"delay_seconds": delay}}
+    assert compare([queue], cloud.clients, default_remedy="", settle_seconds=60).unsettled == (unsettled if delay else [])
+    assert compare([queue], cloud.clients, default_remedy="").unsettled == []

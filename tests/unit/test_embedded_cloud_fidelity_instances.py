@@ -57,6 +57,32 @@ def test_an_instance_of_what_exists_is_launched(embedded_cloud: Any):
     assert launch(embedded_cloud, KeyName=key, SubnetId=subnet)["SubnetId"] == subnet
 
 
+@pytest.mark.parametrize(("zone", "offered"), [("us-east-1a", True), ("us-east-1e", False)])
+def test_a_zone_launches_the_types_that_it_offers(embedded_cloud: Any, zone: str, offered: bool):
+    ec2 = root(embedded_cloud, "ec2")
+    (subnet,) = ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": [zone]}])["Subnets"]
+    if offered:
+        assert launch(embedded_cloud, SubnetId=subnet["SubnetId"])["Placement"]["AvailabilityZone"] == zone
+    else:
+        code, text = refusal(lambda: launch(embedded_cloud, SubnetId=subnet["SubnetId"]))
+        assert (code, f"(t3.micro) is not supported in your requested Availability Zone ({zone})" in text) == ("Unsupported", True)
+
+
+def test_an_instance_of_a_subnet_that_gives_none_has_no_public_address(embedded_cloud: Any):
+    ec2 = root(embedded_cloud, "ec2")
+    (subnet,) = ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": ["us-east-1f"]}])["Subnets"]
+    ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
+    hidden = launch(embedded_cloud, SubnetId=subnet["SubnetId"])["InstanceId"]
+    ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": True})
+    seen = launch(embedded_cloud, SubnetId=subnet["SubnetId"])["InstanceId"]
+    described = {
+        one["InstanceId"]: one.get("PublicIpAddress")
+        for group in ec2.describe_instances(InstanceIds=[hidden, seen])["Reservations"]
+        for one in group["Instances"]
+    }
+    assert (described[hidden], bool(described[seen])) == (None, True)
+
+
 def test_the_image_that_a_public_parameter_names_exists(embedded_cloud: Any):
     image = root(embedded_cloud, "ssm").get_parameter(Name=PUBLIC_IMAGE)["Parameter"]["Value"]
     assert launch(embedded_cloud, ImageId=image)["ImageId"] == image

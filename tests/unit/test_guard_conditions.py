@@ -70,3 +70,32 @@ def test_tags_whose_names_differ_in_case_alone_are_refused(tags: dict[str, str])
     assert refused(pipeline_tags={"CostCenter": "4711", "Pipeline": "another"}) == []
     (said,) = refused(pipeline_tags=tags)
     assert f"pipeline_tags has {', '.join(tags)}, and each resource Pipeline, Environment besides" in said
+
+
+TOPIC = "arn:aws:sns:us-east-1:111122223333:somewhere"
+
+
+@pytest.mark.parametrize(
+    ("topic", "email"),
+    [(TOPIC, "me@example.com"), ("somewhere", ""), (TOPIC.replace("us-east-1", "eu-west-1"), ""), (f"{TOPIC}.fifo", "")],
+    ids=["both", "a-name", "another-region", "fifo"],
+)
+def test_where_alarms_cannot_go_is_refused_in_one_sentence(topic: str, email: str):
+    (said,) = refused(pipeline_alarm_topic_arn=topic, pipeline_alarm_email=email)
+    assert f"pipeline_alarm_topic_arn is '{topic}' and pipeline_alarm_email '{email}'; give one of them" in said
+
+
+@pytest.mark.parametrize(("topic", "email"), [(TOPIC, ""), ("", "me@example.com"), ("", "")])
+def test_one_way_for_alarms_or_none_is_taken(topic: str, email: str):
+    assert refused(pipeline_alarm_topic_arn=topic, pipeline_alarm_email=email) == []
+
+
+@pytest.mark.parametrize("region", ["cn-north-1", "us-iso-east-1", "eu-isoe-west-1", "eusc-de-east-1", "nowhere", "us-east-1;", ""])
+def test_a_region_of_another_partition_is_refused_in_one_sentence(region: str):
+    (said,) = refused(pipeline_region=region)
+    assert f"pipeline_region is '{region}'; it must be a region of AWS's commercial partition or of GovCloud" in said
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "ap-southeast-2", "us-gov-west-1", "mx-central-1"])
+def test_a_region_that_can_be_is_taken(region: str):
+    assert refused(pipeline_region=region) == []

@@ -84,6 +84,47 @@ def test_a_missing_default_vpc_is_named_with_the_command_that_makes_it(account: 
     assert "aws ec2 create-default-vpc --region eu-west-3" in problem
 
 
+def default_subnets(account: Account) -> dict[str, str]:
+    return {one["AvailabilityZone"][-1]: one["SubnetId"] for one in account.ec2.describe_subnets()["Subnets"]}
+
+
+def give_no_addresses(account: Account, *zones: str) -> None:
+    for zone, subnet in default_subnets(account).items():
+        if zone in zones:
+            account.ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": False})
+
+
+def test_the_first_subnet_that_gives_addresses_where_the_type_is_offered_is_taken(account: Account):
+    assert checks.suitable_subnet(account.ec2, "t3.micro", REGION) == (default_subnets(account)["a"], "")
+    give_no_addresses(account, "a")
+    assert checks.suitable_subnet(account.ec2, "t3.micro", REGION) == (default_subnets(account)["b"], "")
+
+
+def test_a_zone_that_does_not_offer_the_type_is_passed_by(account: Account):
+    offered = {"InstanceTypeOfferings": [{"InstanceType": "t3.micro", "Location": f"{REGION}c"}]}
+
+    class Ec2:
+        def get_paginator(self, operation: str) -> Any:
+            asked = operation == "describe_instance_type_offerings"
+            return type("Pages", (), {"paginate": lambda self, **_: [offered]})() if asked else account.ec2.get_paginator(operation)
+
+    assert checks.suitable_subnet(Ec2(), "t3.micro", REGION) == (default_subnets(account)["c"], "")
+    account.ec2.delete_subnet(SubnetId=default_subnets(account)["c"])
+    subnet, problem = checks.suitable_subnet(Ec2(), "t3.micro", REGION)
+    assert subnet == ""
+    assert f"that offers t3.micro ({REGION}c) has a default subnet" in problem
+    assert f"aws ec2 create-default-subnet --region {REGION} --availability-zone {REGION}c" in problem
+
+
+def test_subnets_that_give_no_address_are_named_with_the_command_that_has_one_do_so(account: Account):
+    give_no_addresses(account, "a", "b", "c")
+    subnet, problem = checks.suitable_subnet(account.ec2, "t3.micro", REGION)
+    names = default_subnets(account)
+    assert subnet == ""
+    assert f"gives a new instance a public address ({names['a']}, {names['b']}, {names['c']})" in problem
+    assert f"modify-subnet-attribute --region {REGION} --subnet-id {names['a']} --map-public-ip-on-launch" in problem
+
+
 @pytest.mark.parametrize(
     ("instance_type", "problem"),
     [
