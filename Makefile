@@ -75,12 +75,9 @@ lock: .venv/.tests ## Write the requirements files anew from the .in files
 .PHONY: clean
 clean: ## Stop what runs and remove what was made
 	@for directory in .local/guests/*/; do [ ! -d "$$directory" ] || tests/rehearsal/guest stop "$$(basename "$$directory")"; done
+	@roles/embedded_cloud/files/supervised end-below .local
 	@for config in .local/supervisor/supervisord.conf .local/*/supervisor/supervisord.conf; do \
-		[ -e "$$config" ] || continue; \
-		socket="$$(sed -n 's/^file=//p' "$$config")"; pid="$$(cat "$$(dirname "$$config")/supervisord.pid" 2>/dev/null || true)"; \
-		$(BIN)/supervisorctl -c "$$config" shutdown || true; \
-		for _ in $$(seq 60); do [ -n "$$pid" ] && kill -0 "$$pid" 2>/dev/null || break; sleep 0.5; done; \
-		rm -rf "$$(dirname "$$socket")"; \
+		[ ! -e "$$config" ] || rm -rf "$$(dirname "$$(sed -n 's/^file=//p' "$$config")")"; \
 	done
 	@rm -rf .local .venv .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

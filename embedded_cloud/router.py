@@ -120,7 +120,8 @@ class Router:
         emulators = {"ministack": await self._ministack_is_ready(), "moto": await self._moto_is_ready()}
         ready = all(emulators.values())
         state = {"status": "ready" if ready else "not ready", "emulators": emulators}
-        identity = {"pid": os.getpid(), "account": self._moto.account, "region": self._region, "started_at": self._started_at}
+        process = {"pid": os.getpid(), "supervisor": os.getppid(), "started_at": self._started_at}
+        identity = process | {"account": self._moto.account, "region": self._region}
         return messages.as_json(200 if ready else 503, state | identity | {"faults": self._faults.settings})
 
     async def _ministack_is_ready(self) -> bool:

@@ -24,6 +24,7 @@ BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 PLAY_SECONDS = 300
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 AWS_INVENTORY = ("-i", "inventories/aws")
 PROFILE = "[default]\naws_access_key_id = {aws_access_key_id}\naws_secret_access_key = {aws_secret_access_key}\n"
 
@@ -49,6 +50,11 @@ class Run:
         for name, value in re.findall(r"\b(ok|changed|unreachable|failed|skipped|rescued|ignored)=(\d+)", self.output):
             sums[name] = sums.get(name, 0) + int(value)
         return sums
+
+    @property
+    def words(self) -> str:
+        """What was printed, as one line: Ansible breaks long ones."""
+        return " ".join(self.output.split())
 
     @property
     def failed_checks(self) -> set[str]:
@@ -84,6 +90,7 @@ class Pipeline:
     port: int
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    root: Path = ROOT
 
     @property
     def config(self) -> Path:
@@ -106,17 +113,18 @@ class Pipeline:
 
     def run(self, *command: str) -> Run:
         """Run a command of Ansible in the root of the clone."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")} | {
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_") and k.lower() != "no_proxy"} | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "ANSIBLE_NOCOLOR": "1",
             # What an operator's shell may hold must not matter.
             "AWS_ACCESS_KEY_ID": "AKIAOPERATORSOWN",
             "AWS_SECRET_ACCESS_KEY": "of-the-shell",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+            **dict.fromkeys(PROXIES, "http://127.0.0.1:9"),
         }
         done = subprocess.run(
             [str(BIN / command[0]), *command[1:]],
-            cwd=ROOT,
+            cwd=self.root,
             env=environment | self.environment,
             capture_output=True,
             text=True,
@@ -169,7 +177,7 @@ def aws_pipeline(home: Path, endpoint: str, config: Path, **settings: Any) -> Pi
         "pipeline_producer_key_file": str(home / "ssh" / "producer"),
     } | settings
     port = int(endpoint.rpartition(":")[2])
-    return Pipeline(home, port, settings, {"AWS_CONFIG_FILE": str(home / "config"), "AWS_ENDPOINT_URL": endpoint})
+    return Pipeline(home, port, settings, {"AWS_CONFIG_FILE": str(home / "config"), "AWS_ENDPOINT_URL": endpoint, "no_proxy": "127.0.0.1"})
 
 
 def free_port() -> int:
