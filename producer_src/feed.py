@@ -46,7 +46,6 @@ class Feed:
         self._open: dict[Key, FeedFile] = {}  # in the order in which they are read
         self._missing: dict[Key, float] = {}  # files that are known and not there: since when
         self._unclear: dict[Key, tuple[str, float, str]] = {}  # files that cannot be read: their stamp, since when, and why
-        self._copies: dict[tuple[Key, str], Key] = {}  # files that have the same bytes as another: of which
         self._moment = self._look_at = -math.inf
         self.found = False  # whether there was a file of it at the last look
         self._waits = False  # whether that was said
@@ -123,14 +122,13 @@ class Feed:
     def _look(self, now: float, draft: Draft) -> None:
         """See what became of the files that are known, and take in those that are new."""
         there = self._scan()
-        self._copies = {of: key for of, key in self._copies.items() if of[0] in there}
         if not self._known:
             self._begin(there, draft)
         for file in list(self._open.values()):
             self._look_at_open(file, there, now, draft)
-        for row in [each for key, each in self._known.items() if key in there and key not in self._open]:
+        for row in [each for key, each in self._known.items() if key in there and key not in self._open and each.state != "copy"]:
             self._look_at_closed(row, there[row.key], now, draft)
-        new = there.keys() - self._known.keys()
+        new = {key for key in there if key not in self._known or self._known[key].state == "copy"}
         for key in sorted(new, key=lambda key: (there[key][0] == self.path, -there[key][1].st_size, key)):  # of copies the longest first
             if len(self._open) < OPEN_FILES:
                 self._take_in(key, there, now, draft)
@@ -203,6 +201,7 @@ class Feed:
         if size < before.offset or not file.begins_as(before):
             self._set_aside(before, draft)
             file.start_over()
+            file.changed, file.stuck = now, False
         elif size < before.seen:
             self._lose(before, CUT, draft)
         elif not before.offset and before.mark < min(size, HASHED_BYTES):
@@ -244,11 +243,9 @@ class Feed:
 
     def _take_in(self, key: Key, there: dict[Key, Entry], now: float, draft: Draft) -> None:
         """A file that is not known: another one's copy, which may be all that is left of it; or a new one."""
-        entry = there[key]
+        entry, copy = there[key], self._known.get(key)
         gone = [row for row in self._known.values() if row.key not in there and row.key not in self._open and row.mark]
-        copied = self._copies.get((key, _stamp(entry)))
-        is_copy = copied is not None and copied in self._known
-        if is_copy and (copied in there or copied in self._open) and not any(row.state == "open" for row in gone):
+        if copy and copy.stamp == _stamp(entry) and not any(row.state == "open" for row in gone):
             return
         file = self._opened(key, entry, now, draft)
         if not file:
@@ -266,11 +263,14 @@ class Feed:
                 self._keep(replace(file.position, stamp=_stamp(entry)), draft)
                 file.close()
             return
-        size, original = max(((each.size, each.position.key) for each in self._alike(file, there, now, draft)), default=(0, None))
-        if original and file.size <= size:
-            self._copies[key, _stamp(entry)] = original
-        elif not is_copy and self._is_calm(there):
-            file.go_to(*file.lines_before(size))
+        known = max((each.size for each in self._alike(file, there, now, draft)), default=0)
+        if copy and entry[0] != self.path and file.begins_as(copy):  # of the feed itself the same lines may be new ones
+            known = max(known, copy.offset)
+        if known and (size := file.size) <= known:
+            file.go_to(size, 0)
+            self._keep(replace(file.position, state="copy", stamp=_stamp(entry)), draft)
+        elif self._is_calm(there):
+            file.go_to(*file.lines_before(known))
             self._follow(file, now, "opened", draft)
             return
         file.close()
@@ -278,7 +278,8 @@ class Feed:
     def _alike(self, file: FeedFile, there: dict[Key, Entry], now: float, draft: Draft) -> Iterator[FeedFile]:
         """The files that are known and start as that one, as far as both go; those that are closed are open meanwhile."""
         yield from (each for each in self._open.values() if file.same_start(each))
-        for row in [each for key, each in self._known.items() if key in there and key not in self._open]:
+        mine = file.position.key
+        for row in [each for key, each in self._known.items() if key in there and key not in self._open and key != mine]:
             head = min(HASHED_BYTES, row.mark)
             if file.size < head or file.print_of(head)[:64] == row.fingerprint[:64]:
                 other = self._opened(row.key, there[row.key], now, draft, raw=row.state == "passed" or file.size < head)
@@ -337,7 +338,7 @@ class Feed:
     # --- what is known -----------------------------------------------------------------------------------------------
 
     def _follow(self, file: FeedFile, now: float, reason: str, draft: Draft) -> None:
-        file.position = replace(file.position, seen=file.size)
+        file.position = replace(file.position, seen=file.size, stamp="")
         file.changed = now
         self._open[file.position.key] = file
         self._keep(file.position, draft)

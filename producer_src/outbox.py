@@ -45,7 +45,8 @@ FEED_SCHEMA = """
 ALTER TABLE ledger ADD COLUMN feed TEXT;
 CREATE TABLE feed_file (
   feed TEXT NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL, line INTEGER NOT NULL,
-  mark INTEGER NOT NULL, fingerprint TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('open', 'done', 'passed')), stamp TEXT NOT NULL,
+  mark INTEGER NOT NULL, fingerprint TEXT NOT NULL, stamp TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('open', 'done', 'passed', 'copy')),
   waiting INTEGER NOT NULL, seen INTEGER NOT NULL, UNIQUE (feed, device, inode)
 ) STRICT;
 CREATE TABLE lost_place (

@@ -34,8 +34,9 @@ class Position:
 
     The file is known by device and inode, and by the `fingerprint` of its first `mark` bytes; `name` is its path at the last look,
     and `seen` its size then.
-    `state` is "open", "done" (read to its end, which nothing was added to for a while) or "passed" (it was there before the first start, or
-    cannot be read). `stamp` tells size and time of a file that is not open. So many bytes are `waiting` for a line end for too long.
+    `state` is "open", "done" (read to its end, which nothing was added to for a while), "passed" (it was there before the first start, or
+    cannot be read) or "copy" (its first `offset` bytes are another file's). `stamp` tells size and time of a file that is not open. So many
+    bytes are `waiting` for a line end for too long.
     """
 
     feed: str

@@ -173,7 +173,12 @@ class Writer:
             content, copy = generation.path.read_bytes(), self.directory / f"feed.copy{self.names}"
             copy.write_bytes(content[: size // 2 + 1])
             generation.backed_up = True
-            self.unfinished = lambda: copy.write_bytes(content)
+
+            def finish() -> None:
+                copy.write_bytes(content)
+                generation.seen = False  # until a look has seen that the copy is one
+
+            self.unfinished = finish
 
     def overwrite(self, n: int) -> None:
         """Write other lines over it in place: shorter, as long, longer; with the file cut to nothing first, or not."""

@@ -219,6 +219,22 @@ def test_a_second_copy_of_what_was_truncated_is_not_read_though_the_feed_begins_
     assert reader.read() == [] and reader.wait() == [] and reader.lost == []
 
 
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_an_old_copy_of_what_was_overwritten_is_not_read_again(running: bool, directory: Path):
+    path = directory / "feed"
+    write(path, *names(1, 3))
+    reader = Reader(path)
+    assert reader.read() == names(1, 3)
+    shutil.copy(path, directory / "feed.copy")
+    write(path, *names(4, 6))
+    assert reader.read() == names(4, 6)
+    write(path, "new", mode="w")
+    os.utime(directory / "feed.copy", (1_000, 1_000))
+    assert (
+        (reader if running else reader.restart()).read() == ["new"] and reader.wait() == [] and [each.line for each in reader.lost] == [6]
+    )
+
+
 @pytest.mark.parametrize("others", [3, 10, 12, 40], ids=["shorter", "as-long", "as-long-as-it-is", "longer"])
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
 def test_a_file_that_is_overwritten_in_place_is_read_from_its_start_and_the_place_named(running: bool, others: int, directory: Path):
