@@ -286,7 +286,7 @@ DRIFTS: dict[Callable[[Pipeline], None], dict[str, set[str]]] = {
 # What excludes one of these, so that it is broken by itself.
 LATER: dict[str, set[str]] = {"alias": {"published"}}
 
-# What nothing but another resource can have: the remedy is a command or a page, which test_remedies.py follows.
+# What nothing but another resource can have: the remedy is a command, which test_sabotage.py follows, or a page.
 REPLACED: dict[str, set[str]] = {
     "role": {"path"},
     "table": {"key_schema", "local_indexes"},
