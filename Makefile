@@ -18,6 +18,8 @@ help: ## List the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 .venv/bin/python:
+	@case "$$PWD" in *["\"'$$%,:;#\\\`{}*?!&|<>^"[]* | *]*) echo "The path of this clone has a character that supervisord, Ansible or a shell" \
+		"would read as something else (a quote, %, $$ and the like). Nothing was made. Move the clone to another path." >&2; exit 1 ;; esac
 	@python="$$($(FIND_PYTHON))"; echo "Making .venv with $$python ($$("$$python" --version))"; "$$python" -m venv .venv
 
 .venv/.runtime: requirements.txt | .venv/bin/python

@@ -104,6 +104,21 @@ def test_make_clean_ends_what_was_started_whatever_is_missing(clone: Path, where
     assert not (clone / ".local").exists()
 
 
+MISREAD = ("100% sure", "it's", 'so "called"', "$HOME", "a;b", "a[1", "1]b", "a\\b", "`a`", "{{ x }}", "a, b", "a#b")
+
+
+@pytest.mark.parametrize("called", MISREAD)
+def test_make_starts_nothing_in_a_clone_whose_path_would_be_misread(tmp_path: Path, called: str):
+    clone = tmp_path / called
+    clone.mkdir()
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, clone)
+    done = subprocess.run(["make", "demo"], cwd=clone, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "would read as something else" in done.stderr
+    assert {entry.name for entry in clone.iterdir()} == {"Makefile", "requirements.txt"}
+
+
 def test_one_directory_is_ended_and_no_other(clone: Path):
     own, other = clone / ".local", clone / ".local" / "rehearsal"
     start(own), start(other)
