@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +139,37 @@ import financial_producer
     command = [sys.executable, "-c", guard, str(PROGRAM.parent)]
     done = subprocess.run(command, env={"AWS_PROFILE": "of-nobody"}, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize(("option", "ends"), [(["--end-with-parent"], True), ([], False)], ids=["told-to", "not-told-to"])
+def test_on_a_quiet_feed_it_ends_with_its_parent_only_when_told_to(cloud: Cloud, tmp_path: Path, option: list[str], ends: bool):
+    (tmp_path / "feed").touch()
+    command = [sys.executable, str(PROGRAM), "run", *option, "--source", str(tmp_path / "feed"), "--state-directory", str(tmp_path / "s")]
+    command += ["--queue-url", f"{cloud.origin}/000000000000/FinancialTransactionQueue", "--region", "us-east-1"]
+    # Into a file: that a pipe breaks would end it at its next line, and a quiet feed has none.
+    start = f"""import subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=open({str(tmp_path / "log")!r}, "w"))
+print(child.pid, flush=True)
+child.wait()"""
+    metadata = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{cloud.origin}/imds"}
+    parent = subprocess.Popen([sys.executable, "-c", start, *command], env=os.environ | metadata, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    deadline = time.monotonic() + 30
+    while '"started"' not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait(10)
+    try:
+        deadline = time.monotonic() + (20 if ends else 1)
+        while is_running(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert is_running(pid) is not ends
+    finally:
+        if is_running(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
