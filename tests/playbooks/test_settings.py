@@ -71,7 +71,7 @@ def typed(pipeline: Pipeline) -> dict[str, Any]:
     variables |= own | OTHERS | {"embedded_cloud_port": pipeline.port, "embedded_cloud_directory": str(pipeline.directory)}
     variables["pipeline_export_directory"] = str(pipeline.directory / "exports")
     templar = Templar(loader=loader, variables=variables)
-    return {name: templar.template(variables[name]) for name in SETTINGS}
+    return {name: templar.template(variables[name]) for name in SETTINGS if name in variables}  # the rest is of other inventories
 
 
 def as_text(settings: dict[str, Any]) -> list[str]:
