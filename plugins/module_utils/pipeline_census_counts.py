@@ -1,9 +1,11 @@
-"""Counting what tables and queues hold."""
+"""Counting what tables, queues and instances hold, and what keeps them from being removed."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ansible.module_utils.aws_drift_ec2 import LIVING_STATES
+from ansible.module_utils.aws_drift_types import pages
 from botocore.exceptions import ClientError
 
 ABSENT = frozenset({"ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
@@ -14,24 +16,45 @@ COUNTS = {
 }
 
 
-def count_items(client: Any, table: str, max_items: int) -> dict[str, Any]:
-    """The table's `name`, `state`, `item_count` (at most max_items) and whether that is `complete`; other AWS errors are raised."""
-    result: dict[str, Any] = {"name": table, "state": "present", "item_count": 0, "complete": True}
-    arguments: dict[str, Any] = {"TableName": table, "Select": "COUNT", "ConsistentRead": True}
+def count_items(client: Any, table: str) -> dict[str, Any]:
+    """The table's `name`, `state`, `item_count` and whether it is `protected` from deletion; other AWS errors are raised.
+
+    The count is DescribeTable's own, which costs no read units and is up to six hours old.
+    """
+    result: dict[str, Any] = {"name": table, "state": "present", "item_count": 0, "protected": False}
     try:
-        while True:
-            page = client.scan(**arguments)
-            result["item_count"] += page["Count"]
-            last = page.get("LastEvaluatedKey")
-            if result["item_count"] > max_items:
-                return result | {"item_count": max_items, "complete": False}
-            if not last:
-                return result
-            arguments["ExclusiveStartKey"] = last
+        described = client.describe_table(TableName=table)["Table"]
     except ClientError as error:
         if error.response["Error"]["Code"] in ABSENT:
-            return result | {"state": "absent", "item_count": 0}
+            return result | {"state": "absent"}
         raise
+    return result | {"item_count": described.get("ItemCount", 0), "protected": described.get("DeletionProtectionEnabled", False)}
+
+
+def find_instances(client: Any, name: str) -> list[dict[str, str]]:
+    """Every instance with that Name tag that still is one: `id`, `name`, `state`, and a `line` in words."""
+    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
+    reservations = pages(client, "describe_instances", "Reservations", Filters=filters)
+    found = [
+        {"id": instance["InstanceId"], "name": name, "state": instance["State"]["Name"]}
+        for reservation in reservations
+        for instance in reservation["Instances"]
+    ]
+    return [one | {"line": f"instance {one['id']}: {one['state']}"} for one in sorted(found, key=lambda one: one["id"])]
+
+
+def users_of_group(client: Any, name: str, instances: list[dict[str, str]]) -> list[str]:
+    """What uses a security group of that name beside these instances, in words: AWS does not delete it as long as something does."""
+    ours, found = {instance["id"] for instance in instances}, []
+    groups = pages(client, "describe_security_groups", "SecurityGroups", Filters=[{"Name": "group-name", "Values": [name]}])
+    for group in (group["GroupId"] for group in groups):
+        interfaces = pages(client, "describe_network_interfaces", "NetworkInterfaces", Filters=[{"Name": "group-id", "Values": [group]}])
+        found += [one["NetworkInterfaceId"] for one in interfaces if one.get("Attachment", {}).get("InstanceId") not in ours]
+        for rules in ("ip-permission", "egress.ip-permission"):
+            filters = [{"Name": f"{rules}.group-id", "Values": [group]}]
+            others = pages(client, "describe_security_groups", "SecurityGroups", Filters=filters)
+            found += [f"a rule of {one['GroupId']}" for one in others if one["GroupId"] != group]
+    return sorted(set(found))
 
 
 def count_messages(client: Any, queue: str) -> dict[str, Any]:
@@ -51,7 +74,7 @@ def table_line(table: dict[str, Any]) -> str:
     """One table in words."""
     if table["state"] == "absent":
         return f"table {table['name']}: absent"
-    return f"table {table['name']}: {'' if table['complete'] else 'at least '}{_number(table['item_count'], 'item')}"
+    return f"table {table['name']}: about {_number(table['item_count'], 'item')}"
 
 
 def queue_line(queue: dict[str, Any]) -> str:

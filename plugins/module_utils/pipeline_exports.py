@@ -80,7 +80,7 @@ class Export:
     """The files of one export; `directory` is where they are."""
 
     def __init__(self, directory: Path, environment: str, stamp: str) -> None:
-        self.directory, self.files, self.missing = directory, list[File](), list[str]()
+        self.directory, self.files = directory, list[File]()
         self._environment, self._stamp = environment, stamp
 
     def table(self, client: Any, name: str, units: ReadUnits) -> None:
@@ -102,17 +102,23 @@ class Export:
 
     def ledger(self, path: Path) -> None:
         """A ledger as a producer exported it, byte by byte. Raises ExportError for one that is not whole."""
-        entries = whole_ledger(path)
-        target = self.directory / f"ledger-{path.name}"
-        with _owned(target) as raw, path.open("rb") as source:
-            shutil.copyfileobj(source, raw)
-        self._note(target, f"ledger of {path.name.removesuffix('.jsonl.gz')}", entries)
+        self._copy(path, f"ledger-{path.name}", f"ledger of {path.name.removesuffix('.jsonl.gz')}", whole_ledger(path))
+
+    def rejected(self, path: Path) -> None:
+        """The rejected lines of a feed as a producer listed them, byte by byte. Raises ExportError for a list that is cut off."""
+        try:
+            with gzip.open(path, "rb") as lines:
+                records = sum(1 for _line in lines)
+        except (OSError, EOFError) as error:
+            raise ExportError(f"rejected lines {path} are not whole: {type(error).__name__}: {error}") from error
+        host = path.name.removesuffix(".rejected.jsonl.gz")
+        self._copy(path, f"rejected-{host}.jsonl.gz", f"rejected lines of {host}", records)
 
     def finish(self) -> None:
         """Write the list of the files."""
-        listed = {"environment": self._environment, "exported_at": self._stamp, "files": [asdict(file) for file in self.files]}
+        made = {"environment": self._environment, "exported_at": self._stamp, "files": [asdict(file) for file in self.files]}
         with _owned(self.directory / MANIFEST) as raw:
-            raw.write(json.dumps(listed | {"not_exported": self.missing}, indent=2, ensure_ascii=False).encode() + b"\n")
+            raw.write(json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n")
 
     @property
     def lines(self) -> list[str]:
@@ -126,6 +132,11 @@ class Export:
             yield lines
             lines.close()
         self._note(self.directory / name, source, lines.records)
+
+    def _copy(self, path: Path, name: str, what: str, records: int) -> None:
+        with _owned(self.directory / name) as raw, path.open("rb") as source:
+            shutil.copyfileobj(source, raw)
+        self._note(self.directory / name, what, records)
 
     def _note(self, path: Path, source: str, records: int) -> None:
         with path.open("rb") as file:

@@ -8,7 +8,8 @@ DOCUMENTATION = r"""
 module: pipeline_census
 short_description: Count what a teardown would destroy
 description:
-  - Counts the items of tables (consistent scans, since the item count that DynamoDB keeps lags six hours) and the messages of queues.
+  - Counts the items of tables, as DynamoDB last counted them (free of charge, up to six hours old), the messages of queues, and instances.
+  - Says what AWS would not delete - a table with deletion protection, a security group that something else uses.
   - Read-only. Absent tables and queues are reported as absent.
 options:
   tables:
@@ -21,17 +22,17 @@ options:
     type: list
     elements: str
     default: []
-  max_items:
-    description:
-      - Stop counting a table here and say "at least". A scan costs one read unit for every 4 KB.
-    type: int
-    default: 1000000
+  instances:
+    description: Name tag of the instances, and name of their security group.
+    type: str
+    required: true
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.boto3
 notes:
-  - Needs C(dynamodb:Scan) on the tables; C(sqs:GetQueueUrl) and C(sqs:GetQueueAttributes) on the queues.
+  - Needs C(dynamodb:DescribeTable) on the tables; C(sqs:GetQueueUrl) and C(sqs:GetQueueAttributes) on the queues;
+    C(ec2:DescribeInstances), C(ec2:DescribeNetworkInterfaces) and C(ec2:DescribeSecurityGroups).
 author:
   - The pipeline's authors
 """
@@ -41,6 +42,7 @@ EXAMPLES = r"""
   pipeline_census:
     tables: ["{{ pipeline_table_name }}"]
     queues: ["{{ pipeline_queue_name }}", "{{ pipeline_dead_letter_queue_name }}"]
+    instances: "{{ pipeline_producer_name }}"
   register: census
 
 - name: Say what would be destroyed
@@ -50,11 +52,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lines:
-  description: A sentence for each table and queue, in the order given.
+  description: A sentence for each table, queue and instance, in the order given.
   returned: always
   type: list
   elements: str
-  sample: ["table RealTimeTransactions: 1,234 items", "queue FinancialTransactionQueue: about 5 messages (2 in flight)", "table Y: absent"]
+  sample: ["table RealTimeTransactions: about 1,234 items", "queue FinancialTransactionQueue: about 5 messages", "instance i-0a1: stopped"]
 tables:
   description: One entry for each table.
   returned: always
@@ -63,8 +65,8 @@ tables:
   contains:
     name: {description: Its name., type: str}
     state: {description: present or absent., type: str}
-    item_count: {description: How many items were counted; 0 when it is absent., type: int}
-    complete: {description: False when counting stopped at O(max_items)., type: bool}
+    item_count: {description: How many items DynamoDB counted last; 0 when it is absent., type: int}
+    protected: {description: Whether it has deletion protection., type: bool}
 queues:
   description: One entry for each queue. SQS counts approximately.
   returned: always
@@ -76,17 +78,36 @@ queues:
     visible: {description: Messages that can be received., type: int}
     in_flight: {description: Messages received and not yet deleted., type: int}
     delayed: {description: Messages not yet visible., type: int}
-total_items:
-  description: Items in all tables together.
+instances:
+  description: One entry for each instance that is not terminated, stopped ones too.
   returned: always
-  type: int
-total_messages:
-  description: Messages in all queues together, visible, in flight and delayed.
+  type: list
+  elements: dict
+  contains:
+    id: {description: Its id., type: str}
+    name: {description: Its Name tag., type: str}
+    state: {description: Its state., type: str}
+    line: {description: Both in words., type: str}
+protected:
+  description: A sentence for each table that has deletion protection.
   returned: always
-  type: int
+  type: list
+  elements: str
+in_use:
+  description: A sentence for a security group that something else uses.
+  returned: always
+  type: list
+  elements: str
 """
 
-from ansible.module_utils.pipeline_census_counts import count_items, count_messages, queue_line, table_line, total_of
+from ansible.module_utils.pipeline_census_counts import (
+    count_items,
+    count_messages,
+    find_instances,
+    queue_line,
+    table_line,
+    users_of_group,
+)
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -97,26 +118,31 @@ def main() -> None:
         argument_spec={
             "tables": {"type": "list", "elements": "str", "default": []},
             "queues": {"type": "list", "elements": "str", "default": []},
-            "max_items": {"type": "int", "default": 1_000_000},
+            "instances": {"type": "str", "required": True},
         },
         supports_check_mode=True,
     )
-    max_items = module.params["max_items"]
-    if max_items < 1:
-        module.fail_json(msg=f"max_items must be at least 1: found {max_items}")
-    dynamodb, sqs = module.client("dynamodb"), module.client("sqs")
+    dynamodb, sqs, ec2, name = module.client("dynamodb"), module.client("sqs"), module.client("ec2"), module.params["instances"]
     try:
-        tables = [count_items(dynamodb, name, max_items) for name in module.params["tables"]]
-        queues = [count_messages(sqs, name) for name in module.params["queues"]]
+        tables = [count_items(dynamodb, table) for table in module.params["tables"]]
+        queues = [count_messages(sqs, queue) for queue in module.params["queues"]]
+        instances = find_instances(ec2, name)
+        users = users_of_group(ec2, name, instances)
     except (BotoCoreError, ClientError) as error:
         module.fail_json_aws(error, msg="Cannot count what would be destroyed")
     module.exit_json(
         changed=False,
-        lines=[*map(table_line, tables), *map(queue_line, queues)],
+        lines=[*map(table_line, tables), *map(queue_line, queues), *(instance["line"] for instance in instances)],
         tables=tables,
         queues=queues,
-        total_items=sum(table["item_count"] for table in tables),
-        total_messages=sum(map(total_of, queues)),
+        instances=instances,
+        protected=[
+            f"Table {table['name']} has deletion protection; take it off first:"
+            f" aws dynamodb update-table --region {module.region} --table-name {table['name']} --no-deletion-protection-enabled."
+            for table in tables
+            if table["protected"]
+        ],
+        in_use=[f"Security group {name} is used by {', '.join(users)}, too; take it from there first."] if users else [],
     )
 
 

@@ -34,10 +34,10 @@ options:
     type: list
     elements: path
     default: []
-  missing:
-    description: Sentences about what cannot be exported, for the list.
+  rejected:
+    description: Files of the rejected lines of feeds, as the producers list them, gzipped.
     type: list
-    elements: str
+    elements: path
     default: []
   read_capacity:
     description: Read units a second that the table has; 0 for one on demand. What it saved up in five minutes is used at once.
@@ -112,7 +112,7 @@ def main() -> None:
             "table": {"type": "str", "required": True},
             "dead_letter_queue": {"type": "str", "required": True},
             "ledgers": {"type": "list", "elements": "path", "default": []},
-            "missing": {"type": "list", "elements": "str", "default": []},
+            "rejected": {"type": "list", "elements": "path", "default": []},
             "read_capacity": {"type": "int", "default": 0},
             "timeout": {"type": "int", "default": 900},
         },
@@ -127,9 +127,10 @@ def main() -> None:
         if module.check_mode or not is_anything:
             module.exit_json(changed=is_anything, directory="", lines=[], files=[])
         with export(Path(wanted["directory"]), clock.now().strftime("%Y%m%dT%H%M%SZ"), wanted["environment"]) as made:
-            made.missing += wanted["missing"]
             for path in wanted["ledgers"]:
                 made.ledger(Path(path))
+            for path in wanted["rejected"]:
+                made.rejected(Path(path))
             if has_table:
                 made.table(dynamodb, wanted["table"], ReadUnits(wanted["read_capacity"], clock))
             if has_queue:

@@ -295,12 +295,26 @@ def test_more_instances_than_wanted_are_terminated_by_nobody(aws: Pipeline):
     assert len(described(aws)) == 2
 
 
+def test_an_instance_that_is_not_heard_ends_teardown_whatever_its_state(aws: Pipeline):
+    first, second = described(aws)
+    aws.client("ec2").stop_instances(InstanceIds=[first["InstanceId"]])
+
+    run = play(aws, "teardown", "-e", "confirm_teardown=default")
+
+    assert run.status != 0
+    assert f"instance {first['InstanceId']}: stopped, and no producer answered for it" in words(run)
+    assert f"{NAME}-{second['InstanceId']} was not asked" in words(run)
+    assert [instance["InstanceId"] for instance in described(aws)] == [second["InstanceId"]]  # --limit stops nothing
+    aws.client("ec2").start_instances(InstanceIds=[first["InstanceId"]])
+
+
 def test_teardown_leaves_the_strangers_and_the_private_key_and_asks_nobody_for_an_address(aws: Pipeline, empty: dict[str, list[str]]):
     asked = AddressService.asked
     refused = play(aws, "teardown")
     assert "ansible-playbook teardown.yml -i inventories/aws -e confirm_teardown=default" in words(refused)
 
-    play(aws, "teardown", "-e", "confirm_teardown=default").ended_well()
+    # Nobody hears the instances here: what they hold is given up.
+    play(aws, "teardown", "-e", "confirm_teardown=default", "-e", "discard_data=default").ended_well()
 
     assert AddressService.asked == asked
     assert key_file(aws).exists()

@@ -6,7 +6,15 @@ from typing import Any
 
 import boto3
 import pytest
-from ansible.module_utils.pipeline_census_counts import count_items, count_messages, queue_line, table_line, total_of
+from ansible.module_utils.pipeline_census_counts import (
+    count_items,
+    count_messages,
+    find_instances,
+    queue_line,
+    table_line,
+    total_of,
+    users_of_group,
+)
 from botocore.exceptions import ClientError
 
 
@@ -26,19 +34,6 @@ def make_table(client: Any, items: int) -> None:
         client.put_item(TableName="T", Item={"id": {"S": str(number)}})
 
 
-class Pages:
-    """A table that answers a scan page by page."""
-
-    def __init__(self, *counts: int) -> None:
-        self.counts = counts
-        self.asked: list[dict[str, Any]] = []
-
-    def scan(self, **arguments: Any) -> dict[str, Any]:
-        self.asked.append(dict(arguments))
-        page = {"Count": self.counts[len(self.asked) - 1]}
-        return page if len(self.asked) == len(self.counts) else page | {"LastEvaluatedKey": {"id": {"S": str(len(self.asked))}}}
-
-
 class Refusing:
     """A client that may not do anything."""
 
@@ -49,49 +44,26 @@ class Refusing:
         return refuse
 
 
-def test_items_are_counted(cloud: tuple[Any, Any]) -> None:
+def test_items_are_counted_by_a_call_that_reads_none(cloud: tuple[Any, Any]) -> None:
     make_table(cloud[0], 3)
 
-    assert count_items(cloud[0], "T", 100) == {"name": "T", "state": "present", "item_count": 3, "complete": True}
+    assert count_items(cloud[0], "T") == {"name": "T", "state": "present", "item_count": 3, "protected": False}
+
+
+def test_a_table_that_may_not_be_deleted_is_known(cloud: tuple[Any, Any]) -> None:
+    make_table(cloud[0], 0)
+    cloud[0].update_table(TableName="T", DeletionProtectionEnabled=True)
+
+    assert count_items(cloud[0], "T")["protected"] is True
 
 
 def test_an_absent_table_is_absent(cloud: tuple[Any, Any]) -> None:
-    assert table_line(count_items(cloud[0], "T", 100)) == "table T: absent"
+    assert table_line(count_items(cloud[0], "T")) == "table T: absent"
 
 
-def test_scans_are_consistent_counts_and_follow_every_page() -> None:
-    pages = Pages(400, 0, 34)
-
-    assert count_items(pages, "T", 1000)["item_count"] == 434
-    assert all(asked["ConsistentRead"] is True and asked["Select"] == "COUNT" for asked in pages.asked)
-    assert [asked.get("ExclusiveStartKey", {}).get("id", {}).get("S") for asked in pages.asked] == [None, "1", "2"]
-
-
-@pytest.mark.parametrize(
-    ("pages", "line"),
-    [
-        ((10,), "table T: 10 items"),
-        ((11,), "table T: at least 10 items"),
-        ((10, 5), "table T: at least 10 items"),
-        ((6, 6, 6), "table T: at least 10 items"),
-        ((10, 0), "table T: 10 items"),
-    ],
-)
-def test_counting_stops_at_the_maximum_and_says_so(pages: tuple[int, ...], line: str) -> None:
-    assert table_line(count_items(Pages(*pages), "T", 10)) == line
-
-
-def test_counting_reads_no_page_beyond_the_maximum() -> None:
-    pages = Pages(6, 6, 6)
-
-    count_items(pages, "T", 10)
-
-    assert len(pages.asked) == 2
-
-
-@pytest.mark.parametrize(("count", "words"), [(0, "0 items"), (1, "1 item"), (1234, "1,234 items")])
+@pytest.mark.parametrize(("count", "words"), [(0, "about 0 items"), (1, "about 1 item"), (1234, "about 1,234 items")])
 def test_numbers_of_items_read_well(count: int, words: str) -> None:
-    assert table_line(count_items(Pages(count), "T", 10_000)) == f"table T: {words}"
+    assert table_line({"name": "T", "state": "present", "item_count": count}) == f"table T: {words}"
 
 
 def test_messages_are_counted_by_what_they_do(cloud: tuple[Any, Any]) -> None:
@@ -120,6 +92,60 @@ def test_an_empty_queue_is_not_about_empty(cloud: tuple[Any, Any]) -> None:
 
 def test_what_may_not_be_read_is_not_taken_for_absent() -> None:
     with pytest.raises(ClientError):
-        count_items(Refusing(), "T", 10)
+        count_items(Refusing(), "T")
     with pytest.raises(ClientError):
         count_messages(Refusing(), "Q")
+
+
+@pytest.fixture
+def ec2(aws: None) -> Any:
+    return boto3.client("ec2", "us-east-1")
+
+
+def launch(ec2: Any, name: str, group: str) -> str:
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}]
+    made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, SecurityGroupIds=[group], TagSpecifications=tags)
+    return made["Instances"][0]["InstanceId"]
+
+
+def make_group(ec2: Any, name: str) -> str:
+    return ec2.create_security_group(GroupName=name, Description="of a test")["GroupId"]
+
+
+def test_instances_that_are_stopped_are_found_and_those_that_are_terminated_are_not(ec2: Any) -> None:
+    group = make_group(ec2, "ours")
+    runs, stopped, gone = (launch(ec2, "ours", group) for _ in range(3))
+    launch(ec2, "another", group)
+    ec2.stop_instances(InstanceIds=[stopped])
+    ec2.terminate_instances(InstanceIds=[gone])
+
+    found = find_instances(ec2, "ours")
+
+    assert {one["id"]: one["state"] for one in found} == {runs: "running", stopped: "stopped"}
+    assert f"instance {stopped}: stopped" in [one["line"] for one in found]
+
+
+def test_what_else_uses_the_security_group_is_named(ec2: Any) -> None:
+    ours, another, third = (make_group(ec2, name) for name in ("ours", "another", "third"))
+    launch(ec2, "ours", ours)
+    instances = find_instances(ec2, "ours")
+    assert users_of_group(ec2, "ours", instances) == []
+
+    launch(ec2, "another", ours)
+    pair = [{"GroupId": ours}]
+    ec2.authorize_security_group_ingress(
+        GroupId=another, IpPermissions=[{"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "UserIdGroupPairs": pair}]
+    )
+    ec2.authorize_security_group_egress(
+        GroupId=third, IpPermissions=[{"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "UserIdGroupPairs": pair}]
+    )
+
+    users = users_of_group(ec2, "ours", instances)
+
+    assert [user for user in users if user.startswith("eni-")] == users[2:] != []
+    assert sorted(users[:2]) == sorted([f"a rule of {another}", f"a rule of {third}"])
+
+
+def test_a_group_that_is_not_there_is_used_by_nothing(ec2: Any) -> None:
+    assert users_of_group(ec2, "ours", []) == []

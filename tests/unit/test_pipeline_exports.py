@@ -120,15 +120,14 @@ def test_only_the_owner_may_read_an_export(table: Any, tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in (made, made.parent)} == {0o700}
 
 
-def test_the_list_has_the_sum_of_every_file_and_what_is_missing(table: Any, tmp_path: Path) -> None:
+def test_the_list_has_the_sum_of_every_file(table: Any, tmp_path: Path) -> None:
     table.put_item(TableName="T", Item={"transaction_id": {"S": "a"}})
     with export(tmp_path, STAMP, "blue") as made:
-        made.missing.append("web-2 did not answer")
         made.ledger(ledger(tmp_path / "web-1.jsonl.gz", 3))
         made.table(table, "T", ReadUnits(0, system_clock()))
 
     listed = json.loads((made.directory / "export.json").read_text())
-    assert (listed["environment"], listed["not_exported"]) == ("blue", ["web-2 did not answer"])
+    assert listed["environment"] == "blue"
     assert {file["name"]: file["records"] for file in listed["files"]} == {"ledger-web-1.jsonl.gz": 3, "table.jsonl.gz": 1}
     for file in listed["files"]:
         content = (made.directory / file["name"]).read_bytes()
@@ -308,3 +307,16 @@ def test_a_queue_that_does_not_empty_is_counted(queue: tuple[Any, str]) -> None:
     counted = wait_until_empty(client, "Q", time.clock, 10, 2)
 
     assert (counted["empty"], counted["in_flight"], time.seconds) == (False, 1, 10)
+
+
+def test_rejected_lines_are_kept_byte_by_byte_and_a_list_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    listed = tmp_path / "web-1.rejected.jsonl.gz"
+    listed.write_bytes(gzip.compress(b'{"number": 1}\n{"number": 2}\n'))
+    with export(tmp_path / "exports", STAMP, "blue") as made:
+        made.rejected(listed)
+    assert made.lines == [f"rejected lines of web-1: 2 in rejected-web-1.jsonl.gz ({listed.stat().st_size} bytes)"]
+    assert (made.directory / "rejected-web-1.jsonl.gz").read_bytes() == listed.read_bytes()
+
+    listed.write_bytes(listed.read_bytes()[:-9])
+    with pytest.raises(ExportError, match="are not whole"), export(tmp_path / "exports", STAMP, "blue") as made:
+        made.rejected(listed)
