@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -55,8 +56,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copy(ROOT / name, made / name)
     (made / ".venv").mkdir()
     yield made
-    for pid in processes(made):
-        os.kill(pid, signal.SIGKILL)
+    while running := processes(made):  # a supervisord may have started one again meanwhile
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def start(directory: Path) -> set[int]:
