@@ -124,7 +124,9 @@ class Producer:
         self._source = self.source or MadeUp(self.settings.rate, self.settings.seed, now)
         if self.settings.within is not None:
             self._end_by(now + self.settings.within)
-        self._durably(lambda: self.outbox.record_start(self._source.path))  # what cannot be marked must not be sent
+        # A drain reads no feed, and what of the one before is not read is still asked for.
+        feed = self._source.path if self.settings.within is None else self.outbox.value("SELECT feed FROM ledger")
+        self._durably(lambda: self.outbox.record_start(feed))  # what cannot be marked must not be sent
         while (self._more(now) or self._held or self._behind) and now <= self._last_start:
             if self.stop.is_set() and not self._stopping:
                 self._begin_stop(now)
