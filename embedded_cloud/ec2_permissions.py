@@ -16,6 +16,7 @@ Tags = dict[str, dict[str, str]]
 # Parameters that name a resource, alone, in a list or in a structure, and what they name.
 _NAMED_BY = {
     "InstanceId": "instance",
+    "AssociationId": "instance",
     "GroupId": "security-group",
     "SecurityGroupId": "security-group",
     "SubnetId": "subnet",
@@ -44,7 +45,10 @@ async def tags_of_named(call: Call, moto: MotoBackend, region: str) -> Tags:
 
 def _tags(moto: MotoBackend, region: str, names: set[str]) -> Tags:
     used = [backend for backend in moto.backends("ec2") if backend.region_name == region]
-    return {name: dict(backend.tags[name]) for backend in used for name in names if name in backend.tags}
+    # An instance is named by the association of its profile as well.
+    behind = {one.association_id: one.instance_id for backend in used for one in backend.iam_instance_profile_associations.values()}
+    tagged = {name: behind.get(name, name) for name in names}
+    return {name: dict(backend.tags[one]) for backend in used for name, one in tagged.items() if one in backend.tags}
 
 
 def checks(call: Call, region: str, account: str, tags: Tags, request_tags: dict[str, Any]) -> list[Check]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ministack.services import iam
+from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociation, IamInstanceProfileAssociationBackend
 
 from embedded_cloud import authorization
 from embedded_cloud.moto_backend import MotoBackend
@@ -17,13 +18,14 @@ class UnavailableError(LookupError):
 
 @dataclass(frozen=True)
 class Instance:
-    """What the metadata service tells an instance about itself. `profile` is a name, empty when none is attached."""
+    """What the metadata service tells an instance about itself. `profile` is a name, empty when none is attached, `profile_id` its id."""
 
     id: str
     region: str
     zone: str
     account: str
     profile: str
+    profile_id: str
     image: str
     type: str
     architecture: str
@@ -46,6 +48,31 @@ class Instance:
         }
 
 
+def install() -> None:
+    """Have EC2 keep the id that a profile had when it was attached; moto would make one up, and show that of the association."""
+
+    def keep_id(association: IamInstanceProfileAssociation) -> None:
+        profile = association.iam_instance_profile
+        known = iam._instance_profiles.get_scoped(association.ec2_backend.account_id, None, profile.name)
+        profile.id = known["InstanceProfileId"] if known else profile.id
+        attached = {"Arn": profile.arn, "Id": profile.id}
+        association.ec2_backend.modify_instance_attribute(association.instance_id, "iam_instance_profile", attached)
+
+    attach, replace = IamInstanceProfileAssociation.__init__, IamInstanceProfileAssociationBackend.replace_iam_instance_profile_association
+
+    def attach_and_keep(association: IamInstanceProfileAssociation, *arguments: Any, **named: Any) -> None:
+        attach(association, *arguments, **named)
+        keep_id(association)
+
+    def replace_and_keep(backend: Any, *arguments: Any, **named: Any) -> IamInstanceProfileAssociation:
+        association = replace(backend, *arguments, **named)
+        keep_id(association)
+        return association
+
+    IamInstanceProfileAssociation.__init__ = attach_and_keep  # type: ignore[method-assign,assignment]
+    IamInstanceProfileAssociationBackend.replace_iam_instance_profile_association = replace_and_keep  # type: ignore[method-assign,assignment]
+
+
 async def running_instance(moto: MotoBackend, name: str) -> Instance:
     """The one running instance whose id or Name tag is `name`; UnavailableError when there is none, or more than one."""
     found = await moto.run(lambda: _running_instances(moto, name))
@@ -64,6 +91,8 @@ def role_of(instance: Instance) -> dict[str, Any]:
     profile = iam._instance_profiles.get_scoped(instance.account, None, instance.profile)
     if profile is None or not profile["Roles"]:
         raise UnavailableError(f"the instance profile {instance.profile} {'has no role' if profile else 'does not exist'}")
+    if profile["InstanceProfileId"] != instance.profile_id:
+        raise UnavailableError(f"the instance profile {instance.profile} was made again since it was attached to {instance.id}")
     name = profile["Roles"][0]
     role = iam._roles.get_scoped(instance.account, None, name)
     if role is None:
@@ -87,6 +116,7 @@ def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
                         zone=instance.placement.zone,
                         account=moto.account,
                         profile=association.iam_instance_profile.name if association else "",
+                        profile_id=association.iam_instance_profile.id if association else "",
                         image=instance.image_id,
                         type=instance.instance_type,
                         architecture=instance.architecture,

@@ -12,7 +12,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
-from embedded_cloud import authorization, function_logs, partiql, permissions, policy_versions, queues, repeats, topics, versions
+from embedded_cloud import authorization, function_logs, instances, partiql, permissions, policy_versions, queues, repeats, topics, versions
 from embedded_cloud.deliveries import Deliveries
 from embedded_cloud.door import Door
 from embedded_cloud.faults import FaultInjector, FaultSettings
@@ -45,6 +45,7 @@ def run(listener: socket.socket, options: argparse.Namespace) -> None:
     keep_metadata_options()
     fidelity.install()
     function_logs.install()
+    instances.install()
     partiql.install()
     permissions.install()
     deliveries.install()

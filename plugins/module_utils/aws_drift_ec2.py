@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.aws_drift_types import ResourceType, agreed, page, pages, tag_dict
+from ansible.module_utils.aws_drift_types import ResourceType, agreed, kept_id, page, pages, tag_dict, unless_missing
 from ansible.module_utils.aws_drift_values import boolean, number, public_key, rules, text, text_map, text_set
 
 # States of an instance that still is one. Source: "Amazon EC2 instance state changes".
@@ -61,17 +61,33 @@ def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str,
     if not instances:
         return None
     volumes = _root_volumes(ec2, instances) if VOLUME_PROPERTIES & expected.keys() else {}
-    described = [_instance(instance, volumes.get(_root_volume_id(instance), {})) for instance in instances]
+    now = _profile_id(clients["iam"], expected["instance_profile"]) if "instance_profile_id" in expected else None
+    described = [_instance(instance, volumes.get(_root_volume_id(instance), {}), now) for instance in instances]
     found = {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE_PROPERTIES}
+    found["ids"] = [instance["InstanceId"] for instance in instances]
     return found | {"root_volumes": [volume for instance in instances if (volume := _root_volume_id(instance))]}
 
 
-def _instance(instance: Mapping[str, Any], root_volume: Mapping[str, Any]) -> dict[str, Any]:
+def _profile_id(iam: Any, name: str) -> str | None:
+    answer = unless_missing(iam.get_instance_profile, ("NoSuchEntity",), InstanceProfileName=name)
+    return answer["InstanceProfile"]["InstanceProfileId"] if answer else None
+
+
+def renew_profile(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    """By the same name: what EC2 holds is the id of the profile that had it then."""
+    ec2, filters = clients["ec2"], [{"Name": "instance-id", "Values": found["ids"]}]
+    for association in ec2.describe_iam_instance_profile_associations(Filters=filters)["IamInstanceProfileAssociations"]:
+        profile = {"Arn": association["IamInstanceProfile"]["Arn"]}
+        ec2.replace_iam_instance_profile_association(AssociationId=association["AssociationId"], IamInstanceProfile=profile)
+
+
+def _instance(instance: Mapping[str, Any], root_volume: Mapping[str, Any], profile_id: str | None) -> dict[str, Any]:
     metadata = instance.get("MetadataOptions") or {}
     return {
         "state": (instance.get("State") or {}).get("Name"),
         "instance_type": instance.get("InstanceType"),
         "instance_profile": (instance.get("IamInstanceProfile") or {}).get("Arn", "").rpartition("/")[2],
+        "instance_profile_id": kept_id((instance.get("IamInstanceProfile") or {}).get("Id"), profile_id),
         "http_tokens": metadata.get("HttpTokens"),
         "http_hop_limit": metadata.get("HttpPutResponseHopLimit"),
         "security_groups": sorted(group["GroupName"] for group in instance.get("SecurityGroups") or []),
@@ -116,6 +132,7 @@ INSTANCE_PROPERTIES = {
     "state": text,
     "instance_type": text,
     "instance_profile": text,
+    "instance_profile_id": text,
     "http_tokens": text,
     "http_hop_limit": number,
     "security_groups": text_set,
@@ -136,10 +153,11 @@ TYPES = {
     ),
     "ec2_instances": ResourceType(
         label="instance",
-        services=("ec2",),
+        services=("ec2", "iam"),
         read=read_instances,
         properties={"count": number, **INSTANCE_PROPERTIES},
         implied={"count": 1},
+        menders={"instance_profile_id": renew_profile},
         remedies={
             "count": terminate_surplus,
             "root_volume_type": change_volumes,

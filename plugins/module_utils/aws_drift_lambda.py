@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.aws_drift_types import ResourceType, agreed, always, page, unless_missing
+from ansible.module_utils.aws_drift_types import ResourceType, agreed, always, kept_id, page, unless_missing
 from ansible.module_utils.aws_drift_values import boolean, number, structure, text, text_map, text_set
 from ansible.module_utils.lambda_mappings import describe, list_mappings
 from ansible.module_utils.lambda_releases import LATEST, Note, differing, is_checked, weights
 
 MISSING = ("ResourceNotFoundException",)
+# The tag of a function that says which role it was made for: the grant by which it reads its environment is of that one, not of its name.
+ROLE_TAG = "RoleId"
 
 
 def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -21,7 +23,11 @@ def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
         return None
     behind = unless_missing(client.get_function_configuration, MISSING, FunctionName=name, Qualifier=alias) if alias else None
     settings = behind or answer["Configuration"]
+    tags = answer.get("Tags") or {}
+    role = (expected.get("role") or settings["Role"]).rpartition("/")[2]
+    now = unless_missing(clients["iam"].get_role, ("NoSuchEntity",), RoleName=role) if "role_id" in expected else None
     return {
+        "role_id": kept_id(tags.get(ROLE_TAG), now and now["Role"]["RoleId"]),
         "alias": alias,
         "runtime": settings.get("Runtime"),
         "handler": settings.get("Handler"),
@@ -39,7 +45,7 @@ def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
         "tracing": (settings.get("TracingConfig") or {}).get("Mode"),
         "log_group": (settings.get("LoggingConfig") or {}).get("LogGroup"),
         "description": settings.get("Description"),
-        "tags": answer.get("Tags"),
+        "tags": {key: value for key, value in tags.items() if key != ROLE_TAG},
     }
 
 
@@ -118,13 +124,14 @@ MAPPING_PROPERTIES = {
 TYPES = {
     "lambda_function": ResourceType(
         label="function",
-        services=("lambda",),
+        services=("lambda", "iam"),
         read=read_function,
         properties={
             "alias": text,
             "runtime": text,
             "handler": text,
             "role": text,
+            "role_id": text,
             "memory_size": number,
             "timeout": number,
             "code_sha256": text,

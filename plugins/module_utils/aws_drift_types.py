@@ -90,6 +90,15 @@ def unless_missing(call: Callable[..., dict[str, Any]], missing: Iterable[str], 
         raise
 
 
+# What is found of an id that something keeps, as long as what has the name still has that id.
+CURRENT = "current"
+
+
+def kept_id(kept: str | None, now: str | None) -> str:
+    """CURRENT, or both ids: what was deleted and made again has its name and its ARN, and is another one."""
+    return CURRENT if kept and kept == now else f"{kept or 'none'}, and it is {now or 'none'} now"
+
+
 def tag_dict(tags: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
     """AWS's list of Key and Value as a dict."""
     return {tag["Key"]: tag["Value"] for tag in tags or []}

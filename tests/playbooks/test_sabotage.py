@@ -20,7 +20,7 @@ from plays import ACCOUNT, REGION, ROOT, Pipeline, supervisorctl, wait_until
 FUNCTION = "ProcessFinancialStream"
 QUEUE = "FinancialTransactionQueue"
 TABLE = "RealTimeTransactions"
-PROCESSOR_ROLE = "Lambda-SQS-DynamoDB-Role"
+PROCESSOR_ROLE, PRODUCER_ROLE = "Lambda-SQS-DynamoDB-Role", "EC2-SQS-Role"
 PRODUCER = "FinancialTransactionProducer"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{QUEUE}"
 LOG_GROUP = f"/aws/lambda/{FUNCTION}"
@@ -97,6 +97,26 @@ def delete_role(pipeline: Pipeline) -> None:
     iam.delete_role(RoleName=PROCESSOR_ROLE)
 
 
+def recreate_role(pipeline: Pipeline) -> None:
+    """As it was, but for its id."""
+    iam, arn = pipeline.client("iam"), f"arn:aws:iam::{ACCOUNT}:policy/{PROCESSOR_ROLE}"
+    was = iam.get_role(RoleName=PROCESSOR_ROLE)["Role"]
+    delete_role(pipeline)
+    kept = {name: was[name] for name in ("RoleName", "Path", "Description", "MaxSessionDuration", "Tags")}
+    iam.create_role(AssumeRolePolicyDocument=json.dumps(was["AssumeRolePolicyDocument"]), **kept)
+    iam.attach_role_policy(RoleName=PROCESSOR_ROLE, PolicyArn=arn)
+
+
+def recreate_profile(pipeline: Pipeline) -> None:
+    """As it was, but for its id."""
+    iam = pipeline.client("iam")
+    was = iam.get_instance_profile(InstanceProfileName=PRODUCER_ROLE)["InstanceProfile"]
+    iam.remove_role_from_instance_profile(InstanceProfileName=PRODUCER_ROLE, RoleName=PRODUCER_ROLE)
+    iam.delete_instance_profile(InstanceProfileName=PRODUCER_ROLE)
+    iam.create_instance_profile(InstanceProfileName=PRODUCER_ROLE, Path=was["Path"], Tags=was["Tags"])
+    iam.add_role_to_instance_profile(InstanceProfileName=PRODUCER_ROLE, RoleName=PRODUCER_ROLE)
+
+
 def open_port(pipeline: Pipeline) -> None:
     rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     pipeline.client("ec2").authorize_security_group_ingress(GroupName=PRODUCER, IpPermissions=[rule])
@@ -159,7 +179,16 @@ SABOTAGES = [
     Sabotage("mapping deleted", delete_mapping, (f"mapping {FUNCTION}: exists",), "stream_processor", True),
     Sabotage("mapping disabled", disable_mapping, (f"mapping {FUNCTION}: state",), "stream_processor", True),
     Sabotage("concurrency 0", reserve_nothing, (f"function {FUNCTION}: reserved_concurrency",), "stream_processor", True),
-    Sabotage("role gone", delete_role, (f"role {PROCESSOR_ROLE}: exists",), "iam_roles", True),
+    # The role that site.yml makes is another one, so the function is made again for it.
+    Sabotage(
+        "role gone",
+        delete_role,
+        (f"role {PROCESSOR_ROLE}: exists", f"function {FUNCTION}: role_id"),
+        "iam_roles,stream_processor",
+        True,
+    ),
+    Sabotage("role made again", recreate_role, (f"function {FUNCTION}: role_id",), "stream_processor"),
+    Sabotage("profile made again", recreate_profile, (f"instance {PRODUCER}: instance_profile_id",), "producer_instance"),
     Sabotage("second mapping", add_second_mapping, (f"mapping {FUNCTION}: count",), "stream_processor"),
     Sabotage("mapping to $LATEST", map_to_latest, (f"mapping {FUNCTION}: function_arn",), "stream_processor"),
     Sabotage("$LATEST edited", edit_latest, (f"alias {FUNCTION}:live: latest_differs_in",), "stream_processor"),
@@ -217,9 +246,9 @@ def deployed(pipeline: Pipeline) -> Pipeline:
 # Two or three at a time where they touch different resources or properties; the ones that stop the whole flow first, so that what they
 # left in the queue, hidden for a visibility timeout, has been tried again when the last test looks.
 TOGETHER = [
-    ("dynamodb permission removed", "extra ingress rule", "mapping to $LATEST"),
-    ("table missing", "redrive policy removed"),
-    ("mapping deleted", "log group missing", "alias shared"),
+    ("dynamodb permission removed", "extra ingress rule", "mapping to $LATEST", "alias shared"),
+    ("table missing", "redrive policy removed", "profile made again"),
+    ("mapping deleted", "log group missing", "role made again"),
     ("mapping disabled", "filter added", "producer stopped", "$LATEST edited", "concurrency 0"),
     ("role gone",),
     ("second mapping", "function rounds money"),

@@ -121,7 +121,7 @@ def deploy_function(cloud: Cloud) -> None:
         MemorySize=256,
         Timeout=30,
         Environment={"Variables": {"TABLE_NAME": "transactions"}},
-        Tags=TAGS,
+        Tags=TAGS | {"RoleId": cloud.iam.get_role(RoleName="r")["Role"]["RoleId"]},
     )
     cloud.lambda_.create_event_source_mapping(
         FunctionName="f",
@@ -280,6 +280,7 @@ DEPLOYED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
                 "runtime": "python3.13",
                 "handler": "lambda_function.lambda_handler",
                 "role": ROLE_ARN,
+                "role_id": "current",
                 "memory_size": 256,
                 "timeout": 30,
                 "environment": {"TABLE_NAME": "transactions"},

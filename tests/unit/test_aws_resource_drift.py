@@ -171,7 +171,7 @@ def test_an_unknown_property_is_named_before_anything_is_read(fake: dict[str, An
 
 def test_only_the_services_of_the_resources_are_needed():
     resources = [{"type": kind, "name": "x"} for kind in ("sqs_queue", "lambda_function", "event_source_mappings")]
-    assert required_services(resources) == ["lambda", "sqs"]
+    assert required_services(resources) == ["iam", "lambda", "sqs"]
 
 
 def test_every_result_can_be_written_as_json(fake: dict[str, Any]):

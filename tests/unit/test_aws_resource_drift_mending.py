@@ -185,6 +185,12 @@ REQUESTS: dict[tuple[str, str, Any], tuple[str, str, dict[str, Any]]] = {
     ("log_group", "kms_key_id", None): ("logs", "disassociate_kms_key", {"logGroupName": "x"}),
     ("log_group", "kms_key_id", "arn:key"): ("logs", "associate_kms_key", {"logGroupName": "x", "kmsKeyId": "arn:key"}),
     ("log_group", "subscription_filters", None): ("logs", "delete_subscription_filter", {"logGroupName": "x", "filterName": "extra"}),
+    # moto goes on showing the id of the association.
+    ("ec2_instances", "instance_profile_id", "current"): (
+        "ec2",
+        "replace_iam_instance_profile_association",
+        {"AssociationId": "iip-assoc-1", "IamInstanceProfile": {"Arn": "arn:profile"}},
+    ),
     ("cloudwatch_alarm", "actions_enabled", False): ("cloudwatch", "disable_alarm_actions", {"AlarmNames": ["x"]}),
 }
 VALUES = {"byQueue": {"redrive_permission": "byQueue", "source_queue_arns": [QUEUE_ARN]}}
@@ -219,11 +225,15 @@ def test_a_mender_sends_what_the_service_documents(kind: str, name: str, wanted:
         def get_queue_url(self, QueueName: str) -> dict[str, str]:
             return {"QueueUrl": f"url-of-{QueueName}"}
 
+        def describe_iam_instance_profile_associations(self, Filters: list[dict[str, Any]]) -> dict[str, Any]:
+            assert Filters == [{"Name": "instance-id", "Values": ["i-1"]}]
+            return {"IamInstanceProfileAssociations": [{"AssociationId": "iip-assoc-1", "IamInstanceProfile": {"Arn": "arn:profile"}}]}
+
         def __getattr__(self, called: str) -> Callable[..., None]:
             return lambda **parameters: sent.append((called, parameters))
 
     value = TYPES[kind].properties[name](VALUES.get(wanted, wanted))
-    TYPES[kind].menders[name]({service: Recording()}, "x", value, {name: ["extra"]})
+    TYPES[kind].menders[name]({service: Recording()}, "x", value, {name: ["extra"], "ids": ["i-1"]})
 
     assert sent == [(operation, request)]
     client = Cloud().clients[service]

@@ -14,6 +14,7 @@ from drift_world import (
     DEAD_LETTER_ARN,
     DEPLOY,
     DEPLOYED,
+    FUNCTION_ARN,
     OTHER_KEY,
     POLICY_ARN,
     PUBLISH,
@@ -57,6 +58,7 @@ def test_every_type_is_tried_with_nearly_every_property():
         "lambda_function": {"log_group", "code_sha256", "alias"},
         "security_group": {"vpc_id"},
         "sqs_queue": {"redrive_allow_policy"},
+        "ec2_instances": {"instance_profile_id"},  # it shows the id of the association
     }
     tried = {kind: set(expected) | left_out.get(kind, set()) for family in DEPLOYED.values() for kind, (_, expected) in family.items()}
     assert tried == {kind: set(description.properties) for kind, description in TYPES.items()}
@@ -295,6 +297,24 @@ def test_an_alias_that_follows_the_latest_is_no_release(cloud: Cloud):
     cloud.lambda_.update_alias(FunctionName="f", Name="live", FunctionVersion="$LATEST")
     alias = {"type": "lambda_alias", "name": "f:live", "expected": {"published": True}}
     assert compare([alias], cloud.clients, default_remedy="").before == {"alias f:live": {"published": False}}
+
+
+def test_a_role_that_was_made_again_is_another_one_though_it_has_the_same_name(cloud: Cloud):
+    deploy(cloud, "function")
+    function = {"type": "lambda_function", "name": "f", "expected": {"role": ROLE_ARN, "role_id": "current"}}
+    was = cloud.iam.get_role(RoleName="r")["Role"]["RoleId"]
+    recreate_role(cloud)
+    now = cloud.iam.get_role(RoleName="r")["Role"]["RoleId"]
+    assert compare([function], cloud.clients, default_remedy="").before == {"function f": {"role_id": f"{was}, and it is {now} now"}}
+    cloud.lambda_.untag_resource(Resource=FUNCTION_ARN, TagKeys=["RoleId"])
+    assert compare([function], cloud.clients, default_remedy="").before == {"function f": {"role_id": f"none, and it is {now} now"}}
+
+
+def recreate_role(cloud: Cloud) -> None:
+    cloud.iam.remove_role_from_instance_profile(InstanceProfileName="r", RoleName="r")
+    cloud.iam.detach_role_policy(RoleName="r", PolicyArn=POLICY_ARN)
+    cloud.iam.delete_role(RoleName="r")
+    cloud.iam.create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))
 
 
 def test_changed_code_of_a_function_is_found(cloud: Cloud):

@@ -214,3 +214,32 @@ def test_an_expired_session_is_refused(short_lived, renewed, service, call):
     time.sleep(max(0.0, seconds_left(expired)) + 0.05)
     with pytest.raises(ClientError, match=r"ExpiredToken|RequestExpired"):
         getattr(short_lived.client(service, expired), call)()
+
+
+def test_a_profile_that_was_made_again_is_another_one_until_it_is_attached_again(embedded_cloud):
+    instance = Instance(embedded_cloud)
+    iam, ec2, name = instance.iam, instance.ec2, instance.name
+
+    def profile_ids() -> tuple[str, str]:
+        (reservation,) = ec2.describe_instances(InstanceIds=[instance.id])["Reservations"]
+        now = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["InstanceProfileId"]
+        return reservation["Instances"][0]["IamInstanceProfile"]["Id"], now
+
+    was, now = profile_ids()
+    assert was == now
+
+    iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=name)
+    iam.delete_instance_profile(InstanceProfileName=name)
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    kept, now = profile_ids()
+    assert (kept, now != was) == (was, True)
+    status, text = instance.get(CREDENTIALS)
+    assert status == 404, text
+
+    (association,) = ec2.describe_iam_instance_profile_associations(Filters=[{"Name": "instance-id", "Values": [instance.id]}])[
+        "IamInstanceProfileAssociations"
+    ]
+    ec2.replace_iam_instance_profile_association(AssociationId=association["AssociationId"], IamInstanceProfile={"Name": name})
+    assert profile_ids() == (now, now)
+    assert instance.credentials()["Code"] == "Success"
