@@ -100,7 +100,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
         "pipeline_producer_feed": str(directory / "feed.jsonl"),
         "pipeline_drain_timeout": 4,
         "pipeline_drain_quiet_seconds": 1,
-        "producer_service_drain_seconds": 4,
+        "producer_service_drain_seconds": 10,
     }
     made = Flow(Pipeline(directory, free_port(), settings))
     made.append(*FEED)
