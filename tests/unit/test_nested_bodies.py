@@ -15,7 +15,7 @@ from ansible.module_utils.quarantine_messages import transaction_id_in
 from ansible.module_utils.quarantine_repairs import NotRepairableError, Repair, repaired
 from ansible.module_utils.reconciliation_archives import ArchiveError, purged
 from ansible.module_utils.reconciliation_content import differing, fingerprint, read_body, shown, storable
-from feed import judge
+from feed_lines import judge
 from hypothesis import given
 from hypothesis import strategies as st
 from lambda_harness import emulated, message, process
