@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plays import ROOT, Pipeline, Run, free_port, listings, supervisorctl, wait_until
+from plays import ACCOUNT, REGION, ROOT, Pipeline, Run, free_port, listings, supervisorctl, wait_until
 
 # The first tests wait for a deployment.
 pytestmark = pytest.mark.timeout(600)
 
-SERVICE, FUNCTION, TABLE = "FinancialTransactionProducer", "ProcessFinancialStream", "RealTimeTransactions"
+SERVICE, TABLE = "FinancialTransactionProducer", "RealTimeTransactions"
+QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:FinancialTransactionQueue"
 GATE = "holds data that was not kept in this run"
 HOLDERS = ("producer_service", "producer_instance", "transaction_queue", "transaction_table")
 
 
 def line(identity: str, amount: int = 1) -> str:
     return json.dumps(
-        {"transaction_id": identity, "user_id": "u", "amount": amount, "currency": "EUR", "timestamp": "2026-11-24T10:00:00Z"}
+        {"transaction_id": identity, "user_id": f"of-{identity}", "amount": amount, "currency": "EUR", "timestamp": "2026-11-24T10:00:00Z"}
     )
 
 
@@ -121,11 +122,18 @@ def counted(flow: Flow, suffix: str = "") -> int:
     )
 
 
+def take(flow: Flow, enabled: bool) -> None:
+    """Whether the function takes what the queue holds: without its mapping nothing is hidden for a visibility timeout either."""
+    functions = flow.pipeline.client("lambda")
+    (mapping,) = functions.list_event_source_mappings(EventSourceArn=QUEUE_ARN)["EventSourceMappings"]
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+
+
 @pytest.fixture(scope="module")
 def full(flow: Flow) -> Flow:
     """With something in every place where it can be; the last tests take away one after the other what is in the way of an end."""
-    sqs, functions = flow.pipeline.client("sqs"), flow.pipeline.client("lambda")
-    functions.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=0)
+    sqs = flow.pipeline.client("sqs")
+    take(flow, False)
     flow.queued.append("queued")
     sqs.send_message(QueueUrl=flow.pipeline.queue_url(), MessageBody=line("queued"))
     policy = sqs.get_queue_attributes(QueueUrl=flow.pipeline.queue_url(), AttributeNames=["Policy"])["Attributes"]["Policy"]
@@ -338,7 +346,7 @@ def test_what_the_function_does_not_take_keeps_everything(full: Flow):
 
 
 def test_at_rest_a_run_that_began_after_the_guard_exports_and_deletes_nothing(full: Flow):
-    full.pipeline.client("lambda").delete_function_concurrency(FunctionName=FUNCTION)
+    take(full, True)
     wait_until(lambda: counted(full) == 0, 120, "an empty queue")
     before, exports = full.holds(), full.exports()
 
