@@ -214,7 +214,7 @@ def drift_alarms(pipeline: Pipeline) -> None:
             Statistic="Minimum",
             ComparisonOperator="LessThanThreshold",
             Threshold=7,
-            Period=60,
+            Period=120,
             EvaluationPeriods=9,
             TreatMissingData="ignore",
             ActionsEnabled=False,

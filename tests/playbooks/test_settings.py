@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from plays import ROOT, Pipeline, Run, listings
+from plays import ROOT, Pipeline, Run, confirm_alarm_address, listings
 
 TYPES = yaml.safe_load((ROOT / "inventories" / "shared" / "setting_types.yml").read_text())
 SETTINGS = [name for name, spec in TYPES.items() if name.startswith("pipeline_") and spec["type"] != "derived"]
@@ -94,6 +94,7 @@ def deployed(pipeline: Pipeline, values: dict[str, Any]) -> Iterator[Pipeline]:
     """The pipeline, deployed with each setting given as text."""
     pipeline.settings = {}
     pipeline.play("site", *as_text(values)).ended_well()
+    confirm_alarm_address(pipeline)
     yield pipeline
 
 
