@@ -261,7 +261,7 @@ class World:
     def unsent(self) -> int:
         with contextlib.closing(sqlite3.connect(f"file:{self.outbox}?mode=ro", uri=True, timeout=10)) as connection:
             (unsent,) = connection.execute("SELECT count(*) FROM entry WHERE state = 'unsent'").fetchone()
-            (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM source").fetchone()
+            (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM feed_file").fetchone()
         return unsent + (offset < self.stream.path.stat().st_size)
 
     def flow(self) -> int:

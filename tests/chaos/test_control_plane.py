@@ -35,7 +35,9 @@ DEPLOYED = {
     "volumes": 1,
     "network interfaces": 1,
     "addresses": 0,
-    "alarms": 7,
+    "alarms": 8,
+    "topics": 0,
+    "subscriptions": 0,
     "dashboards": 0,
 }
 
