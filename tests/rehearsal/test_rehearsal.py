@@ -226,7 +226,8 @@ def test_the_inventory_of_aws_finds_the_host_by_its_tags_and_goes_the_whole_way(
     rehearsal: Rehearsal, start_cloud: Callable[..., Any], tmp_path: Path
 ):
     """From an empty account to an empty account. The guest stands where the address of the instance leads."""
-    endpoint = start_cloud().endpoint
+    cloud = start_cloud("--guests")
+    endpoint = cloud.endpoint
     ssh = "-o StrictHostKeyChecking=accept-new -o HostKeyAlias={{ aws_instance_id }} -o IdentitiesOnly=yes"
     settings = {
         "ansible_host": "127.0.0.1",
@@ -237,7 +238,7 @@ def test_the_inventory_of_aws_finds_the_host_by_its_tags_and_goes_the_whole_way(
         "pipeline_producer_linger": 1,
         "producer_service_environment": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{endpoint}/_imds/FinancialTransactionProducer/"},
     }
-    aws = aws_pipeline(tmp_path, endpoint, rehearsal.config, **settings)
+    aws = aws_pipeline(tmp_path, endpoint, cloud.config, **settings)
     let_in(rehearsal, Path(aws.settings["pipeline_producer_key_file"]))
     empty = listings(aws)
 
