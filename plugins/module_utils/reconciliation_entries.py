@@ -37,7 +37,7 @@ CREATE TABLE letters (message_id TEXT PRIMARY KEY, outbox_id BLOB, key BLOB, rea
 class Named:
     """A transaction as reports name it. `sent_at`, in seconds since 1970, is its last sending, by the producer or by a replay.
 
-    `resendable` is whether its ledger still has the body.
+    `resendable` is whether a producer that is still there has the body.
     """
 
     entry: int
@@ -73,13 +73,17 @@ class Entries:
         self._db.execute("BEGIN")  # never committed: every commit would write pages that the next statement changes again
         self.ledgers: list[Closing] = []
         self._names: dict[str, int] = {}
+        self.kept: set[int] = set()  # by their place in `ledgers`
         self._count = 0
 
     def close(self) -> None:
         self._db.close()
 
-    def load(self, path: str) -> Iterator[int]:
-        """Takes in one export, yielding now and then how many entries all have so far. Raises LedgerError."""
+    def load(self, path: str, kept: bool = False) -> Iterator[int]:
+        """Takes in one export, yielding now and then how many entries all have so far. Raises LedgerError.
+
+        `kept` is one whose producer is gone. Of copies the one that was loaded first stands for all, so kept ones come last.
+        """
         export, number = LedgerExport(path), len(self.ledgers)
         rows: list[tuple[Any, ...]] = []
         insert = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
@@ -98,6 +102,8 @@ class Entries:
                 f"ledger export {path}: ledger {export.closing.ledger} was given before. Give each ledger once, its newest export."
             )
         self._names[export.closing.ledger] = number
+        if kept:
+            self.kept.add(number)
         self.ledgers.append(export.closing)
 
     def close_ledgers(self) -> None:
@@ -180,7 +186,8 @@ class Entries:
     def select(self, which: str, order: str = "id") -> Iterator[Named]:
         wanted = f"SELECT id, ledger, sequence, key, sent_at, body IS NOT NULL FROM entries WHERE {which} ORDER BY {order}"
         for entry, ledger, sequence, key, sent_at, resendable in self._db.execute(wanted):
-            yield Named(entry, f"{self.ledgers[ledger].ledger}/{sequence}", to_text(key), sent_at, bool(resendable))
+            named = f"{self.ledgers[ledger].ledger}/{sequence}"
+            yield Named(entry, named, to_text(key), sent_at, bool(resendable) and ledger not in self.kept)
 
 
 def missing_condition(unsent: bool) -> str:

@@ -42,6 +42,7 @@ class Options:
     """
 
     ledgers: list[str]
+    kept_ledgers: list[str]
     missing_ledgers: list[str]
     quarantine_directory: Path | None
     repaired: Path
@@ -97,8 +98,8 @@ class Reconciliation:
         self.progress.say(f"done, {self.reader.pace.units:,.0f} read units")
 
     def _load(self) -> None:
-        for path in self.options.ledgers:
-            for count in self.book.load(path):
+        for path in self.options.ledgers + self.options.kept_ledgers:
+            for count in self.book.load(path, kept=path in self.options.kept_ledgers):
                 self.progress.count(f"{count:,} entries of ledgers read")
         self.book.close_ledgers()
         if self.options.quarantine_directory:
@@ -142,7 +143,8 @@ class Reconciliation:
     @property
     def ledgers_as_of(self) -> float:
         """What is younger may be in a ledger though not in its export; in seconds since 1970."""
-        return min((ledger.exported_at for ledger in self.book.ledgers), default=self._started) - SKEW_SECONDS
+        exported = (ledger.exported_at for number, ledger in enumerate(self.book.ledgers) if number not in self.book.kept)
+        return min(exported, default=self._started) - SKEW_SECONDS
 
     def _look_for_the_rest(self) -> None:
         """Looks again for what was sent and found nowhere, until it is found, or the queue has come to rest, or the time is up."""
@@ -176,7 +178,10 @@ class Reconciliation:
 
     def _expire(self) -> None:
         """What was sent longer ago than the queue keeps a message is not in the queue, whatever comes and goes there."""
-        cut = {number: ledger.exported_at - self.options.queue_retention for number, ledger in enumerate(self.book.ledgers)}
+        cut = {
+            number: (self._started if number in self.book.kept else ledger.exported_at) - self.options.queue_retention
+            for number, ledger in enumerate(self.book.ledgers)
+        }
         if self.book.missing_before(cut):
             self._read_quarantine()
             self._read_again()
@@ -220,7 +225,7 @@ class Reconciliation:
     # --- Repair
 
     def repair(self, delete: bool) -> int:
-        """Deletes altered items whose ledger has the body, so that they can be sent again; returns how many.
+        """Deletes altered items whose producer has the body, so that they can be sent again; returns how many.
 
         An id is in the file `repaired`, on disk and with its body, before its item is deleted, and leaves it only when it is stored, waits
         in the quarantine, or its item is there as before. An item is deleted only while it still is what it was compared as. Without

@@ -66,15 +66,16 @@ def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> 
             "nothing is lost",
             "lost",
             number["lost"],
-            map(_lost, book.lost()),
-            f"{again}; one without body has to be entered anew.",
+            map(_resendable, book.lost()),
+            f"{again}. What cannot be sent again has to be entered anew; a kept ledger has the bodies of its producer.",
         ),
         _none(
             "nothing is altered",
             "altered",
             number["altered"],
-            (f"{_name(one.named)} ({_fields(one.fields)})" for one in book.altered()),
-            "See who writes to the table; ansible-playbook reconcile.yml -e reconcile_repair_altered=true sends these again.",
+            (f"{_resendable(one.named)} ({_fields(one.fields)})" for one in book.altered()),
+            "See who writes to the table; ansible-playbook reconcile.yml -e reconcile_repair_altered=true sends these again. "
+            "What cannot be sent again has to be corrected by hand.",
         ),
         _none(
             "nothing is doubled",
@@ -96,7 +97,7 @@ def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> 
 
 
 def _ledgers(run: Reconciliation) -> Check:
-    missing, there = run.options.missing_ledgers, len(run.options.ledgers)
+    missing, there = run.options.missing_ledgers, len(run.options.ledgers + run.options.kept_ledgers)
     return make_check(
         "reconciliation: every producer's ledger is there",
         there > 0 and not missing,
@@ -214,8 +215,8 @@ def report(run: Reconciliation, limits: Limits) -> tuple[dict[str, Any], dict[st
     return summary, lists
 
 
-def _lost(named: Named) -> str:
-    return _name(named) + ("" if named.resendable else " (its body is pruned)")
+def _resendable(named: Named) -> str:
+    return _name(named) + ("" if named.resendable else " (cannot be sent again: its body is pruned, or its producer is gone)")
 
 
 def _name(named: Named) -> str:

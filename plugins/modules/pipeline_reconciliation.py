@@ -28,6 +28,11 @@ options:
     type: list
     elements: str
     required: true
+  kept_ledgers:
+    description: The same of producers that are gone. What only these sent is compared, but not repaired, nor in the files to send again.
+    type: list
+    elements: str
+    default: []
   missing_ledgers:
     description:
       - Names of producers whose ledger could not be had. They fail a check.
@@ -211,6 +216,7 @@ def main() -> None:
     module = AnsibleAWSModule(
         argument_spec={
             "ledgers": {"type": "list", "elements": "str", "required": True},
+            "kept_ledgers": {"type": "list", "elements": "str", "default": []},
             "missing_ledgers": {"type": "list", "elements": "str", "default": []},
             "quarantine_directory": {"type": "path"},
             "table": {"type": "str", "required": True},
@@ -247,6 +253,7 @@ def main() -> None:
         options["dead_letter_queue_url"],
         Options(
             ledgers=options["ledgers"],
+            kept_ledgers=options["kept_ledgers"],
             missing_ledgers=options["missing_ledgers"],
             quarantine_directory=Path(options["quarantine_directory"]) if options["quarantine_directory"] else None,
             repaired=files["repaired"],

@@ -105,6 +105,14 @@ def test_a_role_runs_alone_by_its_tag(pipeline: Pipeline):
     assert "Compare the transaction table" not in run.output
 
 
+def test_of_a_replaced_producer_verify_wants_the_ledger_that_was_kept(pipeline: Pipeline):
+    pipeline.play("teardown", "--tags", "producer_service,producer_instance", confirm_teardown="default").ended_well()
+    pipeline.play("site").ended_well()
+    assert pipeline.play("verify").failed_checks == {"reconciliation: every item of the table is in a ledger"}
+    kept = [str(path) for path in pipeline.directory.glob("exports/teardown/*/*/*/ledger-producer.jsonl.gz")]
+    pipeline.play("verify", pipeline_reconcile_kept_ledgers=kept).ended_well()
+
+
 def test_the_guard_stops_on_another_account_before_anything_changes(pipeline: Pipeline):
     cloud = {"embedded_cloud_account_id": "000000000000"}  # stays the account it is
     run = pipeline.play("site", pipeline_account_id="111111111111", pipeline_environment="other", **cloud)

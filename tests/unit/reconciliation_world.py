@@ -113,6 +113,7 @@ class World:
     options: Options = field(
         default_factory=lambda: Options(
             ledgers=[],
+            kept_ledgers=[],
             missing_ledgers=[],
             quarantine_directory=None,
             repaired=Path(),

@@ -82,6 +82,19 @@ def test_a_repair_deletes_only_what_can_be_sent_again(world: World, module: Any)
     assert world.stored() == {"stored", "altered-pruned"}
 
 
+def test_what_only_a_producer_that_is_gone_could_send_again_is_left_alone(world: World, module: Any):
+    plant(world)
+    world.ledger(entry("both", "9.00"), name="gone")
+    world.ledger(entry("both", "9.00"), name="web-2")
+    result = module(repair_altered=True, ledgers=world.ledgers[2:], kept_ledgers=world.ledgers[:2])
+    assert result["counts"] | {"lost": 3, "altered": 2} == result["counts"]
+    assert (result["changed"], result["repaired"], world.stored()) == (False, 0, {"stored", "altered", "altered-pruned"})
+    assert lines(result["lost_file"]) == [{"outbox_id": "web-2/1", "transaction_id": "both"}]
+    failed = {one["check"]: one["found"] for one in result["checks"] if not one["passed"]}
+    assert "both," in failed["reconciliation: nothing is lost"]
+    assert "lost (cannot be sent again: its body is pruned, or its producer is gone)" in failed["reconciliation: nothing is lost"]
+
+
 def test_check_mode_deletes_nothing_and_says_what_it_would(world: World, module: Any):
     plant(world)
     result = module(check_mode=True, repair_altered=True)

@@ -185,6 +185,23 @@ def test_an_item_stored_after_the_ledgers_were_exported_is_no_finding(world: Wor
     assert world.failed(world.run()) == {}
 
 
+def test_a_kept_ledger_of_long_ago_hides_no_item_that_is_in_none(world: World) -> None:
+    world.ledger(entry("old"), name="gone", now=NOW - timedelta(days=30))
+    world.ledger(entry("a"))
+    for identity, amount in (("old", "12.30"), ("a", "12.30"), ("nobody's", "5.00")):
+        world.store(body(identity, amount), processed_at_utc=iso(NOW - timedelta(hours=1)))
+    assert world.failed(world.run(ledgers=world.ledgers[1:], kept_ledgers=world.ledgers[:1])) == {UNKNOWN: "1: nobody's"}
+
+
+def test_what_a_kept_ledger_has_is_lost_when_no_queue_can_have_it_any_more(world: World) -> None:
+    world.ledger(entry("missing"), name="gone", now=NOW - timedelta(days=30))
+    world.ledger(entry("a"))
+    world.store(body("a"))
+    world.queue()  # never at rest
+    run = world.run(ledgers=world.ledgers[1:], kept_ledgers=world.ledgers[:1])
+    assert world.failed(run)[LOST] == "1: missing (cannot be sent again: its body is pruned, or its producer is gone)"
+
+
 def test_a_quarantined_message_in_no_ledger_is_named_unless_it_is_the_probes_or_new(world: World) -> None:
     world.ledger(entry("a"), now=datetime.now(UTC) + timedelta(days=1))  # moto sends by the machine's clock
     world.store(body("a"))

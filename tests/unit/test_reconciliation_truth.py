@@ -192,6 +192,7 @@ def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool
     clock = Clock(now=lambda: NOW, monotonic=lambda: sum(passed), wait=passed.append)
     options = Options(
         ledgers=[export(directory / "ledger.gz", entries)],
+        kept_ledgers=[],
         missing_ledgers=[],
         quarantine_directory=directory,
         repaired=directory / "repaired.jsonl",
