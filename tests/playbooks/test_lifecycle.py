@@ -109,7 +109,7 @@ def test_of_a_replaced_producer_verify_wants_the_ledger_that_was_kept(pipeline: 
     pipeline.play("teardown", "--tags", "producer_service,producer_instance", confirm_teardown="default").ended_well()
     pipeline.play("site").ended_well()
     assert pipeline.play("verify").failed_checks == {"reconciliation: every item of the table is in a ledger"}
-    kept = [str(path) for path in pipeline.directory.glob("exports/teardown/*/*/*/ledger-producer.jsonl.gz")]
+    kept = [str(path) for path in pipeline.directory.glob("exports/*/ledger-producer.jsonl.gz")]
     pipeline.play("verify", pipeline_reconcile_kept_ledgers=kept).ended_well()
 
 
