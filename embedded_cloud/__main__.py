@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 
-from embedded_cloud import environment, root_key
+from embedded_cloud.base import environment, root_key
 
 EXIT_PORT_TAKEN = 3
 EXIT_NO_EMULATOR = 4

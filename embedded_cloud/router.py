@@ -9,17 +9,19 @@ from typing import Any
 
 from ministack.app import app as ministack
 
-from embedded_cloud import authorization, calls, messages, permission_record, public_parameters
-from embedded_cloud.calls import Call, UnclearCallError
-from embedded_cloud.deliveries import Deliveries, DeliverySettings
-from embedded_cloud.faults import FaultInjector
-from embedded_cloud.fidelity import Fidelity
-from embedded_cloud.imds import PREFIX as IMDS_PREFIX
-from embedded_cloud.imds import MetadataService
-from embedded_cloud.messages import Message, Receive, Request, Response, Send
-from embedded_cloud.moto_backend import MotoBackend
-from embedded_cloud.repeats import ClientTokens
-from embedded_cloud.resources import list_resources
+from embedded_cloud.base import calls, messages
+from embedded_cloud.base.calls import Call, UnclearCallError
+from embedded_cloud.base.messages import Message, Receive, Request, Response, Send
+from embedded_cloud.base.moto_backend import MotoBackend
+from embedded_cloud.control.resources import list_resources
+from embedded_cloud.faults.deliveries import Deliveries, DeliverySettings
+from embedded_cloud.faults.injector import FaultInjector
+from embedded_cloud.iam import authorization, permission_record
+from embedded_cloud.imds.service import PREFIX as IMDS_PREFIX
+from embedded_cloud.imds.service import MetadataService
+from embedded_cloud.registry import Fidelity
+from embedded_cloud.services.idempotency import ClientTokens
+from embedded_cloud.services.ssm import patches as public_parameters
 
 logger = logging.getLogger(__name__)
 

@@ -12,18 +12,25 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
-from embedded_cloud import authorization, function_logs, instances, partiql, permissions, policy_versions, queues, repeats, topics, versions
-from embedded_cloud.deliveries import Deliveries
-from embedded_cloud.door import Door
-from embedded_cloud.faults import FaultInjector, FaultSettings
-from embedded_cloud.fidelity import Fidelity
-from embedded_cloud.fidelity_ec2 import keep_metadata_options, set_free_tier
-from embedded_cloud.fidelity_mappings import poll_as_the_role
-from embedded_cloud.fidelity_world import Times, World
-from embedded_cloud.imds import MetadataService
-from embedded_cloud.metrics import Metrics
-from embedded_cloud.moto_backend import MotoBackend
+from embedded_cloud.base.door import Door
+from embedded_cloud.base.moto_backend import MotoBackend
+from embedded_cloud.base.rules import Times, World
+from embedded_cloud.faults.deliveries import Deliveries
+from embedded_cloud.faults.injector import FaultInjector, FaultSettings
+from embedded_cloud.iam import authorization, partiql, permissions
+from embedded_cloud.imds import instances
+from embedded_cloud.imds.service import MetadataService
+from embedded_cloud.registry import Fidelity
 from embedded_cloud.router import CONTROL_PREFIX, OPEN_DOWNLOADS, Router
+from embedded_cloud.services import idempotency as repeats
+from embedded_cloud.services.cloudwatch.metrics import Metrics
+from embedded_cloud.services.ec2.rules import keep_metadata_options, set_free_tier
+from embedded_cloud.services.iam import patches as policy_versions
+from embedded_cloud.services.lambda_ import logs as function_logs
+from embedded_cloud.services.lambda_ import patches as versions
+from embedded_cloud.services.lambda_.mapping_rules import poll_as_the_role
+from embedded_cloud.services.sns import patches as topics
+from embedded_cloud.services.sqs import patches as queues
 
 logger = logging.getLogger(__name__)
 

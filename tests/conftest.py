@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ansible.module_utils
 import boto3
 import pytest
 from botocore.config import Config
@@ -22,6 +23,9 @@ from plays import Pipeline, free_port, root_keys, supervisorctl, wait_until
 ROOT = Path(__file__).resolve().parents[1]
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
+
+# The modules' helpers, under the name that they have where they run.
+ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
 
 
 @dataclass
@@ -126,7 +130,7 @@ def slow_cloud(start_cloud: Callable[..., EmbeddedCloud]) -> EmbeddedCloud:
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """A pipeline that is not deployed yet; whatever of it still runs at the end of the module is stopped."""
-    made = Pipeline(tmp_path_factory.mktemp("pipeline"), free_port(), {"pipeline_verify_timeout": 30})
+    made = Pipeline(tmp_path_factory.mktemp("pipeline"), free_port(), {"probe_timeout": 30})
     yield made
     if (made.directory / "supervisor" / "supervisord.conf").exists():
         supervisorctl(made, "shutdown")

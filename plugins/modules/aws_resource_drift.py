@@ -62,7 +62,7 @@ options:
             C(log_group), C(description), C(tags); C(alias) (where to look for code and configuration; C($LATEST) unless named, and while
             there is no such alias).
           - C(lambda_alias), label C(alias), named as C(function:alias) - C(function_version), C(published) (false for C($LATEST)),
-            C(checked) (C(yes) once M(function_release) found the version right behind it), C(weights) (of versions that share its
+            C(checked) (C(yes) once M(lambda_release) found the version right behind it), C(weights) (of versions that share its
             invocations), C(latest_differs_in) (settings in which C($LATEST) differs from the version it points to).
           - C(event_source_mappings), label C(mapping) - every mapping that has the function O(resources[].name) or the queue
             C(event_source_arn). C(count) (1 unless named), C(event_source_arn), C(function_arn), C(state), C(batch_size),
@@ -199,10 +199,10 @@ unreadable:
       error: "AccessDenied: not authorized to perform sqs:GetQueueAttributes"
 """
 
-from ansible.module_utils.aws_drift import ExpectationError, compare, mend, required_services
 from ansible.module_utils.common.warnings import warn
-from ansible.module_utils.pipeline_checks import AWS_ERRORS, system_clock
-from ansible.module_utils.verification_table import in_full
+from ansible.module_utils.pipeline.core.checks import AWS_ERRORS, system_clock
+from ansible.module_utils.pipeline.drift.compare import ExpectationError, compare, mend, required_services
+from ansible.module_utils.pipeline.report.table import in_full
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 STANDS = "site.yml has just set it: find out who changes it back, then run site.yml again."

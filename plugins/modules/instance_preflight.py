@@ -68,7 +68,7 @@ subnet:
   type: str
 """
 
-from ansible.module_utils.instance_preflight_checks import (
+from ansible.module_utils.pipeline.drift.preflight import (
     count_problem,
     free_tier_advice,
     image_problem,

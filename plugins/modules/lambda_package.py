@@ -55,7 +55,7 @@ files:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lambda_packages import PackageError, build, code_sha256, collect, write
+from ansible.module_utils.pipeline.release.package import PackageError, build, code_sha256, collect, write
 
 ARGUMENT_SPEC = {
     "src": {"type": "list", "elements": "path", "required": True},

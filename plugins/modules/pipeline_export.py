@@ -61,12 +61,12 @@ author:
 EXAMPLES = r"""
 - name: Keep what is about to be deleted
   pipeline_export:
-    directory: "{{ pipeline_export_directory }}"
+    directory: "{{ teardown_export_directory }}"
     environment: "{{ pipeline_environment }}"
-    table: "{{ pipeline_table_name }}"
-    dead_letter_queue: "{{ pipeline_dead_letter_queue_name }}"
+    table: "{{ transaction_table_name }}"
+    dead_letter_queue: "{{ transaction_queue_dead_letter_name }}"
     ledgers: ["{{ producer_service_ledger }}"]
-    read_capacity: "{{ pipeline_table_read_capacity }}"
+    read_capacity: "{{ transaction_table_read_capacity }}"
 """
 
 RETURN = r"""
@@ -96,9 +96,9 @@ files:
 from dataclasses import asdict
 from pathlib import Path
 
-from ansible.module_utils.pipeline_checks import system_clock
-from ansible.module_utils.pipeline_exports import ExportError, ReadUnits, export, is_there
-from ansible.module_utils.terminal_text import printable
+from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.terminal import printable
+from ansible.module_utils.pipeline.export.run import ExportError, ReadUnits, export, is_there
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
 

@@ -72,13 +72,13 @@ author:
 EXAMPLES = r"""
 - name: Prove the pipeline end to end
   pipeline_probe:
-    queue_url: "{{ pipeline_queue_url }}"
-    dead_letter_queue_url: "{{ pipeline_dead_letter_queue_url }}"
-    table: "{{ pipeline_table_name }}"
-    log_group: "{{ pipeline_log_group_name }}"
-    high_value_threshold: "{{ pipeline_high_value_threshold }}"
-    medium_value_threshold: "{{ pipeline_medium_value_threshold }}"
-    timeout: "{{ pipeline_verify_timeout }}"
+    queue_url: "{{ transaction_queue_url }}"
+    dead_letter_queue_url: "{{ transaction_queue_dead_letter_url }}"
+    table: "{{ transaction_table_name }}"
+    log_group: "{{ stream_processor_log_group }}"
+    high_value_threshold: "{{ stream_processor_high_value_threshold }}"
+    medium_value_threshold: "{{ stream_processor_medium_value_threshold }}"
+    timeout: "{{ probe_timeout }}"
   register: probe
 """
 
@@ -109,17 +109,17 @@ left_behind:
 
 import uuid
 
-from ansible.module_utils.interruption import Interruption, interruptible
-from ansible.module_utils.pipeline_checks import system_clock
-from ansible.module_utils.pipeline_probe_options import (
+from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
+from ansible.module_utils.pipeline.probe.options import (
     ARGUMENT_SPEC,
     OptionError,
     clients_of,
     targets_of,
     thresholds_of,
 )
-from ansible.module_utils.pipeline_probe_run import PipelineProbe
-from ansible.module_utils.pipeline_probe_senders import QueueSender
+from ansible.module_utils.pipeline.probe.run import PipelineProbe
+from ansible.module_utils.pipeline.probe.senders import QueueSender
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 

@@ -124,12 +124,12 @@ author:
 EXAMPLES = r"""
 - name: Reconcile
   pipeline_reconciliation:
-    ledgers: ["{{ pipeline_ledger_directory }}/web-1.jsonl.gz"]
-    table: "{{ pipeline_table_name }}"
-    queue_url: "{{ pipeline_queue_url }}"
-    dead_letter_queue_url: "{{ pipeline_dead_letter_queue_url }}"
-    report_directory: "{{ pipeline_reconcile_directory }}"
-    settle_seconds: "{{ pipeline_reconcile_settle_seconds }}"
+    ledgers: ["{{ producer_service_ledger_directory }}/web-1.jsonl.gz"]
+    table: "{{ transaction_table_name }}"
+    queue_url: "{{ transaction_queue_url }}"
+    dead_letter_queue_url: "{{ transaction_queue_dead_letter_url }}"
+    report_directory: "{{ reconciliation_directory }}"
+    settle_seconds: "{{ reconciliation_settle_seconds }}"
   register: reconciliation
 """
 
@@ -198,13 +198,13 @@ aws_seconds:
 
 from pathlib import Path
 
-from ansible.module_utils.ledger_exports import LedgerError
-from ansible.module_utils.pipeline_checks import system_clock
-from ansible.module_utils.reconciliation_archives import ArchiveError
-from ansible.module_utils.reconciliation_files import Progress, read_lines, write_lines, write_report
-from ansible.module_utils.reconciliation_run import Options, Reconciliation
-from ansible.module_utils.reconciliation_verdicts import Limits, checks, counts, report
-from ansible.module_utils.terminal_text import printable
+from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.terminal import printable
+from ansible.module_utils.pipeline.quarantine.outcomes import ArchiveError
+from ansible.module_utils.pipeline.reconciliation.artifacts import Progress, read_lines, write_lines, write_report
+from ansible.module_utils.pipeline.reconciliation.ledger import LedgerError
+from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, counts, report
+from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 NOT_NEGATIVE = ("timeout", "read_rate", "overdue_seconds", "quarantine_age")

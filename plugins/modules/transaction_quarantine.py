@@ -108,11 +108,11 @@ EXAMPLES = r"""
   transaction_quarantine:
     action: replay
     confirm: true
-    queue_url: "{{ pipeline_queue_url }}"
-    dead_letter_queue_url: "{{ pipeline_dead_letter_queue_url }}"
-    table: "{{ pipeline_table_name }}"
+    queue_url: "{{ transaction_queue_url }}"
+    dead_letter_queue_url: "{{ transaction_queue_dead_letter_url }}"
+    table: "{{ transaction_table_name }}"
     rules: "{{ pipeline_root }}/lambda_src/transaction.py"
-    directory: "{{ pipeline_quarantine_directory }}"
+    directory: "{{ quarantine_directory }}"
     reasons: [amount_not_a_number]
     repair: [parse amount]
 """
@@ -214,13 +214,13 @@ import secrets
 import sqlite3
 from pathlib import Path
 
-from ansible.module_utils.interruption import Interruption, interruptible
-from ansible.module_utils.pipeline_checks import AWS_ERRORS, system_clock
-from ansible.module_utils.quarantine_actions import Quarantine, Request
-from ansible.module_utils.quarantine_files import BusyError
-from ansible.module_utils.quarantine_listing import Selection
-from ansible.module_utils.quarantine_messages import KEY, MARGIN_SECONDS, MAX_HIDDEN_SECONDS
-from ansible.module_utils.quarantine_repairs import Repair, Rules
+from ansible.module_utils.pipeline.aws.dead_letter_queue import KEY, MARGIN_SECONDS, MAX_HIDDEN_SECONDS
+from ansible.module_utils.pipeline.core.checks import AWS_ERRORS, system_clock
+from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
+from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Request
+from ansible.module_utils.pipeline.quarantine.archive import BusyError
+from ansible.module_utils.pipeline.quarantine.listing import Selection
+from ansible.module_utils.pipeline.quarantine.repairs import Repair, Rules
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 LONGEST = MAX_HIDDEN_SECONDS - MARGIN_SECONDS

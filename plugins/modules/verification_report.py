@@ -76,7 +76,7 @@ msg:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.verification_table import gather, make_report
+from ansible.module_utils.pipeline.report.table import gather, make_report
 
 
 def main() -> None:

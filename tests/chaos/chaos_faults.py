@@ -259,7 +259,7 @@ def resend_lost_and_judge_conflicts_anew(world: World) -> None:
 @contextlib.contextmanager
 def site_changes_the_producer(world: World) -> Iterator[None]:
     """Another linger, for which the service is described anew and started again; and every other role compares what it has."""
-    world.play("site", pipeline_producer_linger=0.3).ended_well()
+    world.play("site", producer_service_linger=0.3).ended_well()
     world.tune()
     yield
 

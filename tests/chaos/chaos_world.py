@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.pipeline_checks import system_clock
-from ansible.module_utils.quarantine_messages import held
+from ansible.module_utils.pipeline.aws.dead_letter_queue import held
+from ansible.module_utils.pipeline.core.checks import system_clock
 from chaos_judge import Content, Verdict, judge, read_items, read_letters
 from chaos_stream import Line, Stream
 from plays import ROOT, Pipeline, Run, free_port, supervisorctl, wait_until
@@ -57,16 +57,16 @@ class World:
             "CHAOS_FAILPOINTS": str(self.failpoints),
         }
         settings = {
-            "pipeline_table_write_capacity": 1000,
-            "pipeline_function_timeout": 15,
-            "pipeline_batching_window": 0,
-            "pipeline_queue_maximum_receives": 41,
-            "pipeline_producer_feed": str(self.stream.path),
-            "pipeline_producer_linger": 0.2,
-            "pipeline_verify_timeout": 60,
-            "pipeline_drain_timeout": 120,
-            "pipeline_reconcile_settle_seconds": 4,
-            "pipeline_quarantine_directory": str(directory / "quarantine"),
+            "transaction_table_write_capacity": 1000,
+            "stream_processor_timeout": 15,
+            "stream_processor_batching_window": 0,
+            "transaction_queue_maximum_receives": 41,
+            "producer_service_feed": str(self.stream.path),
+            "producer_service_linger": 0.2,
+            "probe_timeout": 60,
+            "teardown_drain_timeout": 120,
+            "reconciliation_settle_seconds": 4,
+            "quarantine_directory": str(directory / "quarantine"),
             "producer_service_environment": producer,
         }
         self.pipeline = Pipeline(directory / "pipeline", port, settings)
@@ -82,7 +82,7 @@ class World:
         """After a teardown: with a stream of its own, since a new outbox would read the old one from its start."""
         self.stream.end()
         self.stream = Stream(self.stream.path.with_name(f"{self.stream.path.stem}-next.jsonl"), self.rate, seed=2)
-        self.pipeline.settings["pipeline_producer_feed"] = str(self.stream.path)
+        self.pipeline.settings["producer_service_feed"] = str(self.stream.path)
         self.deploy()
 
     def tune(self, **attributes: Any) -> None:

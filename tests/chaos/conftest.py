@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ansible.module_utils
 import plays
 import pytest
 from chaos_report import Report
@@ -15,12 +14,10 @@ from chaos_report import Report
 if TYPE_CHECKING:
     from chaos_world import World
 
-# The shared reader of the dead-letter queue, under its name where it runs.
 # The stream and its faults take the machine too.
 plays.PLAY_SECONDS = 900
 
 ROOT = Path(__file__).resolve().parents[2]
-ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,11 @@ import ansible.module_utils
 
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
-from ansible.module_utils.pipeline_checks import Clock, system_clock  # noqa: E402, found by the line above
-from ansible.module_utils.reconciliation_files import Progress  # noqa: E402
-from ansible.module_utils.reconciliation_run import Options, Reconciliation  # noqa: E402
+from ansible.module_utils.pipeline.core.checks import Clock, system_clock  # noqa: E402, found by the line above
+from ansible.module_utils.pipeline.reconciliation.artifacts import Progress  # noqa: E402
+from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation  # noqa: E402
+from ledgers import item, transactions, write_ledger  # noqa: E402
 from run_reconciliation import peak_kib  # noqa: E402
-from test_reconcile_many import item, transactions, write_ledger  # noqa: E402
 
 # About as many as DynamoDB's pages of 1 MB hold.
 PAGE = 4000

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
-import signal
 import sqlite3
 import time
 from collections import Counter
@@ -23,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.quarantine_messages import transaction_id_in
+from ansible.module_utils.pipeline.aws.dead_letter_queue import transaction_id_in
 from operators import POLICIES, make_operator, rendered
-from plays import Pipeline, Run, free_port, supervisorctl, wait_until
-from test_ten_thousand import BAD, MEBIBYTE, TABLE, body, send, stored, waiting
+from plays import Pipeline, Run, free_port, kill_play, supervisorctl, wait_until
+from streams import BAD, MEBIBYTE, TABLE, body, send, stored, waiting
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -116,7 +114,7 @@ def write_ledger(path: Path, ledger: str, bodies: Iterable[str]) -> str:
 
 def reconciled(pipeline: Pipeline, ledgers: list[str]) -> dict[str, Any]:
     """The report of reconcile.yml. It has one finding besides what it counts: the producer, which was never deployed, has no ledger."""
-    run = pipeline.play("reconcile", "--limit", "embedded_cloud:operator", pipeline_reconcile_kept_ledgers=ledgers)
+    run = pipeline.play("reconcile", "--limit", "embedded_cloud:operator", reconciliation_kept_ledgers=ledgers)
     assert NO_LEDGER in run.failed_checks, run.output[-6000:]
     return json.loads((pipeline.directory / "reconcile" / "reconciliation.json").read_text()) | {"failed": run.failed_checks - {NO_LEDGER}}
 
@@ -137,37 +135,17 @@ def replays(directory: Path) -> Counter[str]:
     return Counter()
 
 
-def kill_play(name: str, directory: Path) -> None:
-    """Ends with SIGKILL the ansible-playbook of this name and directory and everything below it, the module among them."""
-    parents: dict[int, int] = {}
-    doomed: set[int] = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (entry / "cmdline").read_bytes().decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if name in command and str(directory) in command:
-            doomed.add(int(entry.name))
-    assert doomed, f"{name} does not run"
-    while below := {child for child, parent in parents.items() if parent in doomed} - doomed:
-        doomed |= below
-    for process in doomed:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """The infrastructure without the producer, with room for large records; its operator has no more than the operator's policy."""
     directory = tmp_path_factory.mktemp("pipeline")
     settings = {
-        "pipeline_table_write_capacity": 4000,
-        "pipeline_queue_maximum_message_size": MEBIBYTE,
-        "pipeline_batching_window": 0,
-        "pipeline_quarantine_directory": str(directory / "exports"),
-        "pipeline_quarantine_rate": RATE,
-        "pipeline_quarantine_timeout": SECONDS,
+        "transaction_table_write_capacity": 4000,
+        "transaction_queue_maximum_message_size": MEBIBYTE,
+        "stream_processor_batching_window": 0,
+        "quarantine_directory": str(directory / "exports"),
+        "quarantine_rate": RATE,
+        "quarantine_timeout": SECONDS,
     }
     made = Pipeline(directory, free_port(), settings)
     made.play("site", "--limit", "embedded_cloud:operator").ended_well()
@@ -212,7 +190,7 @@ def test_of_1000_mixed_records_half_is_replayed_through_two_kills_and_none_is_lo
     deployed: Pipeline, tmp_path: Path, record_property: Callable[[str, object], None]
 ):
     records = fill(deployed)
-    directory = Path(deployed.settings["pipeline_quarantine_directory"])
+    directory = Path(deployed.settings["quarantine_directory"])
     by_reason = Counter(records.reasons.values())
     assert set(BAD) | {"conflict", "retries_exhausted", "rejected_by_table"} == set(by_reason)
 

@@ -86,7 +86,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     missing = subprocess.run([str(GUEST), "check"], capture_output=True, text=True, check=False).stderr.strip()
     if missing:
         pytest.skip(missing)
-    settings = {"pipeline_verify_timeout": 60, "pipeline_producer_rate": 10, "pipeline_producer_linger": 0.2}
+    settings = {"probe_timeout": 60, "producer_service_rate": 10, "producer_service_linger": 0.2}
     made = Host(tmp_path_factory.mktemp("reboot"), free_port(), settings, ssh_port=free_port())
     try:
         subprocess.run([str(GUEST), "start", made.guest, str(made.ssh_port)], check=True, timeout=600)

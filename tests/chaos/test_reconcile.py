@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from operators import POLICIES, make_operator, rendered
-from plays import BIN, ROOT, Pipeline, Run, free_port, supervisorctl, wait_until
-from test_quarantine import kill_play
+from plays import BIN, ROOT, Pipeline, Run, free_port, kill_play, supervisorctl, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -28,7 +27,7 @@ LEDGERS, LOST, ALTERED = (
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """The whole pipeline, with at least ten transactions stored; its operator has no more than the operator's policy."""
     directory = tmp_path_factory.mktemp("pipeline")
-    made = Pipeline(directory, free_port(), {"pipeline_quarantine_directory": str(directory / "exports")})
+    made = Pipeline(directory, free_port(), {"quarantine_directory": str(directory / "exports")})
     made.play("site").ended_well()
     wait_until(lambda: len(items(made)) >= 10, 60, "ten transactions in the table")
     make_operator(made, [rendered(template, directory) for template in POLICIES])

@@ -61,10 +61,10 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     directory = tmp_path_factory.mktemp("pipeline")
     pipeline = Pipeline(directory, free_port())
     pipeline.settings |= {
-        "pipeline_verify_timeout": 60,
-        "pipeline_function_timeout": 15,
-        "pipeline_batching_window": 0,
-        "pipeline_queue_maximum_receives": 41,
+        "probe_timeout": 60,
+        "stream_processor_timeout": 15,
+        "stream_processor_batching_window": 0,
+        "transaction_queue_maximum_receives": 41,
         "pipeline_build_directory": str(directory / "build"),
     }
     try:
@@ -172,7 +172,7 @@ def test_what_is_right_again_needs_no_new_version_and_verifies(deployed: Pipelin
 
 def test_a_changed_setting_goes_live_as_a_version_of_its_own_and_can_be_rolled_back_by_hand(deployed: Pipeline):
     before = live(deployed)
-    higher = {"pipeline_high_value_threshold": "25000"}
+    higher = {"stream_processor_high_value_threshold": "25000"}
     deployed.play("site", "--tags", "stream_processor", **higher).ended_well()
     after = live(deployed)
     wait_until(lambda: any(item["processor_version"]["S"] == after for item in items(deployed).values()), 60, "a record of the new one")

@@ -16,7 +16,7 @@ SERVICE, FUNCTION, TABLE = "FinancialTransactionProducer", "ProcessFinancialStre
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory):
-    made = Pipeline(tmp_path_factory.mktemp("safe-end"), free_port(), {"pipeline_verify_timeout": 60, "pipeline_drain_timeout": 6})
+    made = Pipeline(tmp_path_factory.mktemp("safe-end"), free_port(), {"probe_timeout": 60, "teardown_drain_timeout": 6})
     yield made
     if (made.directory / "supervisor" / "supervisord.conf").exists():
         supervisorctl(made, "shutdown")
@@ -82,7 +82,7 @@ def test_a_queue_that_does_not_empty_keeps_everything(pipeline: Pipeline):
 
     said = in_one_line(run.output)
     assert run.status != 0
-    assert "after 6 s (pipeline_drain_timeout): the function does not take them" in said
+    assert "after 6 s (teardown_drain_timeout): the function does not take them" in said
     assert "table RealTimeTransactions:" in said
     assert "ansible-playbook teardown.yml -e discard_data=default" in said
     assert "waiting for another" in said
@@ -124,7 +124,7 @@ def test_a_transaction_that_is_lost_keeps_everything_and_is_named(pipeline: Pipe
         lost = items(pipeline)[1]["transaction_id"]
     pipeline.client("dynamodb").delete_item(TableName=TABLE, Key={"transaction_id": lost})
 
-    run = pipeline.play("teardown", pipeline_drain_timeout=120)
+    run = pipeline.play("teardown", teardown_drain_timeout=120)
 
     said = in_one_line(run.output)
     assert run.status != 0
@@ -139,7 +139,7 @@ def test_what_is_put_right_is_exported_and_then_removed(pipeline: Pipeline):
     sqs = pipeline.client("sqs")
     sqs.send_message(QueueUrl=pipeline.queue_url(), MessageBody="no json")
 
-    run = pipeline.play("teardown", "--skip-tags", "embedded_cloud", pipeline_drain_timeout=120).ended_well()
+    run = pipeline.play("teardown", "--skip-tags", "embedded_cloud", teardown_drain_timeout=120).ended_well()
 
     (made,) = exports(pipeline)
     assert f"Exported to {made}" in run.output

@@ -17,7 +17,7 @@ TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:FinancialTransactionAlarms"
 @pytest.fixture(scope="module")
 def watched(pipeline: Pipeline) -> Pipeline:
     # Messages that fail are in flight for the visibility timeout, which is as long as AWS's; so a few are enough here.
-    pipeline.settings |= {"pipeline_alarm_email": EMAIL, "pipeline_alarm_in_flight": 3, "pipeline_alarm_message_age": 4}
+    pipeline.settings |= {"observability_email": EMAIL, "observability_in_flight": 3, "observability_message_age": 4}
     pipeline.play("site").ended_well()
     return pipeline
 

@@ -52,9 +52,9 @@ def address_service() -> Iterator[str]:
 def aws(start_cloud: Callable[..., Any], address_service: str, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """The operator's machine; what is overridden is where AWS and the address service are."""
     settings = {
-        "pipeline_address_service": address_service,
-        "pipeline_producer_instance_type": "t3.micro",
-        "pipeline_producer_count": 2,
+        "producer_instance_address_service": address_service,
+        "producer_instance_type": "t3.micro",
+        "producer_instance_count": 2,
     }
     cloud = start_cloud("--session-seconds", "3")
     return aws_pipeline(tmp_path_factory.mktemp("operator"), cloud.endpoint, cloud.config, **settings)
@@ -81,7 +81,7 @@ def launch(aws: Pipeline, name: str, **tags: str) -> str:
 
 
 def key_file(aws: Pipeline) -> Path:
-    return Path(aws.settings["pipeline_producer_key_file"])
+    return Path(aws.settings["producer_instance_key_file"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,9 +125,9 @@ def test_what_cannot_be_is_said_all_at_once_before_anything_is_changed(aws: Pipe
     (tmp_path / "key").write_text("nobody's")
     (tmp_path / "key").chmod(0o644)
     wrong = {
-        "pipeline_producer_image": "resolve:ssm:/aws/service/al2099",
-        "pipeline_producer_instance_type": "t9.micro",
-        "pipeline_producer_key_file": str(tmp_path / "key"),
+        "producer_instance_image": "resolve:ssm:/aws/service/al2099",
+        "producer_instance_type": "t9.micro",
+        "producer_instance_key_file": str(tmp_path / "key"),
     }
     run = play(aws, "site", **wrong)
     assert run.status != 0
@@ -143,7 +143,7 @@ def test_an_address_that_cannot_be_found_is_an_error_that_says_how_to_give_it(
     run = play(aws, "site", "--tags", "producer_instance")
     assert run.status != 0
     assert "expected was an IPv4 address" in words(run)
-    assert '-e \'{"pipeline_ssh_sources": ["203.0.113.7/32"]}\'' in words(run)
+    assert '-e \'{"producer_instance_ssh_sources": ["203.0.113.7/32"]}\'' in words(run)
     assert listings(aws) == empty
 
 
@@ -185,7 +185,7 @@ def test_the_subnet_is_one_that_gives_addresses_and_what_to_watch_names_the_prof
     first = next(name for name, zone in subnets.items() if zone == f"{REGION}a")
     ec2.modify_subnet_attribute(SubnetId=first, MapPublicIpOnLaunch={"Value": False})
 
-    run = play(aws, "site", "--tags", "producer_instance", pipeline_producer_count=3).ended_well()
+    run = play(aws, "site", "--tags", "producer_instance", producer_instance_count=3).ended_well()
 
     (third,) = [instance for instance in described(aws) if subnets[instance["SubnetId"]] != f"{REGION}a"]
     assert (subnets[third["SubnetId"]], bool(third.get("PublicIpAddress"))) == (f"{REGION}b", True)
@@ -235,7 +235,7 @@ def test_verification_shortly_after_a_change_of_a_queue_waits_until_it_shows(aws
     mended = threading.Timer(9, lambda: sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "0"}))
     if seconds:
         mended.start()
-    run = play(aws, "verify", "--tags", "transaction_queue", pipeline_queue_settle_seconds=seconds)
+    run = play(aws, "verify", "--tags", "transaction_queue", transaction_queue_settle_seconds=seconds)
     if seconds:
         mended.join()
     else:
@@ -289,7 +289,7 @@ def test_the_inventory_finds_the_running_instances_of_the_environment_alone(aws:
 
 
 def test_more_instances_than_wanted_are_terminated_by_nobody(aws: Pipeline):
-    run = play(aws, "site", "--tags", "producer_instance", pipeline_producer_count=1)
+    run = play(aws, "site", "--tags", "producer_instance", producer_instance_count=1)
     assert run.status != 0
     assert f"2 instances are named {NAME}" in words(run)
     assert len(described(aws)) == 2

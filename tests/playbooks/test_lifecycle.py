@@ -77,7 +77,7 @@ def test_check_mode_says_that_nothing_would_change(pipeline: Pipeline):
 
 
 def test_check_mode_shows_exactly_the_property_that_would_change(pipeline: Pipeline):
-    run = pipeline.play("site", "--check", "--diff", pipeline_high_value_threshold="25000").ended_well()
+    run = pipeline.play("site", "--check", "--diff", stream_processor_high_value_threshold="25000").ended_well()
     assert sorted(run.diffs()) == ["+HIGH_VALUE_THRESHOLD: '25000'", "-HIGH_VALUE_THRESHOLD: '10000'"]
 
 
@@ -110,7 +110,7 @@ def test_of_a_replaced_producer_verify_wants_the_ledger_that_was_kept(pipeline: 
     pipeline.play("site").ended_well()
     assert pipeline.play("verify").failed_checks == {"reconciliation: every item of the table is in a ledger"}
     kept = [str(path) for path in pipeline.directory.glob("exports/*/ledger-producer.jsonl.gz")]
-    pipeline.play("verify", pipeline_reconcile_kept_ledgers=kept).ended_well()
+    pipeline.play("verify", reconciliation_kept_ledgers=kept).ended_well()
 
 
 def test_the_guard_stops_on_another_account_before_anything_changes(pipeline: Pipeline):
@@ -129,7 +129,7 @@ def test_the_guard_refuses_an_environment_name_that_no_resource_could_carry(pipe
 
 def test_teardown_asks_for_confirmation_and_removes_nothing_without_it(pipeline: Pipeline):
     before = listings(pipeline)
-    run = pipeline.play("teardown", pipeline_teardown_needs_confirmation=True)
+    run = pipeline.play("teardown", teardown_needs_confirmation=True)
     assert run.status != 0
     assert "-e confirm_teardown=default" in " ".join(run.output.split())
     assert re.search(r"^ +table RealTimeTransactions: about \d+ items?$", run.output, re.MULTILINE)

@@ -98,9 +98,9 @@ def exported(directory: Path) -> set[tuple[str, str]]:
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     directory = tmp_path_factory.mktemp("unkept")
     settings = {
-        "pipeline_producer_feed": str(directory / "feed.jsonl"),
-        "pipeline_drain_timeout": 4,
-        "pipeline_drain_quiet_seconds": 1,
+        "producer_service_feed": str(directory / "feed.jsonl"),
+        "teardown_drain_timeout": 4,
+        "teardown_drain_quiet_seconds": 1,
         "producer_service_drain_seconds": 10,
     }
     made = Flow(Pipeline(directory, free_port(), settings))
@@ -187,7 +187,7 @@ FORGED = [
     "-e",
     "ansible_check_mode=true discard_data=default confirm_teardown=default",
 ]
-PATIENT = {"pipeline_drain_timeout": 120}
+PATIENT = {"teardown_drain_timeout": 120}
 # Every way ends with one of these sentences.
 SHUT: dict[str, tuple[list[str], str]] = {
     "skip-tags-always": (["--skip-tags", "always", *FORGED], GATE),
@@ -340,7 +340,7 @@ def test_what_the_function_does_not_take_keeps_everything(full: Flow):
     run = full.pipeline.play("teardown", "--tags", "producer_instance")
 
     assert run.status != 0
-    assert "after 4 s (pipeline_drain_timeout): the function does not take them" in " ".join(run.output.split())
+    assert "after 4 s (teardown_drain_timeout): the function does not take them" in " ".join(run.output.split())
     nothing_is_lost(full, run, before, exports)
     assert full.holds() == before
 

@@ -1,7 +1,7 @@
 """The operator's policy and the calls that the plays make agree both ways: all three plays run with it, and each of its actions is missed.
 
 The plays run once, as a user who has no other permission; site.yml thrice, to set right what was changed by hand, and for a new setting.
-The embedded cloud tells which permissions that took, by AWS's names (embedded_cloud/permissions.py, ec2_permissions.py). Whether the policy
+The embedded cloud tells which permissions that took, by AWS's names (embedded_cloud/iam). Whether the policy
 allows them, in parts or in all, is then evaluated, by the code that decides in the cloud.
 """
 
@@ -59,13 +59,13 @@ class Rehearsed:
 def rehearsed(pipeline: Pipeline) -> Rehearsed:
     # On AWS the instance has a key pair; here it needs none.
     pipeline.settings |= {
-        "pipeline_producer_key_name": "FinancialTransactionProducer",
-        "pipeline_producer_key_file": str(pipeline.directory / "ssh" / "producer"),
-        "pipeline_alarm_email": "operator@example.com",
+        "producer_instance_key_name": "FinancialTransactionProducer",
+        "producer_instance_key_file": str(pipeline.directory / "ssh" / "producer"),
+        "observability_email": "operator@example.com",
         # drift_everything puts somebody else's message into the quarantine.
-        "pipeline_other_senders": "allowed",
+        "reconciliation_other_senders": "allowed",
         # So that an old version is deleted.
-        "pipeline_function_versions_kept": 1,
+        "stream_processor_versions_kept": 1,
     }
     pipeline.play("site", "--tags", "embedded_cloud").ended_well()
     policies = [rendered(template, pipeline.directory) for template in POLICIES]
@@ -84,7 +84,7 @@ def rehearsed(pipeline: Pipeline) -> Rehearsed:
     runs["verify"] = pipeline.play("verify").ended_well()
     # With new code, amazon.aws.lambda publishes by itself; with another setting alone it does not.
     # An instance that runs is stopped for another type.
-    changes = {"pipeline_function_memory": 512, "pipeline_producer_instance_type": "t3.nano"}
+    changes = {"stream_processor_memory": 512, "producer_instance_type": "t3.nano"}
     runs["third site"] = pipeline.play("site", "--tags", "stream_processor,producer_instance", **changes).ended_well()
     # The cloud that knows what was needed has to live a little longer.
     runs["teardown"] = pipeline.play("teardown", "--skip-tags", "embedded_cloud").ended_well()

@@ -111,7 +111,7 @@ def demo(pipeline: Pipeline) -> Demo:
     with made.feed.open("a") as file:
         file.write(transaction("twice", "2.20"))
     made.write(LINES)
-    pipeline.settings |= {"pipeline_producer_feed": str(made.feed), "pipeline_producer_linger": 0.2}
+    pipeline.settings |= {"producer_service_feed": str(made.feed), "producer_service_linger": 0.2}
     run = made.run().ended_well()
     assert "began again" not in run.output
     return made

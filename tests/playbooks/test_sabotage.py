@@ -231,12 +231,12 @@ SABOTAGES = [
 def deployed(pipeline: Pipeline) -> Pipeline:
     # A failed batch is hidden for six times the function's timeout: short here, so that it is soon tried again.
     pipeline.settings |= {
-        "pipeline_verify_timeout": 5,
+        "probe_timeout": 5,
         # What site.yml releases is to be judged, and not how busy this machine is.
         "stream_processor_probe_timeout": 30,
-        "pipeline_function_timeout": 15,
-        "pipeline_batching_window": 0,
-        "pipeline_queue_maximum_receives": 200,
+        "stream_processor_timeout": 15,
+        "stream_processor_batching_window": 0,
+        "transaction_queue_maximum_receives": 200,
     }
     pipeline.play("site").ended_well()
     pipeline.play("verify").ended_well()
@@ -340,12 +340,12 @@ def newest_sent(pipeline: Pipeline) -> float:
 
 
 def test_a_service_that_runs_and_sends_nothing_is_named_beside_the_other_checks(deployed: Pipeline):
-    pid, soon = int(supervisorctl(deployed, "pid", PRODUCER)), {"pipeline_producer_rate": 100}
+    pid, soon = int(supervisorctl(deployed, "pid", PRODUCER)), {"producer_service_rate": 100}
     os.kill(pid, signal.SIGSTOP)
     try:
         wait_until(lambda: newest_sent(deployed) > 12, 60, "a pause that is too long for a hundred a second")
-        found = deployed.play("verify", "--tags", "producer_service", pipeline_verify_timeout=3, **soon)
-        quiet = deployed.play("verify", "--tags", "producer_service", pipeline_producer_feed="/a/feed", **soon)
+        found = deployed.play("verify", "--tags", "producer_service", probe_timeout=3, **soon)
+        quiet = deployed.play("verify", "--tags", "producer_service", producer_service_feed="/a/feed", **soon)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert found.failed_checks == {f"producer {PRODUCER}: sends"}
@@ -357,7 +357,7 @@ def test_a_service_that_runs_and_sends_nothing_is_named_beside_the_other_checks(
 def test_a_paused_producer_goes_on_though_neither_its_ledger_nor_the_comparison_could_be_made(deployed: Pipeline, tmp_path: Path):
     taken = tmp_path / "a-file"
     taken.write_text("")
-    directories = {"pipeline_ledger_directory": str(taken), "pipeline_reconcile_directory": str(taken)}
+    directories = {"producer_service_ledger_directory": str(taken), "reconciliation_directory": str(taken)}
     found = deployed.play("reconcile", reconcile_pause_producers=True, **directories)
     assert found.failed_checks == {"reconciliation: it could be made"}
     assert "RUNNING" in supervisorctl(deployed, "status", PRODUCER)

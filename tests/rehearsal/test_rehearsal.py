@@ -59,7 +59,7 @@ class Rehearsal(Pipeline):
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     """A guest that is up, and a cloud that is not; at the end neither is."""
-    settings = {"pipeline_verify_timeout": 30}
+    settings = {"probe_timeout": 30}
     made = Rehearsal(tmp_path_factory.mktemp("rehearsal"), free_port(), settings, ssh_port=free_port())
     try:
         subprocess.run([str(GUEST), "start", made.guest, str(made.ssh_port)], check=True, timeout=600)
@@ -126,7 +126,7 @@ def test_an_upgrade_in_place_loses_nothing(rehearsal: Rehearsal):
     before = len(rehearsal.journal())
     old = rehearsal.ledger()[-1]
     # All that is drawn waits for its batch when the stop comes.
-    rehearsal.play("site", "--tags", "producer_service", pipeline_producer_rate=5, pipeline_producer_linger=20).ended_well()
+    rehearsal.play("site", "--tags", "producer_service", producer_service_rate=5, producer_service_linger=20).ended_well()
     wait_until(lambda: len(rehearsal.journal()) > before, 60, "the program's new start")
     rehearsal.play("site", "--tags", "producer_service").ended_well()
 
@@ -197,7 +197,7 @@ SABOTAGES = [
 def test_a_sabotage_is_caught_by_name_and_mended(rehearsal: Rehearsal, sabotage: Sabotage):
     rehearsal.shell(sabotage.do)
 
-    broken = rehearsal.play("verify", "--tags", "producer_service", pipeline_verify_timeout=6)
+    broken = rehearsal.play("verify", "--tags", "producer_service", probe_timeout=6)
     assert broken.status != 0
     assert {f"producer {SERVICE}: {name}" for name in sabotage.caught_as} <= broken.failed_checks, broken.output[-4000:]
 
@@ -233,13 +233,13 @@ def test_the_inventory_of_aws_finds_the_host_by_its_tags_and_goes_the_whole_way(
         "ansible_host": "127.0.0.1",
         "ansible_port": rehearsal.ssh_port,
         "ansible_ssh_common_args": f"{ssh} -o UserKnownHostsFile={tmp_path}/known_hosts",
-        "pipeline_ssh_sources": ["127.0.0.1/32"],
-        "pipeline_producer_rate": 2,
-        "pipeline_producer_linger": 1,
+        "producer_instance_ssh_sources": ["127.0.0.1/32"],
+        "producer_service_rate": 2,
+        "producer_service_linger": 1,
         "producer_service_environment": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{endpoint}/_imds/FinancialTransactionProducer/"},
     }
     aws = aws_pipeline(tmp_path, endpoint, cloud.config, **settings)
-    let_in(rehearsal, Path(aws.settings["pipeline_producer_key_file"]))
+    let_in(rehearsal, Path(aws.settings["producer_instance_key_file"]))
     empty = listings(aws)
 
     aws.play("site", *AWS_INVENTORY).ended_well()

@@ -1,0 +1,193 @@
+"""Who may do what, decided by MiniStack's own code also for the requests that moto answers."""
+
+import json
+import uuid
+from typing import Any
+
+from ministack import app as ministack_app
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses
+from ministack.core.router import detect_service, extract_access_key_id, extract_region
+from ministack.services import iam, lambda_svc, sts
+
+from embedded_cloud import ec2_permissions
+from embedded_cloud.base.calls import Call
+from embedded_cloud.base.messages import Request, Response
+from embedded_cloud.base.moto_backend import MotoBackend
+
+Check = ec2_permissions.Check
+
+_JSON_ERROR_CODES = {"AccessDeniedException": "AccessDenied"}
+
+
+def install(root_access_key: str) -> None:
+    """Have MiniStack know one root key, and verify its signature like any other.
+
+    By itself it takes `test`, twelve digits and no key at all for root's, with any secret; and it makes the secret of a function's
+    session from the names of the function and its role.
+    """
+    iam_evaluator.is_root_access_key = sts.is_root_access_key = lambda access_key: access_key == root_access_key
+    iam_evaluator._is_root_key = lambda access_key_id: False
+    lambda_runtime.execution_credentials = lambda_svc.execution_credentials = _function_credentials
+
+
+def unauthenticated(request: Request, service: str) -> Response | None:
+    """The refusal of a request whose signature is not of a key that this cloud knows; None for all others.
+
+    It comes before routing: MiniStack, which verifies signatures too, would not for what it takes for an anonymous call.
+    """
+    unknown = iam_evaluator._unknown_access_key()
+    try:
+        key = _pin(request)
+        found = iam_evaluator.authenticate(key, responses.get_account_id())
+    except iam_evaluator.AmbiguousAccessKeyError:
+        found = unknown
+    return None if isinstance(found, iam_evaluator.ResolvedCredential) else _authentication_failure(request, service, found or unknown)
+
+
+def missing_signature(request: Request) -> Response:
+    """The refusal of a request that nobody signed, in the words of the service it seems to be meant for."""
+    named = ministack_app._routing_params(request.method, request.path, request.headers, request.body, request.query)
+    service = detect_service(request.method, request.path, request.headers, named)
+    failure = iam_evaluator.AuthError("MissingAuthenticationToken", "Request is missing Authentication Token")
+    return _authentication_failure(request, service, failure)
+
+
+def expired_token(request: Request, service: str) -> Response:
+    """The refusal of a session whose time is up."""
+    failure = iam_evaluator.AuthError("ExpiredTokenException", "The security token included in the request is expired")
+    return _authentication_failure(request, service, failure)
+
+
+def new_session(arn: str, user_id: str, account: str, expires: float | None) -> dict[str, str]:
+    """Credentials of a role's session, known to MiniStack from now on: AccessKeyId, SecretAccessKey and SessionToken.
+
+    `expires` is in seconds since the epoch; None is a session as long as the cloud runs.
+    """
+    key = iam._gen_session_access_key()
+    made = {"SecretAccessKey": iam._gen_secret(), "SessionToken": iam._gen_session_token()}
+    owner = {"Arn": arn, "UserId": user_id, "AccountId": account, "PrincipalType": "AssumedRole"}
+    sts.register_session(key, owner | made | ({} if expires is None else {"Expiration": expires}))
+    return {"AccessKeyId": key} | made
+
+
+async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response | None:
+    """AWS's answer to a call that its signature or its policies do not allow, None when it is allowed."""
+    region = extract_region(request.headers, request.query)
+    tags = await ec2_permissions.tags_of_named(call, moto, region)
+    key = _pin(request)
+    for action, arn, context in _checks(request, call, region, responses.get_account_id(), tags):
+        denied = iam_evaluator.enforce(key, action, call.service, region, resource_arn=arn, service_context=context)
+        if isinstance(denied, iam_evaluator.AuthError):
+            return _authentication_failure(request, call.service, denied, action)
+        if denied:
+            status, headers, body = iam_actions.access_denied_response(
+                call.service,
+                action,
+                denied.principal_arn,
+                str(uuid.uuid4()),
+                headers=request.headers,
+                resource_arn=arn,
+                explicit_deny=denied.decision == "Deny",
+            )
+            return _response(request, status, headers, body)
+    return None
+
+
+def error_response(request: Request, service: str, code: str, message: str, status: int = 400) -> Response:
+    """An error of the service itself, in the protocol of the request."""
+    return _response(request, *error_answer(request.headers, service, code, message, status))
+
+
+def error_answer(request_headers: dict[str, str], service: str, code: str, message: str, status: int) -> tuple[int, dict[str, str], bytes]:
+    """The same as MiniStack's handlers answer: status, headers and body."""
+    _status, headers, body = iam_actions.access_denied_response(
+        service, "", "", str(uuid.uuid4()), error_code=code, message=message, headers=request_headers
+    )
+    return status, headers, body
+
+
+def trusts_service(role: dict[str, Any], service: str, account: str, region: str, keys: dict[str, str] | None = None) -> bool:
+    """Whether the trust policy of a role, as MiniStack keeps it, lets a service (ec2.amazonaws.com) assume it.
+
+    `keys` are the condition keys that the service sends. EC2 sends none that AWS documents; what Lambda sends is in fidelity_lambda.
+    """
+    document = role["AssumeRolePolicyDocument"]
+    document = json.loads(document) if isinstance(document, str) else document
+    statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
+    context = iam_evaluator.EvalContext(
+        principal_arn=service,
+        principal_type="Service",
+        principal_account=account,
+        action="sts:AssumeRole",
+        resource_arn=role["Arn"],
+        region=region,
+        service_context={name.lower(): value for name, value in (keys or {}).items()},
+    )
+    # A trust policy names no resource: it is the resource.
+    about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}
+    return iam_evaluator.evaluate_resource_policy(about_the_role, context, service=service).decision == "Allow"
+
+
+def _function_credentials(config: dict[str, Any]) -> dict[str, str]:
+    """The environment in which a worker of a function gets its role's session, from the function's configuration."""
+    account, _region = lambda_runtime._account_region_from_function_config(config)
+    role, function = config.get("Role", "").rpartition("/")[2], config["FunctionName"][:64]
+    made = new_session(f"arn:aws:sts::{account}:assumed-role/{role}/{function}", f"{role}:{function}", account, None)
+    return {
+        "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": made["SessionToken"],
+    }
+
+
+def _pin(request: Request) -> str:
+    """Tell MiniStack's evaluator about this request, as its own front end does; the access key the request claims."""
+    key = extract_access_key_id(request.headers, request.query)
+    responses.set_request_account_id(ministack_app._request_account_scope(key))
+    responses.set_request_region(extract_region(request.headers, request.query))
+    responses.set_request_client_ip(request.client)
+    iam_evaluator.pin_request_origin(request.client, request.headers.get("x-forwarded-proto", "https") == "https")
+    iam_evaluator.pin_signed_request(request.method, request.raw_path, request.query, request.raw_headers)
+    iam_evaluator.pin_signed_body(request.body)
+    iam_evaluator.pin_request_caller(request.headers, request.query)
+    return key
+
+
+def _checks(request: Request, call: Call, region: str, account: str, tags: ec2_permissions.Tags) -> list[Check]:
+    """Every (action, ARN, condition keys) that must be allowed for the call to be made."""
+    request_tags = iam_actions.request_tag_context(call.service, call.iam_action, request.body, call.parameters)
+    if call.service == "ec2":
+        checks = ec2_permissions.checks(call, region, account, tags, request_tags)
+    else:
+        checks = [(call.iam_action, arn, request_tags) for arn in _resources(call, region, account)]
+    profile = call.value("IamInstanceProfile.Name") or call.value("IamInstanceProfile.Arn").rpartition("/")[2]
+    for role in (iam._instance_profiles.get(profile) or {}).get("Roles", []):
+        role_arn = (iam._roles.get(role) or {}).get("Arn", "*")
+        checks.append(("iam:PassRole", role_arn, {"iam:PassedToService": "ec2.amazonaws.com"}))
+    return checks
+
+
+def _resources(call: Call, region: str, account: str) -> list[str]:
+    if call.service == "ssm":
+        # Public parameters belong to no account.
+        names = call.values("Name") + call.values("Names") + call.values("Path")
+        return [f"arn:aws:ssm:{region}::parameter/{name.strip('/')}" for name in names] or ["*"]
+    alarms = call.values("AlarmName") + call.values("AlarmNames") or (["*"] if call.action == "DescribeAlarms" else [])
+    boards = call.values("DashboardName") + call.values("DashboardNames")
+    named = [f"arn:aws:cloudwatch:{region}:{account}:alarm:{name}" for name in alarms]
+    named += [f"arn:aws:cloudwatch::{account}:dashboard/{name}" for name in boards]
+    return named + call.values("ResourceARN") or ["*"]
+
+
+def _authentication_failure(request: Request, service: str, failure: Any, action: str = "") -> Response:
+    status, headers, body = ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers)
+    return _response(request, status, headers, body)
+
+
+def _response(request: Request, status: int, headers: dict[str, str], body: bytes) -> Response:
+    named = dict(headers)
+    code = named.get("x-amzn-errortype", "")
+    if code and "x-amzn-query-mode" in request.headers:
+        # A client in query-compatible mode reads the code the query protocol would have given.
+        named["x-amzn-query-error"] = f"{_JSON_ERROR_CODES.get(code, code)};Sender"
+    return Response(status, body, tuple(named.items()))

@@ -1,0 +1,165 @@
+"""Readers of DynamoDB tables and SQS queues."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..core.canonical import boolean, document, number, structure, text, text_map, text_set
+from .resource_type import LAST_CHANGE, Mender, ResourceType, always, lacks, page, pages, tag_dict, unless_missing
+
+NO_TABLE = ("ResourceNotFoundException",)
+NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+SNAKE = re.compile(r"_([a-z])")
+
+
+def read_table(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    dynamodb = clients["dynamodb"]
+    answer = unless_missing(dynamodb.describe_table, NO_TABLE, TableName=name)
+    if answer is None:
+        return None
+    table = answer["Table"]
+    capacity = table.get("ProvisionedThroughput") or {}
+    found = {
+        "status": table.get("TableStatus"),
+        "key_schema": {key["AttributeName"]: key["KeyType"] for key in table.get("KeySchema") or []},
+        "attributes": {entry["AttributeName"]: entry["AttributeType"] for entry in table.get("AttributeDefinitions") or []},
+        # AWS leaves the summary out of a table that never was on demand.
+        "billing_mode": (table.get("BillingModeSummary") or {}).get("BillingMode", "PROVISIONED"),
+        "read_capacity": capacity.get("ReadCapacityUnits"),
+        "write_capacity": capacity.get("WriteCapacityUnits"),
+        "global_indexes": [index["IndexName"] for index in table.get("GlobalSecondaryIndexes") or []],
+        "local_indexes": [index["IndexName"] for index in table.get("LocalSecondaryIndexes") or []],
+        "stream_enabled": (table.get("StreamSpecification") or {}).get("StreamEnabled"),
+        "deletion_protection": table.get("DeletionProtectionEnabled"),
+    }
+    if "tags" in expected:
+        found["tags"] = tag_dict(pages(dynamodb, "list_tags_of_resource", "Tags", ResourceArn=table["TableArn"]))
+    return found
+
+
+def read_queue(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    sqs = clients["sqs"]
+    queue = unless_missing(sqs.get_queue_url, NO_QUEUE, QueueName=name)
+    # A queue may go between the two calls.
+    answer = queue and unless_missing(sqs.get_queue_attributes, NO_QUEUE, QueueUrl=queue["QueueUrl"], AttributeNames=["All"])
+    if not queue or not answer:
+        return None
+    attributes = answer.get("Attributes") or {}
+    found = {
+        "visibility_timeout": attributes.get("VisibilityTimeout"),
+        "message_retention_period": attributes.get("MessageRetentionPeriod"),
+        "maximum_message_size": attributes.get("MaximumMessageSize"),
+        "receive_message_wait_time": attributes.get("ReceiveMessageWaitTimeSeconds"),
+        "delay_seconds": attributes.get("DelaySeconds"),
+        "sse": _encryption(attributes),
+        "policy": attributes.get("Policy"),
+        "redrive_policy": _json_setting(attributes.get("RedrivePolicy")),
+        "redrive_allow_policy": _json_setting(attributes.get("RedriveAllowPolicy")),
+        "fifo": attributes.get("FifoQueue"),
+        LAST_CHANGE: number(attributes.get("LastModifiedTimestamp")),
+    }
+    if "tags" in expected:
+        found["tags"] = sqs.list_queue_tags(QueueUrl=queue["QueueUrl"]).get("Tags") or {}
+    return found
+
+
+def _encryption(attributes: Mapping[str, str]) -> str:
+    if attributes.get("KmsMasterKeyId"):
+        return "KMS"
+    return "SQS" if boolean(attributes.get("SqsManagedSseEnabled")) is True else "none"
+
+
+def _json_setting(value: str | None) -> Any:
+    """A JSON attribute with its keys in snake case."""
+    if not value:
+        return None
+    return {CAPITAL.sub("_", key).lower(): item for key, item in json.loads(value).items()}
+
+
+def update_table(request: Callable[[Any], dict[str, Any]]) -> Mender:
+    """The mender that sends UpdateTable with what `request` makes of the wanted value."""
+    return lambda clients, name, wanted, found: clients["dynamodb"].update_table(TableName=name, **request(wanted))
+
+
+def delete_index(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    """One that is too many: DynamoDB takes one after the other."""
+    for index in sorted(set(found["global_indexes"]) - set(wanted))[:1]:
+        clients["dynamodb"].update_table(TableName=name, GlobalSecondaryIndexUpdates=[{"Delete": {"IndexName": index}}])
+
+
+def set_attributes(attributes: Callable[[Any], dict[str, str]]) -> Mender:
+    """The mender that sets those attributes of a queue."""
+
+    def mend(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+        url = clients["sqs"].get_queue_url(QueueName=name)["QueueUrl"]
+        clients["sqs"].set_queue_attributes(QueueUrl=url, Attributes=attributes(wanted))
+
+    return mend
+
+
+def _as_setting(wanted: dict[str, Any] | None) -> str:
+    """The JSON text of a setting in snake case; empty for none."""
+    return json.dumps({SNAKE.sub(lambda match: match[1].upper(), key): value for key, value in wanted.items()}) if wanted else ""
+
+
+TYPES = {
+    "dynamodb_table": ResourceType(
+        label="table",
+        services=("dynamodb",),
+        read=read_table,
+        properties={
+            "status": text,
+            "key_schema": text_map,
+            "attributes": text_map,
+            "billing_mode": text,
+            "read_capacity": number,
+            "write_capacity": number,
+            "global_indexes": text_set,
+            "local_indexes": text_set,
+            "stream_enabled": boolean,
+            "deletion_protection": boolean,
+            "tags": text_map,
+        },
+        menders={
+            "global_indexes": delete_index,
+            "stream_enabled": update_table(lambda wanted: {"StreamSpecification": {"StreamEnabled": wanted}}),
+            "deletion_protection": update_table(lambda wanted: {"DeletionProtectionEnabled": wanted}),
+        },
+        remedies={
+            "key_schema": page("the-table"),
+            "local_indexes": page("the-table"),
+            # Those of an index go with it.
+            "attributes": lambda name, wanted, found: "" if found["global_indexes"] else page("the-table")(name, wanted, found),
+        },
+        stops={"exists": always, "key_schema": always},
+    ),
+    "sqs_queue": ResourceType(
+        label="queue",
+        services=("sqs",),
+        read=read_queue,
+        properties={
+            "visibility_timeout": number,
+            "message_retention_period": number,
+            "maximum_message_size": number,
+            "receive_message_wait_time": number,
+            "delay_seconds": number,
+            "sse": text,
+            "policy": document,
+            "redrive_policy": structure,
+            "redrive_allow_policy": structure,
+            "fifo": boolean,
+            "tags": text_map,
+        },
+        menders={
+            "sse": set_attributes(lambda wanted: {"KmsMasterKeyId": "", "SqsManagedSseEnabled": str(wanted == "SQS").lower()}),
+            "redrive_policy": set_attributes(lambda wanted: {"RedrivePolicy": _as_setting(wanted)}),
+            "redrive_allow_policy": set_attributes(lambda wanted: {"RedriveAllowPolicy": _as_setting(wanted)}),
+        },
+        remedies={"fifo": page("a-queue")},
+        stops={"exists": always, "policy": lacks},
+    ),
+}

@@ -1,0 +1,176 @@
+"""Readers of EC2 security groups, instances and key pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.canonical import boolean, number, public_key, rules, text, text_map, text_set
+from .resource_type import ResourceType, agreed, kept_id, page, pages, tag_dict, unless_missing
+
+# States of an instance that still is one. Source: "Amazon EC2 instance state changes".
+LIVING_STATES = ["pending", "running", "stopping", "stopped"]
+VOLUME_PROPERTIES = frozenset({"root_volume_type", "root_volume_encrypted", "root_volume_size"})
+
+
+def read_security_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    ec2 = clients["ec2"]
+    vpc_id = expected.get("vpc_id") or _default_vpc(ec2)
+    if vpc_id is None:
+        return None
+    filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc_id]}]
+    groups = ec2.describe_security_groups(Filters=filters).get("SecurityGroups") or []
+    if not groups:
+        return None
+    return {
+        "vpc_id": groups[0].get("VpcId"),
+        "description": groups[0].get("Description"),
+        "ingress": [_rule(permission) for permission in groups[0].get("IpPermissions") or []],
+        "egress": [_rule(permission) for permission in groups[0].get("IpPermissionsEgress") or []],
+        "tags": tag_dict(groups[0].get("Tags")),
+    }
+
+
+def has_default_vpc(ec2: Any) -> bool:
+    return _default_vpc(ec2) is not None
+
+
+def _default_vpc(ec2: Any) -> str | None:
+    vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}]).get("Vpcs") or []
+    return vpcs[0]["VpcId"] if vpcs else None
+
+
+def _rule(permission: Mapping[str, Any]) -> dict[str, Any]:
+    sources = [item["CidrIp"] for item in permission.get("IpRanges") or []]
+    sources += [item["CidrIpv6"] for item in permission.get("Ipv6Ranges") or []]
+    sources += [item["PrefixListId"] for item in permission.get("PrefixListIds") or []]
+    sources += [item["GroupId"] for item in permission.get("UserIdGroupPairs") or []]
+    return {
+        "protocol": permission.get("IpProtocol"),
+        "from_port": permission.get("FromPort"),
+        "to_port": permission.get("ToPort"),
+        "cidrs": sources,
+    }
+
+
+def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    ec2 = clients["ec2"]
+    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
+    reservations = pages(ec2, "describe_instances", "Reservations", Filters=filters)
+    instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+    if not instances:
+        return None
+    volumes = _root_volumes(ec2, instances) if VOLUME_PROPERTIES & expected.keys() else {}
+    now = _profile_id(clients["iam"], expected["instance_profile"]) if "instance_profile_id" in expected else None
+    described = [_instance(instance, volumes.get(_root_volume_id(instance), {}), now) for instance in instances]
+    found = {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE_PROPERTIES}
+    found["ids"] = [instance["InstanceId"] for instance in instances]
+    return found | {"root_volumes": [volume for instance in instances if (volume := _root_volume_id(instance))]}
+
+
+def _profile_id(iam: Any, name: str) -> str | None:
+    answer = unless_missing(iam.get_instance_profile, ("NoSuchEntity",), InstanceProfileName=name)
+    return answer["InstanceProfile"]["InstanceProfileId"] if answer else None
+
+
+def renew_profile(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    """By the same name: what EC2 holds is the id of the profile that had it then."""
+    ec2, filters = clients["ec2"], [{"Name": "instance-id", "Values": found["ids"]}]
+    for association in ec2.describe_iam_instance_profile_associations(Filters=filters)["IamInstanceProfileAssociations"]:
+        profile = {"Arn": association["IamInstanceProfile"]["Arn"]}
+        ec2.replace_iam_instance_profile_association(AssociationId=association["AssociationId"], IamInstanceProfile=profile)
+
+
+def _instance(instance: Mapping[str, Any], root_volume: Mapping[str, Any], profile_id: str | None) -> dict[str, Any]:
+    metadata = instance.get("MetadataOptions") or {}
+    return {
+        "state": (instance.get("State") or {}).get("Name"),
+        "instance_type": instance.get("InstanceType"),
+        "instance_profile": (instance.get("IamInstanceProfile") or {}).get("Arn", "").rpartition("/")[2],
+        "instance_profile_id": kept_id((instance.get("IamInstanceProfile") or {}).get("Id"), profile_id),
+        "http_tokens": metadata.get("HttpTokens"),
+        "http_hop_limit": metadata.get("HttpPutResponseHopLimit"),
+        "security_groups": sorted(group["GroupName"] for group in instance.get("SecurityGroups") or []),
+        "root_volume_type": root_volume.get("VolumeType"),
+        "root_volume_encrypted": root_volume.get("Encrypted"),
+        "root_volume_size": root_volume.get("Size"),
+        "key_name": instance.get("KeyName"),
+        "tags": tag_dict(instance.get("Tags")),
+    }
+
+
+def _root_volume_id(instance: Mapping[str, Any]) -> str:
+    devices = instance.get("BlockDeviceMappings") or []
+    roots = [device for device in devices if device.get("DeviceName") == instance.get("RootDeviceName")]
+    # An emulated image may call its root device otherwise than the instance does: the only device is the root then.
+    root = (roots or devices)[0] if roots or len(devices) == 1 else {}
+    return str((root.get("Ebs") or {}).get("VolumeId", ""))
+
+
+def _root_volumes(ec2: Any, instances: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    ids = [volume_id for volume_id in map(_root_volume_id, instances) if volume_id]
+    if not ids:
+        return {}
+    return {volume["VolumeId"]: volume for volume in pages(ec2, "describe_volumes", "Volumes", VolumeIds=ids)}
+
+
+def read_key_pair(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    filters = [{"Name": "key-name", "Values": [name]}]
+    found = clients["ec2"].describe_key_pairs(Filters=filters, IncludePublicKey=True).get("KeyPairs") or []
+    return {"public_key": found[0].get("PublicKey"), "tags": tag_dict(found[0].get("Tags"))} if found else None
+
+
+def change_volumes(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
+    return "; ".join(f"aws ec2 modify-volume --volume-id {volume} --volume-type {wanted}" for volume in found["root_volumes"])
+
+
+def terminate_surplus(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
+    return page("an-instance")(name, wanted, found) if found["count"] > wanted else ""
+
+
+INSTANCE_PROPERTIES = {
+    "state": text,
+    "instance_type": text,
+    "instance_profile": text,
+    "instance_profile_id": text,
+    "http_tokens": text,
+    "http_hop_limit": number,
+    "security_groups": text_set,
+    "root_volume_type": text,
+    "root_volume_encrypted": boolean,
+    "root_volume_size": number,
+    "key_name": text,
+    "tags": text_map,
+}
+
+TYPES = {
+    "security_group": ResourceType(
+        label="security group",
+        services=("ec2",),
+        read=read_security_group,
+        properties={"description": text, "ingress": rules, "egress": rules, "vpc_id": text, "tags": text_map},
+        remedies={"description": page("an-instance")},
+    ),
+    "ec2_instances": ResourceType(
+        label="instance",
+        services=("ec2", "iam"),
+        read=read_instances,
+        properties={"count": number, **INSTANCE_PROPERTIES},
+        implied={"count": 1},
+        menders={"instance_profile_id": renew_profile},
+        remedies={
+            "count": terminate_surplus,
+            "root_volume_type": change_volumes,
+            "root_volume_size": page("an-instance"),
+            "root_volume_encrypted": page("an-instance"),
+            "key_name": page("an-instance"),
+        },
+    ),
+    "key_pair": ResourceType(
+        label="key pair",
+        services=("ec2",),
+        read=read_key_pair,
+        properties={"public_key": public_key, "tags": text_map},
+        remedies={"public_key": page("the-key-pair")},
+    ),
+}

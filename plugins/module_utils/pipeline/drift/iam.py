@@ -1,0 +1,108 @@
+"""Readers of IAM roles, customer managed policies and instance profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.canonical import document, number, text, text_map, text_set
+from .resource_type import ResourceType, always, lacks, page, pages, tag_dict, unless_missing
+
+MISSING = ("NoSuchEntity",)
+
+
+def read_role(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    iam = clients["iam"]
+    answer = unless_missing(iam.get_role, MISSING, RoleName=name)
+    if answer is None:
+        return None
+    role = answer["Role"]
+    found = {
+        "trust_policy": role.get("AssumeRolePolicyDocument"),
+        "max_session_duration": role.get("MaxSessionDuration"),
+        "permissions_boundary": (role.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn"),
+        "description": role.get("Description"),
+        "path": role.get("Path"),
+        "tags": tag_dict(role.get("Tags")),
+    }
+    if "managed_policies" in expected:
+        attached = pages(iam, "list_attached_role_policies", "AttachedPolicies", RoleName=name)
+        found["managed_policies"] = [policy["PolicyArn"] for policy in attached]
+    if "inline_policies" in expected:
+        found["inline_policies"] = pages(iam, "list_role_policies", "PolicyNames", RoleName=name)
+    return found
+
+
+def read_managed_policy(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    iam = clients["iam"]
+    policy = next((item for item in pages(iam, "list_policies", "Policies", Scope="Local") if item["PolicyName"] == name), None)
+    if policy is None:
+        return None
+    found: dict[str, Any] = {"path": policy.get("Path")}
+    if "document" in expected:
+        version = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
+        found["document"] = version["PolicyVersion"]["Document"]
+    if "tags" in expected:
+        found["tags"] = tag_dict(pages(iam, "list_policy_tags", "Tags", PolicyArn=policy["Arn"]))
+    return found
+
+
+def read_instance_profile(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    answer = unless_missing(clients["iam"].get_instance_profile, MISSING, InstanceProfileName=name)
+    if answer is None:
+        return None
+    profile = answer["InstanceProfile"]
+    return {
+        "roles": [role["RoleName"] for role in profile.get("Roles") or []],
+        "path": profile.get("Path"),
+        "tags": tag_dict(profile.get("Tags")),
+    }
+
+
+def delete_inline_policies(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    for policy in set(found["inline_policies"]) - set(wanted):
+        clients["iam"].delete_role_policy(RoleName=name, PolicyName=policy)
+
+
+def set_boundary(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    if wanted:
+        clients["iam"].put_role_permissions_boundary(RoleName=name, PermissionsBoundary=wanted)
+    else:
+        clients["iam"].delete_role_permissions_boundary(RoleName=name)
+
+
+TYPES = {
+    "iam_role": ResourceType(
+        label="role",
+        services=("iam",),
+        read=read_role,
+        properties={
+            "trust_policy": document,
+            "managed_policies": text_set,
+            "inline_policies": text_set,
+            "max_session_duration": number,
+            "permissions_boundary": text,
+            "description": text,
+            "path": text,
+            "tags": text_map,
+        },
+        menders={"inline_policies": delete_inline_policies, "permissions_boundary": set_boundary},
+        remedies={"path": page("a-role")},
+        stops={"exists": always, "trust_policy": lacks, "managed_policies": lacks, "permissions_boundary": always},
+    ),
+    "iam_managed_policy": ResourceType(
+        label="policy",
+        services=("iam",),
+        read=read_managed_policy,
+        properties={"document": document, "path": text, "tags": text_map},
+        remedies={"path": page("a-role")},
+        stops={"exists": always, "document": lacks},
+    ),
+    "iam_instance_profile": ResourceType(
+        label="instance profile",
+        services=("iam",),
+        read=read_instance_profile,
+        properties={"roles": text_set, "path": text, "tags": text_map},
+        remedies={"path": page("a-role")},
+    ),
+}

@@ -1,0 +1,182 @@
+"""Readers of CloudWatch log groups and alarms, and of the topics that alarms are sent to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.canonical import boolean, document, number, text, text_map, text_set
+from .resource_type import Mender, ResourceType, pages, tag_dict
+
+
+def read_log_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    logs = clients["logs"]
+    groups = pages(logs, "describe_log_groups", "logGroups", logGroupNamePrefix=name)
+    group = next((item for item in groups if item["logGroupName"] == name), None)
+    if group is None:
+        return None
+    found: dict[str, Any] = {
+        "retention_in_days": group.get("retentionInDays"),
+        "kms_key_id": group.get("kmsKeyId"),
+        "log_group_class": group.get("logGroupClass", "STANDARD"),
+    }
+    if "metric_filters" in expected:
+        found["metric_filters"] = [
+            item["filterName"] for item in pages(logs, "describe_metric_filters", "metricFilters", logGroupName=name)
+        ]
+    if "subscription_filters" in expected:
+        subscriptions = pages(logs, "describe_subscription_filters", "subscriptionFilters", logGroupName=name)
+        found["subscription_filters"] = [item["filterName"] for item in subscriptions]
+    if "tags" in expected:
+        # The ARN of a group ends in ":*" except where a group itself is meant.
+        found["tags"] = logs.list_tags_for_resource(resourceArn=group["arn"].removesuffix(":*")).get("tags") or {}
+    return found
+
+
+def read_alarm(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    cloudwatch = clients["cloudwatch"]
+    alarms = cloudwatch.describe_alarms(AlarmNames=[name], AlarmTypes=["MetricAlarm"]).get("MetricAlarms") or []
+    if not alarms:
+        return None
+    alarm = alarms[0]
+    found = {
+        "metric_name": alarm.get("MetricName"),
+        "namespace": alarm.get("Namespace"),
+        "dimensions": {item["Name"]: item["Value"] for item in alarm.get("Dimensions") or []},
+        "statistic": alarm.get("Statistic") or alarm.get("ExtendedStatistic"),
+        "period": alarm.get("Period"),
+        "evaluation_periods": alarm.get("EvaluationPeriods"),
+        "datapoints_to_alarm": alarm.get("DatapointsToAlarm"),
+        "threshold": alarm.get("Threshold"),
+        "comparison_operator": alarm.get("ComparisonOperator"),
+        # What AWS does when nothing was said. Source: PutMetricAlarm, CloudWatch API reference.
+        "treat_missing_data": alarm.get("TreatMissingData") or "missing",
+        "alarm_actions": alarm.get("AlarmActions"),
+        "ok_actions": alarm.get("OKActions"),
+        "insufficient_data_actions": alarm.get("InsufficientDataActions"),
+        "actions_enabled": alarm.get("ActionsEnabled"),
+        "description": alarm.get("AlarmDescription"),
+    }
+    if "tags" in expected:
+        found["tags"] = tag_dict(cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"]).get("Tags"))
+    return found
+
+
+def read_alarms(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    alarms = pages(clients["cloudwatch"], "describe_alarms", "MetricAlarms", AlarmNamePrefix=name, AlarmTypes=["MetricAlarm"])
+    return {"names": [alarm["AlarmName"] for alarm in alarms]}
+
+
+def set_key(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    if wanted:
+        clients["logs"].associate_kms_key(logGroupName=name, kmsKeyId=wanted)
+    else:
+        clients["logs"].disassociate_kms_key(logGroupName=name)
+
+
+def set_retention(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    if wanted:
+        clients["logs"].put_retention_policy(logGroupName=name, retentionInDays=wanted)
+    else:
+        clients["logs"].delete_retention_policy(logGroupName=name)
+
+
+def delete_filters(kind: str) -> Mender:
+    """The mender that deletes the metric or subscription filters that nobody declared."""
+
+    def mend(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+        delete = getattr(clients["logs"], f"delete_{kind}_filter")
+        for extra in set(found[f"{kind}_filters"]) - set(wanted):
+            delete(logGroupName=name, filterName=extra)
+
+    return mend
+
+
+def delete_alarms(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    clients["cloudwatch"].delete_alarms(AlarmNames=sorted(set(found["names"]) - set(wanted)))
+
+
+def enable_actions(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+    (clients["cloudwatch"].enable_alarm_actions if wanted else clients["cloudwatch"].disable_alarm_actions)(AlarmNames=[name])
+
+
+def read_topic(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+    sns = clients["sns"]
+    arn = next((topic["TopicArn"] for topic in pages(sns, "list_topics", "Topics") if topic["TopicArn"].endswith(f":{name}")), None)
+    if arn is None:
+        return None
+    found: dict[str, Any] = {}
+    if "policy" in expected:
+        found["policy"] = sns.get_topic_attributes(TopicArn=arn)["Attributes"].get("Policy")
+    if {"subscriptions", "unconfirmed"} & expected.keys():
+        listed = pages(sns, "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
+        found["subscriptions"] = [f"{one['Protocol']}:{one['Endpoint']}" for one in listed]
+        found["unconfirmed"] = [f"{one['Protocol']}:{one['Endpoint']}" for one in listed if not one["SubscriptionArn"].startswith("arn:")]
+    if "tags" in expected:
+        found["tags"] = tag_dict(sns.list_tags_for_resource(ResourceArn=arn).get("Tags"))
+    return found
+
+
+TYPES = {
+    "log_group": ResourceType(
+        label="log group",
+        services=("logs",),
+        read=read_log_group,
+        properties={
+            "retention_in_days": number,
+            "kms_key_id": text,
+            "log_group_class": text,
+            "metric_filters": text_set,
+            "subscription_filters": text_set,
+            "tags": text_map,
+        },
+        menders={
+            "retention_in_days": set_retention,
+            "kms_key_id": set_key,
+            "metric_filters": delete_filters("metric"),
+            "subscription_filters": delete_filters("subscription"),
+        },
+        remedies={
+            "log_group_class": lambda name, *_: (
+                f"aws logs delete-log-group --log-group-name {name} (its lines are lost), then ansible-playbook site.yml"
+            )
+        },
+    ),
+    "cloudwatch_alarm": ResourceType(
+        label="alarm",
+        services=("cloudwatch",),
+        read=read_alarm,
+        properties={
+            "metric_name": text,
+            "namespace": text,
+            "dimensions": text_map,
+            "statistic": text,
+            "period": number,
+            "evaluation_periods": number,
+            "datapoints_to_alarm": number,
+            "threshold": number,
+            "comparison_operator": text,
+            "treat_missing_data": text,
+            "alarm_actions": text_set,
+            "ok_actions": text_set,
+            "insufficient_data_actions": text_set,
+            "actions_enabled": boolean,
+            "description": text,
+            "tags": text_map,
+        },
+        menders={"actions_enabled": enable_actions},
+    ),
+    "cloudwatch_alarms": ResourceType(
+        label="alarms",
+        services=("cloudwatch",),
+        read=read_alarms,
+        properties={"names": text_set},
+        menders={"names": delete_alarms},
+    ),
+    "sns_topic": ResourceType(
+        label="topic",
+        services=("sns",),
+        read=read_topic,
+        properties={"policy": document, "subscriptions": text_set, "unconfirmed": text_set, "tags": text_map},
+    ),
+}

@@ -1,0 +1,163 @@
+"""Whether the cloud can run the producer's instances: each check returns a sentence about what is wrong, or an empty string."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ..core.canonical import public_key
+from .ec2 import LIVING_STATES, has_default_vpc
+from .resource_type import pages
+
+RESOLVE = "resolve:ssm:"
+ARCHITECTURE = "x86_64"  # of the image's name in the settings
+OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
+
+
+def image_problem(ssm: Any, image: str, region: str) -> str:
+    """The public parameter that an image refers to must exist: not every region has Amazon Linux 2023 under that name."""
+    if not image.startswith(RESOLVE):
+        return ""
+    parameter = image.removeprefix(RESOLVE)
+    try:
+        ssm.get_parameter(Name=parameter)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("ParameterNotFound", "ParameterVersionNotFound"):
+            raise
+        return (
+            f"Region {region} has no image {parameter} (an SSM parameter); Amazon Linux 2023 was expected there. Choose a region that has"
+            " it (pipeline_region), or name another image with Python's packages in dnf (producer_instance_image)."
+        )
+    return ""
+
+
+def network_problem(ec2: Any, region: str) -> str:
+    """Instances are launched into the default VPC."""
+    if has_default_vpc(ec2):
+        return ""
+    return (
+        f"Region {region} of this account has no default VPC, into which the producer's instances are launched."
+        f" Make it anew: aws ec2 create-default-vpc --region {region}."
+    )
+
+
+def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str]:
+    """The default subnet to launch into, and an empty sentence; or none, and what is wrong.
+
+    Not every zone offers every type (DescribeInstanceTypeOfferings), and a default subnet may have been told to give no public address
+    (MapPublicIpOnLaunch), without which this machine does not reach the instance.
+    """
+    offered = {"Name": "instance-type", "Values": [instance_type]}
+    offerings = pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="availability-zone", Filters=[offered])
+    zones = {offering["Location"] for offering in offerings}
+    subnets = pages(ec2, "describe_subnets", "Subnets", Filters=[{"Name": "default-for-az", "Values": ["true"]}])
+    there = sorted((subnet["AvailabilityZone"], subnet["SubnetId"], subnet) for subnet in subnets if subnet["AvailabilityZone"] in zones)
+    if not there:
+        return "", (
+            f"No zone of region {region} that offers {instance_type} ({', '.join(sorted(zones)) or 'none does'}) has a default subnet."
+            f" Make one: aws ec2 create-default-subnet --region {region} --availability-zone {min(zones, default='ZONE')};"
+            " or set producer_instance_type to a type that is offered where there is one."
+        )
+    open_ones = [name for _zone, name, subnet in there if subnet["MapPublicIpOnLaunch"] and subnet["AvailableIpAddressCount"] > 0]
+    if open_ones:
+        return open_ones[0], ""
+    return "", (
+        f"No default subnet of region {region} where {instance_type} is offered gives a new instance a public address"
+        f" ({', '.join(name for _zone, name, _subnet in there)}), by which this machine reaches it. Have one do so:"
+        f" aws ec2 modify-subnet-attribute --region {region} --subnet-id {there[0][1]} --map-public-ip-on-launch; if it does, its addresses"
+        " are used up."
+    )
+
+
+def type_problem(ec2: Any, instance_type: str, region: str) -> str:
+    """The region must know the type, and run the image's architecture on it."""
+    try:
+        (described,) = ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "InvalidInstanceType":
+            raise
+        return (
+            f"Region {region} has no instance type {instance_type}. Set producer_instance_type to one that it has;"
+            f" {_free_types_in_words(ec2)}."
+        )
+    architectures = described["ProcessorInfo"]["SupportedArchitectures"]
+    if ARCHITECTURE in architectures:
+        return ""
+    return (
+        f"Instance type {instance_type} runs {', '.join(architectures)}, the image {ARCHITECTURE}. Set producer_instance_type to a"
+        f" type that runs it; {_free_types_in_words(ec2)}."
+    )
+
+
+def free_tier_advice(ec2: Any, instance_type: str) -> str:
+    """What to say where the type is not in the account's Free Tier; names the smallest that is. Empty where it is."""
+    if instance_type in free_types(ec2):
+        return ""
+    return (
+        f"Instance type {instance_type} is not Free Tier eligible in this account: it costs money, or is refused on the Free plan;"
+        f" {_free_types_in_words(ec2)} (producer_instance_type)."
+    )
+
+
+def free_types(ec2: Any) -> list[str]:
+    """Free Tier eligible types that run the image, the smallest first: by memory, then by vCPUs."""
+    filters = [
+        {"Name": "free-tier-eligible", "Values": ["true"]},
+        {"Name": "processor-info.supported-architecture", "Values": [ARCHITECTURE]},
+    ]
+    types = pages(ec2, "describe_instance_types", "InstanceTypes", Filters=filters)
+    sizes = sorted((kind["MemoryInfo"]["SizeInMiB"], kind["VCpuInfo"]["DefaultVCpus"], kind["InstanceType"]) for kind in types)
+    return [name for _memory, _cpus, name in sizes]
+
+
+def _free_types_in_words(ec2: Any) -> str:
+    names = free_types(ec2)
+    return f"{names[0]} is Free Tier eligible" if names else "no type is Free Tier eligible"
+
+
+def count_problem(ec2: Any, name: str, count: int) -> str:
+    """More instances than wanted: which of them to end is the operator's choice, for each may hold what it has not sent yet."""
+    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
+    reservations = pages(ec2, "describe_instances", "Reservations", Filters=filters)
+    found = sorted(instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"])
+    if len(found) <= count:
+        return ""
+    return (
+        f"{len(found)} instances are named {name} ({', '.join(found)}), {count} expected (producer_instance_count). site.yml terminates"
+        " none, for it may hold transactions that are not sent yet. Let teardown.yml --tags producer_service,producer_instance drain and"
+        " remove all, or stop the producer on one and terminate it."
+    )
+
+
+def key_problem(ec2: Any, key_name: str, key_file: str) -> str:
+    """The private key must be readable by its owner alone, and belong to the key pair, where there are both already."""
+    pairs = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [key_name]}], IncludePublicKey=True)["KeyPairs"]
+    if not os.path.exists(key_file):
+        return _missing_key(key_name, key_file) if pairs else ""
+    mode = stat.S_IMODE(os.stat(key_file).st_mode)
+    if mode & OTHERS_MAY:
+        return (
+            f"The private key {key_file} has mode {mode:04o}: others can read it, and ssh refuses it; 0600 was expected."
+            f" Run: chmod 600 {key_file}; if others may have read it, remove it and its key pair, and let site.yml make new ones."
+        )
+    if not os.path.exists(f"{key_file}.pub"):
+        return f"The private key {key_file} has no public key beside it. Write it: ssh-keygen -y -f {key_file} > {key_file}.pub."
+    with open(f"{key_file}.pub", encoding="utf-8") as file:
+        own = public_key(file.read())
+    if pairs and public_key(pairs[0].get("PublicKey")) != own:
+        return f"The EC2 key pair {key_name} is not that of {key_file}.pub. {_mend_key(key_name, key_file)}"
+    return ""
+
+
+def _missing_key(key_name: str, key_file: str) -> str:
+    return f"The EC2 key pair {key_name} exists, its private key {key_file} does not. {_mend_key(key_name, key_file)}"
+
+
+def _mend_key(key_name: str, key_file: str) -> str:
+    return (
+        "Instances let in the key that they were launched with only. Copy both files from the machine that made them, or give their path"
+        f" (producer_instance_key_file); if they are lost and no instance runs, run: aws ec2 delete-key-pair --key-name {key_name}"
+    )

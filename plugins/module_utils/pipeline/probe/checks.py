@@ -1,0 +1,230 @@
+"""From what the probe found to checks: each has one cause, and its name says which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..aws.consistent_items import Lookup
+from ..core.bounded_json import decode
+from ..core.checks import Check, make_check
+from .dead_letter import QuarantineReader
+from .logs import LogFindings
+from .records import Poison, Sample, wrong_amount, wrong_fields, wrong_time, wrong_version
+
+# The function bounds `detail`, in bytes.
+DETAIL_LIMIT = 1024
+STORED = "probe: its transactions are stored"
+PROCESSED_BY = "probe: a published version processed them"
+LOGGED = ("probe: function logs name every id", "probe: poison record is in the function's log with its reason")
+OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where the pipeline is: URLs of its queues, names of its table and log group, and the poison's reason code.
+
+    `version` is the function's version that shall process the records; empty where any published one may. With `direct` it is invoked
+    without queue and mapping.
+    """
+
+    queue_url: str
+    dead_letter_queue_url: str
+    table: str
+    log_group: str
+    poison_reason: str
+    version: str = ""
+    direct: bool = False
+
+    @property
+    def queue(self) -> str:
+        """The queue's name."""
+        return self.queue_url.rsplit("/", 1)[-1]
+
+    @property
+    def dead_letter_queue(self) -> str:
+        """The dead-letter queue's name."""
+        return self.dead_letter_queue_url.rsplit("/", 1)[-1]
+
+
+def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, sent: datetime, now: datetime) -> list[Check]:
+    """What became of the good transactions, by the items found."""
+    logs = f"the function's log ({targets.log_group})"
+    if lookup.error:
+        remedy = f"Read the error; then run site.yml, which mends table {targets.table}, or check your own permission to read it."
+    elif targets.direct:
+        remedy = f"Version {targets.version} was invoked directly: look for the ids in {logs}, then mend its code, settings or role."
+    elif not lookup.found:
+        remedy = (
+            f"Nothing came through. Look at the event source mapping of {targets.queue} (it must exist, be enabled and have no filter), "
+            f"then at {logs}; site.yml mends a changed mapping, role or function."
+        )
+    else:
+        remedy = f"Some came through: look for the missing ids in {logs} and in {targets.dead_letter_queue}."
+    found = f"{len(lookup.found)} of {len(samples)}" + (f", missing {', '.join(lookup.missing)}" if lookup.missing else "")
+    found += f" ({lookup.error})" if lookup.error else ""
+    checks = [
+        make_check(
+            STORED,
+            not lookup.missing,
+            f"{len(samples)} of {len(samples)}",
+            found,
+            seconds=lookup.seconds,
+            remedy=remedy,
+        )
+    ]
+    for sample in samples:
+        item = lookup.found.get(sample.transaction_id)
+        category = "not stored" if item is None else str(item.get("transaction_category", "no category"))
+        checks.append(
+            make_check(
+                f"probe: {sample.label} is {sample.category}",
+                category == sample.category,
+                sample.category,
+                category,
+                remedy=f"The function's thresholds (HIGH_VALUE_THRESHOLD, MEDIUM_VALUE_THRESHOLD) are not the settings', or: {OTHER_CODE}",
+            )
+        )
+    comparisons: list[tuple[str, str, Callable[[Sample, dict[str, Any]], str]]] = [
+        ("probe: cents are stored exactly", "every amount as sent, to the cent", wrong_amount),
+        ("probe: every other field is stored as sent", "nothing missing, altered or added", wrong_fields),
+        ("probe: processed_at_utc is when it was processed", "a UTC time since the sending", lambda _, item: wrong_time(item, sent, now)),
+        (
+            PROCESSED_BY,
+            f"version {targets.version}" if targets.version else "a version's number",
+            lambda _, item: wrong_version(item, targets.version),
+        ),
+    ]
+    return checks + [_compare(name, samples, lookup, expected, wrong) for name, expected, wrong in comparisons]
+
+
+def _compare(
+    name: str,
+    samples: Sequence[Sample],
+    lookup: Lookup,
+    expected: str,
+    wrong: Callable[[Sample, dict[str, Any]], str],
+) -> Check:
+    present = [(sample, lookup.found[sample.transaction_id]) for sample in samples if sample.transaction_id in lookup.found]
+    faults = [f"{fault} ({sample.transaction_id})" for sample, item in present if (fault := wrong(sample, item))]
+    if not present:
+        faults = ["nothing is stored"]
+    return make_check(name, not faults, expected, "; ".join(faults) or f"so in {len(present)} of {len(samples)} stored", remedy=OTHER_CODE)
+
+
+def log_checks(
+    targets: Targets, samples: Sequence[Sample], message_id: str, findings: LogFindings, *, stored: bool, quarantined: bool
+) -> list[Check]:
+    """What the function logged about the good transactions and about the poison.
+
+    Where the records were dealt with, and the log can be read, a line that is not there yet is late, not wrong: such a check is unchecked.
+    "CloudWatch Logs concepts" names no bound, and lines were seen later than a minute. Role and log group are compared besides.
+    """
+    why = f" ({findings.error})" if findings.error else f" ({findings.lines} lines read)"
+    missing = [sample.transaction_id for sample in samples if sample.transaction_id not in findings.named]
+    look = f"See that log group {targets.log_group} exists and that the function's role may write to it; site.yml mends both."
+    line = findings.poison
+    problems = []
+    if line is None:
+        problems.append(f"no such line{why}")
+    else:
+        for name, wanted in (("reason", targets.poison_reason), ("source_message_id", message_id), ("outcome", "quarantined")):
+            if line.get(name) != wanted:
+                problems.append(f"{name} is {_bounded(line.get(name))}")
+    late_ids, late_poison = (done and not findings.error for done in (bool(missing) and stored, line is None and quarantined))
+    waited = f"unchecked within {findings.seconds:.0f} s: "
+    return [
+        make_check(
+            LOGGED[0],
+            not missing,
+            f'{len(samples)} ids in "Successfully processed" lines',
+            waited * late_ids + f"{len(samples) - len(missing)}" + (f", missing {', '.join(missing)}{why}" if missing else ""),
+            seconds=findings.seconds,
+            remedy=look,
+            unchecked=late_ids,
+        ),
+        make_check(
+            LOGGED[1],
+            not problems,
+            f"a Record failed line with reason {targets.poison_reason}, source_message_id {message_id}, outcome quarantined",
+            waited * late_poison + ("; ".join(problems) or "that line"),
+            remedy=look if line is None else OTHER_CODE,
+            unchecked=late_poison,
+        ),
+    ]
+
+
+def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader: QuarantineReader, lookup: Lookup) -> list[Check]:
+    """What became of the poison record, and of the messages that were in its way."""
+    queue = targets.dead_letter_queue
+    passed_by = f"{reader.others} other messages looked at"
+    absent = "no such message" + (f" ({reader.error})" if reader.error else f" ({passed_by})")
+    message = reader.ours[0] if reader.ours else None
+    names = {name: value.get("StringValue") for name, value in (message.attributes if message else {}).items()}
+    reason, detail = names.get("reason"), names.get("detail")
+    where = f"Look for {poison.outbox_id} in {targets.log_group}; see that the function's role may send to {queue}."
+
+    marks = [] if _is_detail(detail) else [f"detail is {_bounded(detail)}"]
+    for name, wanted in (("source_message_id", message_id), ("outbox_id", poison.outbox_id)):
+        if names.get(name) != wanted:
+            marks.append(f"{name} is {_bounded(names.get(name))}")
+    whole = message is not None and message.body.encode() == poison.body.encode()
+    in_table = f"{poison.transaction_id} is there" if lookup.found else "not there"
+    reason_found = absent
+    if message is not None:
+        reason_found = f"reason {_bounded(reason)}" + ("; SQS gave up on it, not the function" if reason is None else "")
+    return [
+        make_check(
+            "probe: poison record is in the dead-letter queue with its reason",
+            message is not None and reason == targets.poison_reason,
+            f"reason {targets.poison_reason}",
+            reason_found,
+            seconds=reader.seconds,
+            remedy=where if message is None else OTHER_CODE,
+        ),
+        make_check(
+            "probe: poison record keeps its detail, source_message_id and outbox_id",
+            message is not None and not marks,
+            f"a JSON object, {message_id}, {poison.outbox_id}",
+            absent if message is None else "; ".join(marks) or "all three",
+            remedy=where if message is None else OTHER_CODE,
+        ),
+        make_check(
+            "probe: poison record's body is whole",
+            whole,
+            f"the {len(poison.body.encode())} bytes sent",
+            absent if message is None else "the same" if whole else f"{len(message.body.encode())} bytes: {_bounded(message.body)}",
+            remedy=where if message is None else OTHER_CODE,
+        ),
+        make_check(
+            "probe: poison record is not in the table",
+            not lookup.found and not lookup.error,
+            "not there",
+            f"unknown: {lookup.error}" if lookup.error else in_table,
+            seconds=lookup.seconds,
+            remedy=OTHER_CODE if lookup.found else f"Check your own permission to read table {targets.table}.",
+        ),
+        make_check(
+            "probe: other dead letters are released",
+            not reader.unreleased,
+            "every message that is not the probe's own is visible again",
+            f"{reader.unreleased} of {reader.others} stay hidden for up to a minute" if reader.unreleased else passed_by,
+            remedy=f"They show again by themselves; see that you may change the visibility of messages in {queue}.",
+        ),
+    ]
+
+
+def _is_detail(text: str | None) -> bool:
+    if text is None or len(text.encode()) > DETAIL_LIMIT:
+        return False
+    try:
+        return isinstance(decode(text), dict)
+    except ValueError:
+        return False
+
+
+def _bounded(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -1,0 +1,75 @@
+"""Finding one's own message in a dead-letter queue that others use, and leaving theirs as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..aws.dead_letter_queue import QuarantinedMessage, sweep
+from ..core.checks import AWS_ERRORS, Clock, explain, is_lasting, polls
+
+# One sweep lasts no longer. What a killed process hid, or an answer that was lost, shows again early enough to be met by a later sweep.
+SWEEP_SECONDS = 15
+
+
+class QuarantineReader:
+    """Reads a dead-letter queue until it meets its own message.
+
+    `ours` are the own messages that were met, first the one that is looked for (a send that was made again because its answer was lost
+    makes copies), `others` is how many of the rest the longest sweep met, `unreleased` how many of those stay
+    hidden for up to a minute because the release was refused, `error` why reading stopped early, if it did.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        url: str,
+        is_ours: Callable[[QuarantinedMessage], bool],
+        is_wanted: Callable[[QuarantinedMessage], bool],
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._is_ours = is_ours
+        self._is_wanted = is_wanted
+        self._clock = clock
+        self.ours: list[QuarantinedMessage] = []
+        self.others = 0
+        self.unreleased = 0
+        self.error = ""
+        self.seconds = 0.0
+
+    def find(self, seconds: float) -> None:
+        """Sweep until the message that is looked for is met or the seconds are up; at least once."""
+        started = self._clock.monotonic()
+        for left in polls(self._clock, seconds, first=0.5, longest=5.0):
+            failure = self._sweep(left)
+            if self._is_met() or (failure and is_lasting(failure)):
+                break
+        self.seconds += self._clock.monotonic() - started
+
+    def delete_ours(self) -> str:
+        """Delete the own messages that were met; returns what went wrong, or nothing."""
+        try:
+            while self.ours:
+                self._client.delete_message(QueueUrl=self._url, ReceiptHandle=self.ours[-1].receipt_handle)
+                self.ours.pop()
+        except AWS_ERRORS as error:
+            return explain(error)
+        return ""
+
+    def _sweep(self, left: float) -> Exception | None:
+        with sweep(self._client, self._url, self._clock, min(max(left, 2.0), SWEEP_SECONDS)) as found:
+            for message in found.arrivals():
+                if self._is_wanted(message):
+                    break
+            own = [message for message in found.messages if self._is_ours(message)]
+            found.keep(own)
+            self.ours = sorted([*self.ours, *own], key=self._is_wanted, reverse=True)
+            self.others = max(self.others, len(found.messages))
+        self.unreleased += found.unreleased
+        self.error = found.error
+        return found.failure
+
+    def _is_met(self) -> bool:
+        return any(self._is_wanted(message) for message in self.ours)

@@ -1,0 +1,179 @@
+"""Choosing quarantined messages, and telling what there is: by reason, with ages, samples and, of a conflict, both versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ..aws.dead_letter_queue import KEY, QuarantinedMessage
+from ..core.checks import AWS_ERRORS, explain, in_chunks
+from .archive import moment
+from .repairs import Rules
+
+CONFLICT = "conflict"
+KEYS_PER_CALL = 100  # BatchGetItem takes no more
+FIELDS, CHARACTERS = 8, 60  # of a conflict: differing fields shown, and characters of each value
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which messages are meant: those that meet every condition that is given."""
+
+    reasons: frozenset[str]
+    ids: frozenset[str]  # of the transaction, of the outbox, or of the message
+    since: datetime | None
+    until: datetime | None  # not included
+
+    @classmethod
+    def read(cls, reasons: Iterable[str], ids: Iterable[str], since: str, until: str) -> Selection:
+        """Times in ISO 8601, UTC where they name no zone, "" for none. Raises ValueError."""
+        return cls(
+            frozenset(reason.strip() for reason in reasons),
+            frozenset(one.strip() for one in ids),
+            _time("since", since),
+            _time("until", until),
+        )
+
+    def matches(self, message: QuarantinedMessage) -> bool:
+        return (
+            (not self.reasons or message.reason in self.reasons)
+            and (not self.ids or bool(self.ids & {message.transaction_id, message.outbox_id, message.message_id}))
+            and (self.since is None or message.sent_at >= self.since)
+            and (self.until is None or message.sent_at < self.until)
+        )
+
+
+def _time(name: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}, expected a time such as 2026-01-31T12:00:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@dataclass
+class ReasonGroup:
+    """The messages with one reason: how many, since when, and whole ones as samples."""
+
+    oldest: datetime
+    newest: datetime
+    count: int = 0
+    samples: list[QuarantinedMessage] = field(default_factory=list)
+
+
+class Listing:
+    """What was met of the quarantine, by reason, with at most `samples` of each."""
+
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+        self.groups: dict[str, ReasonGroup] = {}
+
+    @property
+    def total(self) -> int:
+        return sum(group.count for group in self.groups.values())
+
+    def add(self, message: QuarantinedMessage) -> None:
+        group = self.groups.setdefault(message.reason, ReasonGroup(message.sent_at, message.sent_at))
+        group.count += 1
+        group.oldest, group.newest = min(group.oldest, message.sent_at), max(group.newest, message.sent_at)
+        if len(group.samples) < self._samples:
+            group.samples.append(message)
+
+    def report(self, now: datetime, retention: int, rules: Rules, dynamodb: Any, table: str) -> list[dict[str, Any]]:
+        """One entry for each reason, the largest first. `retention` is in seconds; the queue deletes what is older, whatever it is."""
+        conflicts = self.groups[CONFLICT].samples if CONFLICT in self.groups else []
+        versions = _versions(conflicts, rules, dynamodb, table)
+        return [
+            {
+                "reason": reason,
+                "count": group.count,
+                "oldest": moment(group.oldest),
+                "newest": moment(group.newest),
+                "oldest_age_seconds": round((now - group.oldest).total_seconds()),
+                "expires_in_seconds": round(retention - (now - group.oldest).total_seconds()),
+                "samples": [named(message) | versions.get(message.message_id, {}) for message in group.samples],
+            }
+            for reason, group in sorted(self.groups.items(), key=lambda entry: (-entry[1].count, entry[0]))
+        ]
+
+
+def named(message: QuarantinedMessage) -> dict[str, Any]:
+    """A message by all its names, without its content."""
+    return {
+        "message_id": message.message_id,
+        "transaction_id": message.transaction_id,
+        "outbox_id": message.outbox_id,
+        "source_message_id": message.source_message_id,
+        "reason": message.reason,
+        "detail": message.detail,
+        "sent_at": moment(message.sent_at),
+        "receive_count": message.receive_count,
+    }
+
+
+def _versions(conflicts: list[QuarantinedMessage], rules: Rules, dynamodb: Any, table: str) -> dict[str, dict[str, Any]]:
+    """By message id, both versions of each conflict: the fields in which they differ, as far as the table can be read."""
+    ids = list(dict.fromkeys(message.transaction_id for message in conflicts if message.transaction_id))
+    stored: dict[str, dict[str, Any]] = {}
+    problem = ""
+    for chunk in in_chunks(ids, KEYS_PER_CALL):
+        keys = [{KEY: {"S": one}} for one in chunk]
+        try:
+            while keys:
+                answer = dynamodb.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
+                items = answer.get("Responses", {}).get(table, [])
+                stored |= {item[KEY]["S"]: item for item in items}
+                keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+                if keys and not items:
+                    problem = "the table is too busy to read it"
+                    break
+        except AWS_ERRORS as error:
+            problem = explain(error)
+            break
+    found: dict[str, dict[str, Any]] = {}
+    for message in conflicts:
+        item = stored.get(str(message.transaction_id))
+        if item is None or rules.refusal(message.body):
+            found[message.message_id] = {"versions": problem or "the table has no such item now"}
+            continue
+        differing = rules.differences(message.body, item)
+        found[message.message_id] = {
+            "stored_at": _plain(item.get("processed_at_utc")),
+            "differing": len(differing),
+            "versions": {
+                name: {"quarantined": _plain(one), "stored": _plain(other)} for name, (one, other) in sorted(differing.items())[:FIELDS]
+            },
+        }
+    return found
+
+
+def _plain(value: dict[str, Any] | None) -> str | None:
+    """A DynamoDB value as JSON has it, cut; None for a field that is not there."""
+    if value is None:
+        return None
+    ((kind, content),) = value.items()
+    text = content if kind == "N" else "null" if kind == "NULL" else json.dumps(content)
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"
+
+
+def listing_lines(groups: list[dict[str, Any]]) -> list[str]:
+    """A report in words."""
+    lines = []
+    for group in groups:
+        oldest, left = timedelta(seconds=group["oldest_age_seconds"]), timedelta(seconds=max(group["expires_in_seconds"], 0))
+        lines.append(f"{group['count']:,} {group['reason']}, the oldest {oldest} old, deleted by the queue in {left}")
+        for sample in group["samples"]:
+            names = [sample["message_id"], sample["transaction_id"] or "no transaction_id", sample["outbox_id"] or "no outbox_id"]
+            lines.append("    " + ", ".join([*names, *([sample["detail"]] if sample["detail"] else [])]))
+            versions = sample.get("versions", {})
+            if isinstance(versions, str):
+                lines.append(f"        {versions}")
+                continue
+            for name, both in versions.items():
+                lines.append(f"        {name}: quarantined {both['quarantined']}, stored {both['stored']}")
+    return lines

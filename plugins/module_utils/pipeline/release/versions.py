@@ -1,0 +1,216 @@
+"""Versions of a Lambda function behind one alias: published, moved to, moved back from, pruned.
+
+Nothing here knows Ansible or the probe; the Lambda client and the clock are passed in. Every call may be made twice, since an answer may be
+lost after the call took effect: PublishVersion makes nothing new when nothing changed since the last version, the alias is only changed
+from the revision that was read, and what is there already as wanted counts as done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ..core.canonical import structure, text_map
+from ..core.checks import Clock, polls
+
+LATEST = "$LATEST"
+# What a version keeps of the function's configuration: "Manage Lambda function versions", Lambda developer guide. Tags and reserved
+# concurrency are the function's own.
+SETTINGS = (
+    "Architectures",
+    "CodeSha256",
+    "DeadLetterConfig",
+    "EphemeralStorage",
+    "FileSystemConfigs",
+    "Handler",
+    "KMSKeyArn",
+    "LoggingConfig",
+    "MemorySize",
+    "PackageType",
+    "Role",
+    "Runtime",
+    "Timeout",
+    "TracingConfig",
+    "VpcConfig",
+)
+
+
+class ReleaseError(Exception):
+    """A state that needs somebody to decide, or one that did not come in time. The text says what to do next."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What an alias's description says of the version it was moved to; `version` tells a move by hand, which leaves the description.
+
+    `checked`: records that came through the queue were found right. `previous`: the version that was live before. `withdrawn`: the last
+    version that a rollback by hand moved away from, which is not to go live again by itself.
+    """
+
+    version: str = ""
+    checked: bool = False
+    previous: str = ""
+    withdrawn: str = ""
+
+    @classmethod
+    def of(cls, alias: dict[str, Any] | None) -> Note:
+        """The alias's note; an empty one where there is none, or where somebody else wrote the description."""
+        words = dict(word.partition("=")[::2] for word in str((alias or {}).get("Description", "")).split())
+        known = {name: words.get(name, "") for name in ("version", "previous", "withdrawn")}
+        return cls(checked=words.get("checked") == "yes", **{name: value if value.isdecimal() else "" for name, value in known.items()})
+
+    def __str__(self) -> str:
+        checked = "yes" if self.checked else "no"
+        return f"version={self.version} checked={checked} previous={self.previous or 'none'} withdrawn={self.withdrawn or 'none'}"
+
+
+def content(configuration: dict[str, Any]) -> dict[str, Any]:
+    """What makes two versions the same: code and configuration, compared by meaning."""
+    kept = {name: structure(configuration.get(name)) for name in SETTINGS}
+    kept["Environment"] = text_map((configuration.get("Environment") or {}).get("Variables"))
+    kept["Layers"] = [layer["Arn"] for layer in configuration.get("Layers") or []]
+    return kept
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Names of the settings in which two configurations differ, as Lambda calls them."""
+    first, second = content(one), content(other)
+    return sorted(name for name in first if first[name] != second[name])
+
+
+def weights(alias: dict[str, Any] | None) -> dict[str, float]:
+    """The versions that share the alias's invocations, with their weights: none, for an alias of one version."""
+    return dict(((alias or {}).get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {})
+
+
+def is_checked(alias: dict[str, Any]) -> bool:
+    """Whether the version that the alias points to was found right behind it."""
+    note = Note.of(alias)
+    return note.checked and note.version == alias["FunctionVersion"]
+
+
+def code_of(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+class Releases:
+    """The versions of one function and its alias. `wait_timeout` is the longest wait for one state, in seconds."""
+
+    def __init__(self, client: Any, function: str, alias: str, clock: Clock, wait_timeout: float = 300) -> None:
+        self._client, self.function, self.name = client, function, alias
+        self._clock, self._wait_timeout = clock, wait_timeout
+
+    def configuration(self, qualifier: str) -> dict[str, Any] | None:
+        """The function as one version or alias has it, None when there is none."""
+        return self._unless_missing(self._client.get_function_configuration, FunctionName=self.function, Qualifier=qualifier)
+
+    def alias(self) -> dict[str, Any] | None:
+        return self._unless_missing(self._client.get_alias, FunctionName=self.function, Name=self.name)
+
+    def versions(self) -> list[str]:
+        """The numbers of the published versions, the newest last."""
+        pages = self._client.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
+        return sorted((one["Version"] for page in pages for one in page["Versions"] if one["Version"] != LATEST), key=int)
+
+    def at_rest(self, qualifier: str = LATEST) -> dict[str, Any]:
+        """The configuration once nothing is under way with it. Raises ReleaseError when there is none, or it failed, or time ran out."""
+        for _ in self._attempts(f"{self.function} ({qualifier}) to be active"):
+            found = self.configuration(qualifier)
+            if found is None:
+                raise ReleaseError(f"Function {self.function} has no {qualifier}: deploy it first (site.yml).")
+            failed = "Failed" in (found.get("State"), found.get("LastUpdateStatus"))
+            if failed:
+                reason = found.get("StateReason") or found.get("LastUpdateStatusReason") or "Lambda gives no reason"
+                raise ReleaseError(f"Function {self.function} ({qualifier}) failed: {reason}. Mend that, then run site.yml again.")
+            if found.get("State", "Active") == "Active" and found.get("LastUpdateStatus", "Successful") == "Successful":
+                return found
+        raise AssertionError("unreachable: _attempts raises when time is up")
+
+    def publish(self, latest: dict[str, Any]) -> str:
+        """The version that holds what `latest` holds, once it is active; makes one unless the newest does.
+
+        Raises ReleaseError when somebody else changes the function meanwhile.
+        """
+        existing = self.versions()
+        newest = self.configuration(existing[-1]) if existing else None
+        if newest is None or differing(newest, latest):
+            newest = self._persist(self._client.publish_version, FunctionName=self.function, CodeSha256=latest["CodeSha256"])
+        strange = differing(newest, latest)
+        if strange:
+            raise ReleaseError(
+                f"Version {newest['Version']} of {self.function} differs from what was deployed in {', '.join(strange)}: somebody else "
+                "changes the function. It is not live. Run site.yml again when they are done."
+            )
+        version = str(newest["Version"])
+        self.at_rest(version)
+        return version
+
+    def move(self, alias: dict[str, Any] | None, version: str, note: Note) -> dict[str, Any]:
+        """Point the alias, as it was read, at one version alone; makes it where there is none.
+
+        Raises ReleaseError when somebody else changed it since.
+        """
+        wanted = {"FunctionName": self.function, "Name": self.name, "FunctionVersion": version}
+        wanted["Description"] = str(replace(note, version=version))
+        try:
+            if alias is None:
+                return self._persist(self._client.create_alias, **wanted)
+            routing: dict[str, Any] = {"RoutingConfig": {"AdditionalVersionWeights": {}}, "RevisionId": alias["RevisionId"]}
+            return self._persist(self._client.update_alias, **wanted, **routing)
+        except ClientError as error:
+            if code_of(error) not in ("PreconditionFailedException", "ResourceConflictException"):
+                raise
+        # The answer to an earlier attempt was lost, or somebody else was faster.
+        found = self.alias()
+        if found and found["FunctionVersion"] == version and found.get("Description") == wanted["Description"] and not weights(found):
+            return found
+        raise ReleaseError(
+            f"Alias {self.function}:{self.name} was changed by somebody else meanwhile: it points to version "
+            f"{found['FunctionVersion'] if found else 'none'}, not to {version}. Run again when they are done."
+        )
+
+    def prune(self, kept: int) -> list[str]:
+        """Delete all but the newest `kept` versions; never one that is live, was live before, was withdrawn, or has an alias."""
+        alias = self.alias()
+        note = Note.of(alias)
+        spared = {(alias or {}).get("FunctionVersion"), note.previous, note.withdrawn, *weights(alias)}
+        existing = self.versions()
+        deleted = []
+        for version in existing[: max(len(existing) - kept, 0)]:
+            # Without a version, DeleteFunction deletes the function.
+            if version in spared or not version.isdecimal():
+                continue
+            try:
+                self._persist(self._client.delete_function, FunctionName=self.function, Qualifier=version)
+                deleted.append(version)
+            except ClientError as error:
+                if code_of(error) == "ResourceNotFoundException":
+                    deleted.append(version)
+                elif code_of(error) != "ResourceConflictException":
+                    raise
+        return deleted
+
+    def _persist(self, call: Callable[..., dict[str, Any]], **request: Any) -> dict[str, Any]:
+        """The answer of a call, made again while an update of the function is in progress."""
+        for _ in self._attempts(f"Lambda to finish another change of {self.function}"):
+            try:
+                return call(**request)
+            except ClientError as error:
+                if code_of(error) != "ResourceConflictException" or "cannot be performed at this time" not in str(error):
+                    raise
+        raise AssertionError("unreachable: _attempts raises when time is up")
+
+    def _unless_missing(self, call: Callable[..., dict[str, Any]], **request: Any) -> dict[str, Any] | None:
+        try:
+            return call(**request)
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                return None
+            raise
+
+    def _attempts(self, awaited: str) -> Iterator[float]:
+        yield from polls(self._clock, self._wait_timeout, first=0.1)
+        raise ReleaseError(f"Waited {self._wait_timeout:g} seconds for {awaited}. Run site.yml again when it has settled.")

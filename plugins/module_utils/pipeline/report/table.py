@@ -1,0 +1,167 @@
+"""Checks from many registered results as one table, one summary and the list of what failed."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.terminal import printable
+
+Check = dict[str, Any]
+
+HEADINGS = ("check", "result", "expected", "found", "seconds")
+# The widest a column gets, in terminal cells; with the others the table stays within about 150.
+WIDTHS = (66, 9, 32, 32, 7)
+_PLAY = re.compile(r"ansible-playbook \S+\.yml")
+
+
+@dataclass
+class Gathered:
+    """The checks in the order given, and how many results had none."""
+
+    checks: list[Check] = field(default_factory=list)
+    ignored: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """`table` and `failed` are lists of lines, `summary` is one line, `message` says all that failed, or nothing when all is well."""
+
+    table: list[str]
+    summary: str
+    failed: list[str]
+    message: str
+
+
+def gather(results: Iterable[Any]) -> Gathered:
+    """The checks of registered results: dicts with `checks`, results of loops, lists of either; failed ones that are a `cause` first.
+
+    A result that failed or was unreachable without checks of its own becomes a failed check.
+    """
+    gathered = Gathered()
+    for position, result in enumerate(results, start=1):
+        checks = list(_checks_of(result, f"result {position}"))
+        gathered.checks += checks
+        gathered.ignored += not checks
+    # What explains the others comes first.
+    gathered.checks.sort(key=lambda check: check["passed"] or not check.get("cause"))
+    return gathered
+
+
+def make_report(gathered: Gathered, title: str, fold: bool, options: str = "") -> Report:
+    """The table, the summary and the failures; `options` goes with every ansible-playbook command that a remedy names."""
+    checks = gathered.checks
+    failed = [_PLAY.sub(lambda play: play[0] + options, in_full(check)) for check in checks if not check["passed"]]
+    seconds = sum(float(check.get("seconds", 0)) for check in checks)
+    unchecked = sum(bool(check.get("unchecked")) for check in checks)
+    counts = f"{len(checks)} check{'' if len(checks) == 1 else 's'}, {len(checks) - len(failed) - unchecked} passed"
+    counts += f", {unchecked} unchecked" if unchecked else ""
+    summary = f"{counts}, {len(failed)} FAILED in {seconds:.1f} s" if failed else f"{counts} in {seconds:.1f} s"
+    if not checks:
+        summary = f"0 checks: nothing was verified ({gathered.ignored} results without checks)"
+    message = "" if checks else f"{summary}. Run verify.yml without a tag that skips every check."
+    if failed:
+        message = "\n".join([f"{title}: {summary}", *failed])
+    rows = _fold(checks) if fold else [_row(check) for check in checks]
+    return Report([title, *(_draw(rows) if checks else []), "", summary], summary, failed, message)
+
+
+def _checks_of(result: Any, where: str) -> Iterator[Check]:
+    if isinstance(result, list):
+        for number, one in enumerate(result, start=1):
+            yield from _checks_of(one, f"{where}.{number}")
+    elif isinstance(result, dict):
+        if isinstance(result.get("checks"), list):
+            yield from (_whole(check) for check in result["checks"])
+        elif isinstance(result.get("results"), list):
+            yield from _checks_of(result["results"], where)
+        elif result.get("failed") or result.get("unreachable"):
+            yield {
+                "check": f"verification step ({where})",
+                "passed": False,
+                "expected": "the step runs",
+                "found": str(result.get("msg", "failed without a message")),
+                "seconds": 0.0,
+                "remedy": "Read the message; the task itself is further up.",
+            }
+
+
+def _whole(check: Any) -> Check:
+    if isinstance(check, dict) and isinstance(check.get("check"), str) and isinstance(check.get("passed"), bool):
+        return check
+    return {
+        "check": "verification step",
+        "passed": False,
+        "expected": "a check with a name and a result",
+        "found": str(check),
+        "seconds": 0.0,
+        "remedy": "A module returned a check of another shape.",
+    }
+
+
+def in_full(check: Check) -> str:
+    """A failed check on one line."""
+    remedy = check.get("remedy")
+    text = f"{check['check']}: expected {check.get('expected', '')}, found {check.get('found', '')}"
+    return printable(" ".join((f"{text}; what to do: {remedy}" if remedy else text).split()))
+
+
+def _row(check: Check) -> tuple[str, ...]:
+    result = "unchecked" if check.get("unchecked") else "pass" if check["passed"] else "FAIL"
+    return (check["check"], result, str(check.get("expected", "")), str(check.get("found", "")), f"{float(check.get('seconds', 0)):.1f}")
+
+
+def _resource(check: Check) -> str:
+    """The resource a property check is about ("queue Q" in "queue Q: retention"), or nothing for a check that stands by itself."""
+    subject, colon, _ = check["check"].partition(": ")
+    return subject if colon and " " in subject else ""
+
+
+def _folds(check: Check) -> bool:
+    return bool(check["passed"] and not check.get("unchecked") and _resource(check))
+
+
+def _fold(checks: list[Check]) -> list[tuple[str, ...]]:
+    """Rows with the passing property checks of a resource as one, where the first of them was."""
+    groups: dict[str, list[Check]] = {}
+    for check in checks:
+        if _folds(check):
+            groups.setdefault(_resource(check), []).append(check)
+    rows = []
+    for check in checks:
+        group = groups.get(_resource(check), []) if _folds(check) else []
+        if len(group) < 2:
+            rows.append(_row(check))
+        elif group[0] is check:
+            seconds = sum(float(one.get("seconds", 0)) for one in group)
+            rows.append((f"{_resource(check)}: {len(group)} properties", "pass", "as site.yml deploys it", "the same", f"{seconds:.1f}"))
+    return rows
+
+
+def _draw(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines as wide as their content asks for, within WIDTHS. None ends in a space, which would make YAML quote the whole text."""
+    cells = [HEADINGS, *([_cut(text, width) for text, width in zip(row, WIDTHS, strict=True)] for row in rows)]
+    widths = [max(_width(row[column]) for row in cells) for column in range(len(HEADINGS))]
+    lines = []
+    for row in cells:
+        padded = [text + " " * (width - _width(text)) for text, width in zip(row[:-1], widths, strict=False)]
+        lines.append(" | ".join([*padded, " " * (widths[-1] - _width(row[-1])) + row[-1]]).rstrip())
+    rule = "-+-".join("-" * width for width in widths)
+    return [lines[0], rule, *lines[1:]]
+
+
+def _cut(text: str, width: int) -> str:
+    text = printable(" ".join(text.split()))
+    if _width(text) <= width:
+        return text
+    while _width(text) > width - 1:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def _width(text: str) -> int:
+    """Terminal cells: East Asian wide characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)

@@ -1,0 +1,150 @@
+#!/usr/bin/python
+"""Count what a teardown would destroy."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pipeline_data_info
+short_description: Count what a teardown would destroy
+description:
+  - Counts the items of tables, as DynamoDB last counted them (free of charge, up to six hours old), the messages of queues, and instances.
+  - Says what AWS would not delete - a table with deletion protection, a security group that something else uses.
+  - Read-only. Absent tables and queues are reported as absent.
+options:
+  tables:
+    description: Names of tables.
+    type: list
+    elements: str
+    default: []
+  queues:
+    description: Names of queues.
+    type: list
+    elements: str
+    default: []
+  instances:
+    description: Name tag of the instances, and name of their security group.
+    type: str
+    required: true
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+notes:
+  - Needs C(dynamodb:DescribeTable) on the tables; C(sqs:GetQueueUrl) and C(sqs:GetQueueAttributes) on the queues;
+    C(ec2:DescribeInstances), C(ec2:DescribeNetworkInterfaces) and C(ec2:DescribeSecurityGroups).
+author:
+  - The pipeline's authors
+"""
+
+EXAMPLES = r"""
+- name: Count what would be destroyed
+  pipeline_data_info:
+    tables: ["{{ transaction_table_name }}"]
+    queues: ["{{ transaction_queue_name }}", "{{ transaction_queue_dead_letter_name }}"]
+    instances: "{{ producer_service_name }}"
+  register: census
+
+- name: Say what would be destroyed
+  ansible.builtin.debug:
+    msg: "{{ census.lines }}"
+"""
+
+RETURN = r"""
+lines:
+  description: A sentence for each table, queue and instance, in the order given.
+  returned: always
+  type: list
+  elements: str
+  sample: ["table RealTimeTransactions: about 1,234 items", "queue FinancialTransactionQueue: about 5 messages", "instance i-0a1: stopped"]
+tables:
+  description: One entry for each table.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: Its name., type: str}
+    state: {description: present or absent., type: str}
+    item_count: {description: How many items DynamoDB counted last; 0 when it is absent., type: int}
+    protected: {description: Whether it has deletion protection., type: bool}
+queues:
+  description: One entry for each queue. SQS counts approximately.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: Its name., type: str}
+    state: {description: present or absent., type: str}
+    visible: {description: Messages that can be received., type: int}
+    in_flight: {description: Messages received and not yet deleted., type: int}
+    delayed: {description: Messages not yet visible., type: int}
+instances:
+  description: One entry for each instance that is not terminated, stopped ones too.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id: {description: Its id., type: str}
+    name: {description: Its Name tag., type: str}
+    state: {description: Its state., type: str}
+    line: {description: Both in words., type: str}
+protected:
+  description: A sentence for each table that has deletion protection.
+  returned: always
+  type: list
+  elements: str
+in_use:
+  description: A sentence for a security group that something else uses.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.pipeline.export.data_info import (
+    count_items,
+    count_messages,
+    find_instances,
+    queue_line,
+    table_line,
+    users_of_group,
+)
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+from botocore.exceptions import BotoCoreError, ClientError
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleAWSModule(
+        argument_spec={
+            "tables": {"type": "list", "elements": "str", "default": []},
+            "queues": {"type": "list", "elements": "str", "default": []},
+            "instances": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    dynamodb, sqs, ec2, name = module.client("dynamodb"), module.client("sqs"), module.client("ec2"), module.params["instances"]
+    try:
+        tables = [count_items(dynamodb, table) for table in module.params["tables"]]
+        queues = [count_messages(sqs, queue) for queue in module.params["queues"]]
+        instances = find_instances(ec2, name)
+        users = users_of_group(ec2, name, instances)
+    except (BotoCoreError, ClientError) as error:
+        module.fail_json_aws(error, msg="Cannot count what would be destroyed")
+    module.exit_json(
+        changed=False,
+        lines=[*map(table_line, tables), *map(queue_line, queues), *(instance["line"] for instance in instances)],
+        tables=tables,
+        queues=queues,
+        instances=instances,
+        protected=[
+            f"Table {table['name']} has deletion protection; take it off first:"
+            f" aws dynamodb update-table --region {module.region} --table-name {table['name']} --no-deletion-protection-enabled."
+            for table in tables
+            if table["protected"]
+        ],
+        in_use=[f"Security group {name} is used by {', '.join(users)}, too; take it from there first."] if users else [],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The rules of the house that a reader relies on, held by reading the files themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+PLAYBOOKS = ROOT / "playbooks"
+EVERY_PLAYBOOK = sorted(path.name for path in PLAYBOOKS.glob("*.yml"))
+# The role of whole-pipeline steps reads the settings themselves.
+WITH_INPUTS = [role for role in ROLES if role != "pipeline"]
+
+
+def read(path: Path):
+    return yaml.safe_load(path.read_text())
+
+
+def entries(role: str) -> dict:
+    return read(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
+
+
+def options(role: str, entry: str = "main") -> dict:
+    return entries(role)[entry]["options"]
+
+
+def steps(playbook: str) -> list[dict]:
+    """Every role that a playbook lists, in order: {role, tasks_from, tags, hosts, vars}."""
+    found = []
+    for play in read(PLAYBOOKS / playbook):
+        for task in play.get("tasks", []):  # a play may be another playbook
+            imported = task["ansible.builtin.import_role"]
+            found.append(
+                {
+                    "role": imported["name"],
+                    "tasks_from": imported.get("tasks_from", "main"),
+                    "tags": task.get("tags"),
+                    "hosts": play["hosts"],
+                    "vars": play.get("vars", {}),
+                }
+            )
+    return found
+
+
+@pytest.mark.parametrize("role", WITH_INPUTS)
+def test_defaults_and_argument_specs_agree(role: str):
+    defaults = read(ROOT / "roles" / role / "defaults" / "main.yml")
+    specs = options(role)
+    optional = {name for name, spec in specs.items() if not spec.get("required")}
+    assert set(defaults) == optional
+    for name, spec in specs.items():
+        if isinstance(defaults.get(name), str) and "{{" in defaults[name]:
+            continue  # computed: the specification describes it in words
+        assert spec.get("default") == defaults.get(name), name
+
+
+@pytest.mark.parametrize("role", WITH_INPUTS)
+def test_every_input_begins_with_the_name_of_its_role(role: str):
+    assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", WITH_INPUTS)
+def test_every_internal_begins_with_the_name_of_its_role(role: str):
+    variables = ROOT / "roles" / role / "vars" / "main.yml"
+    names = list(read(variables)) if variables.exists() else []
+    assert [name for name in names if not name.startswith(f"__{role}_")] == []
+
+
+@pytest.mark.parametrize("role", WITH_INPUTS)
+def test_every_role_can_be_present_absent_and_verified(role: str):
+    tasks = {path.name for path in (ROOT / "roles" / role / "tasks").iterdir()}
+    assert {"main.yml", "verify.yml"} <= tasks
+    assert any(name.endswith("present.yml") for name in tasks)
+    assert any(name.endswith("absent.yml") for name in tasks)
+    assert options(role)[f"{role}_state"]["choices"] == ["present", "absent"]
+
+
+@pytest.mark.parametrize("role", WITH_INPUTS)
+def test_a_role_is_under_150_lines_of_tasks(role: str):
+    lines = {path.stem: len(path.read_text().splitlines()) for path in (ROOT / "roles" / role / "tasks").iterdir()}
+    managers = options(role).get(f"{role}_manager", {}).get("choices", [])
+    # Where a role has several ways to do the same, a reader follows one of them, to one state.
+    ways = [name for name in lines if name.partition("_")[0] in managers]
+    # What is run beside deployment and verification is read for itself.
+    beside = set(entries(role)) - {"main", "verify"}
+    shared = sum(count for name, count in lines.items() if name not in {*ways, *beside})
+    for way in ways:
+        other = 0 if way.endswith("_verify") else lines["verify"]
+        assert shared - other + lines[way] < 150, way
+    assert shared < 150
+    assert sum(lines[name] for name in beside) < 150
+
+
+def test_every_shared_role_input_is_one_that_a_role_has():
+    known = {name for role in WITH_INPUTS for entry in entries(role) for name in options(role, entry)}
+    mapped = set(read(ROOT / "inventories" / "shared" / "role_inputs.yml"))
+    assert mapped - known == set()
+
+
+def test_the_instances_that_aws_is_asked_for_are_those_that_site_tags():
+    asked = read(ROOT / "inventories" / "aws" / "instances.aws_ec2.yml")["filters"]
+    assert asked["tag:Pipeline"] == read(ROOT / "inventories" / "shared" / "settings.yml")["pipeline_inventory_tags"]["Pipeline"]
+
+
+def test_teardown_is_site_reversed():
+    pipeline = [step["role"] for step in steps("site.yml") if step["role"] != "pipeline" and step["tasks_from"] == "main"]
+    removed = [step["role"] for step in steps("teardown.yml") if step["vars"].get(f"{step['role']}_state") == "absent"]
+    assert removed == list(reversed(pipeline))
+
+
+def test_verify_looks_at_every_role_of_site():
+    deployed = {step["role"] for step in steps("site.yml")} - {"pipeline"}
+    verified = {step["role"] for step in steps("verify.yml") if step["tasks_from"] == "verify"}
+    assert deployed <= verified
+
+
+def test_the_report_gathers_every_role_that_verify_looks_at():
+    report = (ROOT / "roles" / "pipeline" / "tasks" / "report.yml").read_text()
+    missing = [
+        step["role"] for step in steps("verify.yml") if step["tasks_from"] == "verify" and f"{step['role']}_verification" not in report
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("playbook", EVERY_PLAYBOOK)
+def test_the_account_guard_comes_before_anything_else_that_calls_the_cloud(playbook: str):
+    calls = [step for step in steps(playbook) if step["hosts"] != "embedded_cloud"]
+    assert (calls[0]["tasks_from"], calls[0]["tags"]) == ("guard", ["always"])
+
+
+@pytest.mark.parametrize("playbook", EVERY_PLAYBOOK)
+def test_a_tag_is_the_name_of_a_role(playbook: str):
+    """A step of the whole pipeline may belong to another role, which it prepares."""
+    strange = []
+    for step in steps(playbook):
+        names = [*WITH_INPUTS, step["role"], "always"] if step["role"] == "pipeline" else [step["role"], "always"]
+        if len(step["tags"]) != 1 or step["tags"][0] not in names:
+            strange.append(step)
+    assert strange == []
+
+
+@pytest.mark.parametrize("playbook", sorted(path.name for path in PLAYBOOKS.iterdir()))
+def test_the_root_playbook_imports_its_namesake(playbook: str):
+    assert [play["ansible.builtin.import_playbook"] for play in read(ROOT / playbook)] == [f"playbooks/{playbook}"]
+
+
+# What tells one environment or cloud from another: the inventory, its groups, endpoints, profiles and accounts, and the settings' names
+# for them. That a host is one of several which work side by side says nothing of the kind.
+TELLING = re.compile(
+    r"inventory_dir|inventory_file|inventory_sources|pipeline_(environment|region|account_id|partition|suffix)|group_names|is_local"
+    r"|embedded_cloud_endpoint|endpoint_url|aws_connection|aws_environment|aws_instances|ansible_connection|ansible_host\b"
+    r"|groups *(\[|\.get\(|\.) *['\"]?(embedded_cloud|producers)|127\.0\.0\.1|localhost|amazonaws"
+)
+CONDITIONS = ("when", "that", "failed_when", "changed_when", "until")
+# The guard's files: all they decide is whether to stop, and what to say.
+GUARD = {f"roles/pipeline/{name}.yml" for name in ("tasks/guard", "tasks/confirm", "vars/main")}
+
+
+def conditions(node, inside: str = "") -> list[str]:
+    """Every condition of the tasks in a file, and every choice that a template makes: what decides what is done."""
+    if isinstance(node, dict):
+        return [text for key, value in node.items() for text in conditions(value, key if key in CONDITIONS else "")]
+    if isinstance(node, list):
+        return [text for value in node for text in conditions(value, inside)]
+    if inside or (isinstance(node, str) and re.search(r"{{.*\bif\b|{%-? *(el)?if\b", node, re.DOTALL)):
+        return [str(node)]
+    return []
+
+
+def decisions() -> list[tuple[str, str]]:
+    files = [*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "roles").glob("*/*/*.yml")]
+    found = [(str(path.relative_to(ROOT)), text) for path in sorted(files) for text in conditions(read(path))]
+    for template in sorted((ROOT / "roles").glob("*/templates/*")) + sorted((ROOT / "files").iterdir()):
+        found += [(str(template.relative_to(ROOT)), text) for text in re.findall(r"{%-? *(?:el)?if\b.*?%}", template.read_text())]
+    return found
+
+
+def test_no_task_no_playbook_and_no_template_asks_which_environment_or_cloud_it_is_in():
+    assert [(path, text) for path, text in decisions() if path not in GUARD and TELLING.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"when": "pipeline_environment == 'default'"},
+        {"when": ["true", "groups['embedded_cloud'] | length > 0"]},
+        {"when": "'producers' in group_names"},
+        {"block": [{"failed_when": "aws_connection.endpoint_url is defined"}]},
+        {"vars": {"size": "{{ 8 if inventory_dir is match('.*/aws') else 1 }}"}},
+    ],
+)
+def test_a_question_of_that_kind_would_be_seen(task: dict):
+    assert any(TELLING.search(text) for text in conditions([task]))
+
+
+def test_no_wildcard_resource_in_a_policy():
+    # The operator's policies are held by test_policies_lint.py: `*` where the action knows no resource.
+    for path in sorted(set((ROOT / "files").glob("*-policy.json*")) - set((ROOT / "files").glob("operator-*"))):
+        assert not re.search(r'"Resource": *"\*"', path.read_text()), path.name
+        assert not re.search(r'"Action": *("\*"|\[\s*"\*")', path.read_text()), path.name
+
+
+def test_requirements_carry_no_index_address():
+    for path in sorted([*ROOT.glob("requirements*"), *(ROOT / "producer_src").glob("requirements*")]):
+        assert not re.search(r"https?://|--(extra-)?index-url|--find-links", path.read_text()), path.name

@@ -1,0 +1,58 @@
+"""Whatever a transaction holds, nothing of it reaches a terminal but characters that can be printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.pipeline.core.checks import make_check
+from ansible.module_utils.pipeline.core.terminal import printable
+from ansible.module_utils.pipeline.report.table import gather, make_report
+from hypothesis import given
+from hypothesis import strategies as st
+from quarantine_fakes import emulated, record
+from reconciliation_fakes import World, body, entry
+
+NASTY = "a\x1b[2J\x1b]0;title\x07\r\n\x9b31m\u202e\u2028\x7f"
+texts = st.text(st.characters() | st.sampled_from(NASTY) | st.characters(categories=["Cs"]))
+
+
+@given(texts)
+def test_any_text_becomes_printable_and_what_is_stays(text: str):
+    assert printable(text).isprintable()
+    assert printable(printable(text)) == printable(text)
+    if text.isprintable():
+        assert printable(text) == text
+
+
+@given(texts)
+def test_a_report_prints_lines_of_its_own_alone(text: str):
+    found = {"check": text, "passed": False, "expected": text, "found": text, "remedy": text}
+    for check in (found, make_check(text, False, text, text, remedy=text)):
+        report = make_report(gather([{"checks": [check]}, {"failed": True, "msg": text}]), "Title", fold=True)
+        assert all(line.isprintable() for line in [*report.table, *report.message.split("\n")])
+        assert len(report.message.split("\n")) == 3
+
+
+def test_what_a_reconciliation_finds_can_be_printed(aws: None, tmp_path: Path):
+    world = World(tmp_path)
+    world.ledger(entry(NASTY), entry(f"altered{NASTY}"))
+    world.store(body(f"altered{NASTY}"), merchant=NASTY)
+    world.store(body(f"nobody's{NASTY}", "5"))
+    found = world.failed(world.run())
+    assert len(found) >= 3
+    assert all(text.isprintable() for text in found.values())
+
+
+@pytest.mark.parametrize("action", ["list", "archive", "replay", "purge"])
+def test_what_the_quarantine_tells_can_be_printed(tmp_path: Path, action: str):
+    with emulated() as made:
+        world = made.emptied(tmp_path)
+        nasty = NASTY.replace("\x07", "").replace("\x1b", "\x7f")  # of what SQS takes
+        world.letter(record(1, transaction_id=NASTY, merchant=NASTY), "conflict", outbox_id=nasty)
+        world.letter(record(2, transaction_id=NASTY, amount=NASTY), nasty)
+        world.dynamodb.put_item(TableName="RealTimeTransactions", Item={"transaction_id": {"S": NASTY}, "amount": {"N": "1"}})
+        for repair in ["parse amount"], ["rename amount x"]:
+            report = world.act(action, repair if action == "replay" else None, confirmed=action != "replay")
+            assert report.lines
+            assert all(line.isprintable() for line in [*report.lines, *report.errors])
