@@ -16,13 +16,13 @@ from ministack import app as ministack_app
 from ministack.core import responses
 from ministack.services import dynamodb, lambda_svc, sqs
 
-from embedded_cloud import fidelity_ec2 as ec2_rules
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request, Response, json_object
 from embedded_cloud.base.rules import Refusal, Rule, World
 from embedded_cloud.iam import authorization
 from embedded_cloud.services.cloudwatch import rules as cloudwatch_rules
 from embedded_cloud.services.dynamodb import rules as dynamodb_rules
+from embedded_cloud.services.ec2 import rules as ec2_rules
 from embedded_cloud.services.iam import rules as iam_rules
 from embedded_cloud.services.lambda_ import mapping_rules, version_rules
 from embedded_cloud.services.lambda_ import rules as lambda_rules

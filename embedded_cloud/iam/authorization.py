@@ -9,10 +9,10 @@ from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses
 from ministack.core.router import detect_service, extract_access_key_id, extract_region
 from ministack.services import iam, lambda_svc, sts
 
-from embedded_cloud import ec2_permissions
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request, Response
 from embedded_cloud.base.moto_backend import MotoBackend
+from embedded_cloud.iam import ec2_permissions
 
 Check = ec2_permissions.Check
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from boto3.dynamodb.types import TypeDeserializer
 from plays import Pipeline
 
 TABLE = "RealTimeTransactions"

@@ -18,7 +18,7 @@ from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_me
 from quarantine_fakes import World, record, text
 
 COUNT = 12  # two calls' worth
-KILLER = Path(__file__).with_name("quarantine_killer.py")
+KILLER = Path(__file__).resolve().parents[4] / "tests" / "support" / "quarantine_killer.py"
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_the_bytes_are_those_of_a_known_package(tmp_path: Path):
 
 def test_another_interpreter_process_makes_the_same_bytes(source: Path):
     helpers = Path(__file__).resolve().parents[4] / "plugins" / "module_utils"
-    script = "import sys, lambda_packages as p; package = p.build(p.collect([sys.argv[1]])); sys.stdout.write(p.code_sha256(package))"
+    script = "import sys; from pipeline.release import package as p; sys.stdout.write(p.code_sha256(p.build(p.collect([sys.argv[1]]))))"
     environment = {"PYTHONPATH": str(helpers), "PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "PYTHONDONTWRITEBYTECODE": "1"}
     made = subprocess.run([sys.executable, "-c", script, str(source)], env=environment, capture_output=True, text=True, check=True)
     assert made.stdout == code_sha256(build(collect([source])))
