@@ -200,7 +200,8 @@ unreadable:
 """
 
 from ansible.module_utils.common.warnings import warn
-from ansible.module_utils.pipeline.core.checks import AWS_ERRORS, system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.errors import AWS_ERRORS
 from ansible.module_utils.pipeline.drift.compare import ExpectationError, compare, mend, required_services
 from ansible.module_utils.pipeline.report.table import in_full
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule

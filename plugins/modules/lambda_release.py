@@ -107,7 +107,7 @@ checks:
 
 from typing import Any
 
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.probe.options import ARGUMENT_SPEC as PROBE_SPEC
 from ansible.module_utils.pipeline.probe.options import OptionError, clients_of

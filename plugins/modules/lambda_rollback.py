@@ -83,7 +83,7 @@ summary:
 
 from pathlib import Path
 
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.release.run import roll_back
 from ansible.module_utils.pipeline.release.version_records import written_by
 from ansible.module_utils.pipeline.release.versions import ReleaseError, Releases

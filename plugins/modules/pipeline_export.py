@@ -96,7 +96,7 @@ files:
 from dataclasses import asdict
 from pathlib import Path
 
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.terminal import printable
 from ansible.module_utils.pipeline.export.run import ExportError, ReadUnits, export, is_there
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule

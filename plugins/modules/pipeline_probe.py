@@ -109,7 +109,7 @@ left_behind:
 
 import uuid
 
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.probe.options import (
     ARGUMENT_SPEC,

@@ -198,7 +198,7 @@ aws_seconds:
 
 from pathlib import Path
 
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.terminal import printable
 from ansible.module_utils.pipeline.quarantine.outcomes import ArchiveError
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress, read_lines, write_lines, write_report

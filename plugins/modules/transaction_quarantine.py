@@ -215,7 +215,8 @@ import sqlite3
 from pathlib import Path
 
 from ansible.module_utils.pipeline.aws.dead_letter_queue import KEY, MARGIN_SECONDS, MAX_HIDDEN_SECONDS
-from ansible.module_utils.pipeline.core.checks import AWS_ERRORS, system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.errors import AWS_ERRORS
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Request
 from ansible.module_utils.pipeline.quarantine.archive import BusyError

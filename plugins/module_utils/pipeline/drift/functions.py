@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.paging import unless_missing
 from ..core.canonical import boolean, number, structure, text, text_map, text_set
 from ..release.mapping import describe, list_mappings
 from ..release.versions import LATEST, Note, differing, is_checked, weights
-from .resource_type import ResourceType, agreed, always, kept_id, page, unless_missing
+from .resource_type import ResourceType, agreed, always, kept_id, page
 
 MISSING = ("ResourceNotFoundException",)
 # The tag of a function that says which role it was made for: the grant by which it reads its environment is of that one, not of its name.

@@ -8,9 +8,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ..aws.instances import living_instances
+from ..aws.paging import pages
 from ..core.canonical import public_key
-from .ec2 import LIVING_STATES, has_default_vpc
-from .resource_type import pages
+from .ec2 import has_default_vpc
 
 RESOLVE = "resolve:ssm:"
 ARCHITECTURE = "x86_64"  # of the image's name in the settings
@@ -120,9 +121,7 @@ def _free_types_in_words(ec2: Any) -> str:
 
 def count_problem(ec2: Any, name: str, count: int) -> str:
     """More instances than wanted: which of them to end is the operator's choice, for each may hold what it has not sent yet."""
-    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
-    reservations = pages(ec2, "describe_instances", "Reservations", Filters=filters)
-    found = sorted(instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"])
+    found = sorted(instance["InstanceId"] for instance in living_instances(ec2, name))
     if len(found) <= count:
         return ""
     return (

@@ -8,7 +8,9 @@ from typing import Any
 
 from ..aws.consistent_items import KEY, Lookup, wait_for_items
 from ..aws.dead_letter_queue import QuarantinedMessage
-from ..core.checks import AWS_ERRORS, Check, Clock, explain, is_lasting, make_check, polls
+from ..core.checks import Check, make_check
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 from .checks import Targets, log_checks, quarantine_checks, stored_checks
 from .dead_letter import QuarantineReader
 from .logs import LogFindings, Wanted, wait_for_lines

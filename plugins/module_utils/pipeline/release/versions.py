@@ -14,7 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ..core.canonical import structure, text_map
-from ..core.checks import Clock, polls
+from ..core.clock import Clock, polls
 
 LATEST = "$LATEST"
 # What a version keeps of the function's configuration: "Manage Lambda function versions", Lambda developer guide. Tags and reserved

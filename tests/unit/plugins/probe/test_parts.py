@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.probe import logs as pipeline_probe_logs
 from ansible.module_utils.pipeline.probe.logs import Wanted, wait_for_lines
