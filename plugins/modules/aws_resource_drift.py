@@ -199,52 +199,30 @@ unreadable:
       error: "AccessDenied: not authorized to perform sqs:GetQueueAttributes"
 """
 
-from ansible.module_utils.common.warnings import warn
 from ansible.module_utils.pipeline.core.clock import system_clock
-from ansible.module_utils.pipeline.core.errors import AWS_ERRORS
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.drift.compare import ExpectationError, compare, mend, required_services
 from ansible.module_utils.pipeline.report.table import in_full
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-STANDS = "site.yml has just set it: find out who changes it back, then run site.yml again."
-
-ARGUMENT_SPEC = {
-    "mend": {"type": "bool", "default": False},
-    "remedy": {"type": "str", "default": "Run site.yml again."},
-    "settle_seconds": {"type": "int", "default": 0},
-    "resources": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "type": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "expected": {"type": "dict", "default": {}},
-            "remedy": {"type": "str"},
-        },
-    },
-}
+REVERTED = "site.yml has just set it: find out who changes it back, then run site.yml again."
 
 
 def main() -> None:
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    resources = module.params["resources"]
-    try:
+    """Run as an Ansible module."""
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
+    resources, mending = module.params["resources"], module.params["mend"]
+    with failing(module, "Cannot restore what differs", ExpectationError):
         clients = {service: module.client(service) for service in required_services(resources)}
-    except ExpectationError as error:
-        module.fail_json(msg=str(error))
-    if module.params["mend"] and not module.check_mode:
-        try:
-            changed, drift = mend(resources, clients, system_clock(), default_remedy=STANDS)
-        except AWS_ERRORS as error:
-            module.fail_json_aws(error, msg="Cannot bring back what differs")
-    else:
-        drift = compare(resources, clients, default_remedy=module.params["remedy"], settle_seconds=module.params["settle_seconds"])
-        changed = bool(drift.menders if module.params["mend"] else drift.differences)
+        if mending and not module.check_mode:
+            changed, drift = mend(resources, clients, system_clock(), default_remedy=REVERTED)
+        else:
+            drift = compare(resources, clients, default_remedy=module.params["remedy"], settle_seconds=module.params["settle_seconds"])
+            changed = bool(drift.menders if mending else drift.differences)
     for unread in drift.unreadable:
-        warn(f"Could not read {unread['resource']}: {unread['error']}")
-    if module.params["mend"] and not module.check_mode and drift.failed:
-        module.fail_json(msg="\n".join(["Not as it should be:", *map(in_full, drift.failed)]), changed=changed)
+        module.warn(f"Could not read {unread['resource']}: {unread['error']}")
+    if mending and not module.check_mode and drift.failed:
+        module.fail_json(msg="\n".join(["Not as expected:", *map(in_full, drift.failed)]), changed=changed)
     module.exit_json(
         changed=changed,
         checks=drift.checks,
@@ -252,7 +230,7 @@ def main() -> None:
         in_sync=not (drift.differences or drift.unreadable),
         unreadable=drift.unreadable,
         unsettled=drift.unsettled,
-        diff={} if module.params["mend"] else {"before": drift.before, "after": drift.after},
+        diff={} if mending else {"before": drift.before, "after": drift.after},
     )
 
 

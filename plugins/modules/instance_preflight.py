@@ -68,54 +68,21 @@ subnet:
   type: str
 """
 
-from ansible.module_utils.pipeline.drift.preflight import (
-    count_problem,
-    free_tier_advice,
-    image_problem,
-    key_problem,
-    network_problem,
-    suitable_subnet,
-    type_problem,
-)
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
+from ansible.module_utils.pipeline.drift.preflight import preflight
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "count": {"type": "int", "required": True},
-            "image": {"type": "str", "required": True},
-            "instance_type": {"type": "str", "required": True},
-            "key_name": {"type": "str", "default": "", "no_log": False},
-            "key_file": {"type": "path", "default": "", "no_log": False},
-        },
-        supports_check_mode=True,
-    )
-    wanted, region = module.params, module.region
-    ec2, ssm = module.client("ec2"), module.client("ssm")
-    try:
-        network, kind = network_problem(ec2, region), type_problem(ec2, wanted["instance_type"], region)
-        subnet, no_subnet = suitable_subnet(ec2, wanted["instance_type"], region) if not (network or kind) else ("", "")
-        problems = [
-            image_problem(ssm, wanted["image"], region),
-            network,
-            kind,
-            no_subnet,
-            count_problem(ec2, wanted["name"], wanted["count"]),
-            key_problem(ec2, wanted["key_name"], wanted["key_file"]) if wanted["key_name"] else "",
-        ]
-        advice = "" if any(problems) else free_tier_advice(ec2, wanted["instance_type"])
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg="Cannot ask whether the cloud can run the producer's instances")
-    problems = [problem for problem in problems if problem]
-    if problems:
-        module.fail_json(msg=" ".join([*problems, "Nothing was changed."]), problems=problems)
-    if advice:
-        module.warn(advice)
-    module.exit_json(changed=False, problems=[], subnet=subnet)
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
+    with failing(module, "Cannot check whether the cloud can run the producer's instances"):
+        found = preflight(module.client("ec2"), module.client("ssm"), module.region, module.params)
+    if found.problems:
+        module.fail_json(msg=" ".join([*found.problems, "Nothing was changed."]), problems=found.problems)
+    if found.advice:
+        module.warn(found.advice)
+    module.exit_json(changed=False, problems=[], subnet=found.subnet)
 
 
 if __name__ == "__main__":

@@ -103,60 +103,22 @@ foreign_mappings:
   elements: dict
 """
 
-from ansible.module_utils.common.warnings import warn
+from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.release.mapping import MappingError, MappingManager, MappingSettings
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
-
-ARGUMENT_SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "function_arn": {"type": "str", "required": True},
-    "event_source_arn": {"type": "str", "required": True},
-    "batch_size": {"type": "int", "default": 10},
-    "maximum_batching_window": {"type": "int", "default": 0},
-    "function_response_types": {
-        "type": "list",
-        "elements": "str",
-        "choices": ["ReportBatchItemFailures"],
-        "default": ["ReportBatchItemFailures"],
-    },
-    "maximum_concurrency": {"type": "int"},
-    "enabled": {"type": "bool", "default": True},
-    "wait_timeout": {"type": "int", "default": 300},
-}
 
 
 def main() -> None:
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    """Run as an Ansible module."""
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     params = module.params
-    pair = f"queue {params['event_source_arn']}, function {params['function_arn']}"
-    try:
-        manager = MappingManager(
-            module.client("lambda"),
-            params["function_arn"],
-            params["event_source_arn"],
-            wait_timeout=params["wait_timeout"],
-            check_mode=module.check_mode,
-        )
-        if params["state"] == "absent":
-            outcome = manager.absent()
-        else:
-            outcome = manager.present(
-                MappingSettings(
-                    batch_size=params["batch_size"],
-                    maximum_batching_window=params["maximum_batching_window"],
-                    function_response_types=tuple(params["function_response_types"]),
-                    maximum_concurrency=params["maximum_concurrency"],
-                    enabled=params["enabled"],
-                )
-            )
-    except MappingError as error:
-        module.fail_json(msg=str(error))
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"Cannot manage the mapping of {pair}")
-
+    function, queue = params["function_arn"], params["event_source_arn"]
+    with failing(module, f"Cannot manage the mapping of queue {queue}, function {function}", MappingError):
+        manager = MappingManager(module.client("lambda"), function, queue, system_clock(), params["wait_timeout"], module.check_mode)
+        outcome = manager.absent() if params["state"] == "absent" else manager.present(MappingSettings.of(params))
     for foreign in outcome.foreign_mappings:
-        warn(
+        module.warn(
             f"Mapping {foreign['uuid']} feeds the same queue to {foreign['function_arn']}, so the two split its messages. "
             "It is not ours and was left alone: delete it if it should not be there."
         )

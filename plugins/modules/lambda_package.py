@@ -55,16 +55,13 @@ files:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pipeline.core.module import argument_spec
 from ansible.module_utils.pipeline.release.package import PackageError, build, code_sha256, collect, write
-
-ARGUMENT_SPEC = {
-    "src": {"type": "list", "elements": "path", "required": True},
-    "dest": {"type": "path", "required": True},
-}
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    """Run as an Ansible module."""
+    module = AnsibleModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     destination = Path(module.params["dest"])
     try:
         files = collect(module.params["src"])
@@ -76,9 +73,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}. Check that src can be read and dest written.")
-
     changed = package != previous
-    before = {"code_sha256": code_sha256(previous)} if previous is not None else {}
+    before = {} if previous is None else {"code_sha256": code_sha256(previous)}
     module.exit_json(
         changed=changed,
         path=str(destination),

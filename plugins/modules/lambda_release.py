@@ -109,54 +109,35 @@ from typing import Any
 
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
-from ansible.module_utils.pipeline.probe.options import ARGUMENT_SPEC as PROBE_SPEC
-from ansible.module_utils.pipeline.probe.options import OptionError, clients_of
+from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least
+from ansible.module_utils.pipeline.probe.options import clients_of
 from ansible.module_utils.pipeline.release.probe import ReleaseProbes
 from ansible.module_utils.pipeline.release.run import Outcome, RefusedError, ReleaseRun, failed
 from ansible.module_utils.pipeline.release.versions import ReleaseError, Releases
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
-
-ARGUMENT_SPEC = {
-    "state": {"type": "str", "choices": ["released", "checked"], "default": "released"},
-    "function": {"type": "str", "required": True},
-    "alias": {"type": "str", "required": True},
-    "versions_kept": {"type": "int", "default": 5},
-    "read_units": {"type": "int", "default": 5000},
-    "records_directory": {"type": "path", "required": True},
-    "wait_timeout": {"type": "int", "default": 300},
-    **PROBE_SPEC,
-}
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    options = module.params
-    if options["versions_kept"] < 1:
-        module.fail_json(msg=f"versions_kept must be at least 1: found {options['versions_kept']}")
-    functions, clock = module.client("lambda"), system_clock()
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
+    options, functions, clock = module.params, module.client("lambda"), system_clock()
     releases = Releases(functions, options["function"], options["alias"], clock, options["wait_timeout"])
     run = ReleaseRun(releases, options["versions_kept"], module.check_mode)
     try:
-        probes = ReleaseProbes(options, clients_of(module), functions, releases, clock)
-        with interruptible():
+        with failing(module, f"Cannot release function {options['function']}", OptionError, ReleaseError), interruptible():
+            require_least(options, versions_kept=1)
+            probes = ReleaseProbes(options, clients_of(module), functions, releases, clock)
             outcome = run.release(probes.directly) if options["state"] == "released" else run.confirm(probes.through_queue, probes.written)
     except RefusedError as error:
-        # Ansible prints it all before the message: what passed would bury what did not.
+        # Ansible prints the whole result before the message: passed checks would bury the failed ones.
         module.fail_json(msg=str(error), **result(error.outcome) | {"checks": failed(error.outcome.checks)})
-    except (ReleaseError, OptionError) as error:
-        module.fail_json(msg=str(error))
     except Interruption as signalled:
-        module.fail_json(
-            msg=f"Interrupted by {signalled}. The probe removed its own records; run site.yml again to go on with the release."
-        )
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"Cannot release function {options['function']}")
+        module.fail_json(msg=f"Interrupted by {signalled}. The probe removed its own records; run site.yml again to continue the release.")
     module.exit_json(**result(outcome))
 
 
 def result(outcome: Outcome) -> dict[str, Any]:
+    """What the module returns of a step."""
     found = vars(outcome).copy()
     diff = {"before": found.pop("before"), "after": found.pop("after")}
     return found | {"diff": diff if outcome.changed else {"before": {}, "after": {}}}

@@ -84,28 +84,19 @@ summary:
 from pathlib import Path
 
 from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.release.run import roll_back
 from ansible.module_utils.pipeline.release.version_records import written_by
 from ansible.module_utils.pipeline.release.versions import ReleaseError, Releases
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
-
-ARGUMENT_SPEC = {
-    "function": {"type": "str", "required": True},
-    "alias": {"type": "str", "required": True},
-    "version": {"type": "str", "default": ""},
-    "table": {"type": "str", "required": True},
-    "read_units": {"type": "int", "default": 5000},
-    "records_directory": {"type": "path", "required": True},
-}
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options, clock = module.params, system_clock()
     releases = Releases(module.client("lambda"), options["function"], options["alias"], clock)
-    try:
+    with failing(module, f"Cannot roll back function {options['function']}", ReleaseError):
         version, withdrawn, moved = roll_back(releases, options["version"], module.check_mode)
         diff = {"before": {"version": withdrawn}, "after": {"version": version}} if moved else {"before": {}, "after": {}}
         found = {"changed": moved, "version": version, "withdrawn": withdrawn, "diff": diff}
@@ -116,10 +107,6 @@ def main() -> None:
             clock.wait((releases.configuration(withdrawn) or {}).get("Timeout", 0))
         path = Path(options["records_directory"]) / f"{options['function']}-{withdrawn}.jsonl"
         written = written_by(module.client("dynamodb"), options["table"], withdrawn, path, options["read_units"])
-    except ReleaseError as error:
-        module.fail_json(msg=str(error))
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"Cannot roll back function {options['function']}")
     module.exit_json(**found, records=vars(written), summary=f"Version {version} is live, version {withdrawn} is withdrawn. {written}")
 
 

@@ -100,6 +100,7 @@ in_use:
   elements: str
 """
 
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.export.data_info import (
     count_items,
     count_messages,
@@ -109,27 +110,17 @@ from ansible.module_utils.pipeline.export.data_info import (
     users_of_group,
 )
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(
-        argument_spec={
-            "tables": {"type": "list", "elements": "str", "default": []},
-            "queues": {"type": "list", "elements": "str", "default": []},
-            "instances": {"type": "str", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     dynamodb, sqs, ec2, name = module.client("dynamodb"), module.client("sqs"), module.client("ec2"), module.params["instances"]
-    try:
+    with failing(module, "Cannot count what would be destroyed"):
         tables = [count_items(dynamodb, table) for table in module.params["tables"]]
         queues = [count_messages(sqs, queue) for queue in module.params["queues"]]
         instances = find_instances(ec2, name)
         users = users_of_group(ec2, name, instances)
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg="Cannot count what would be destroyed")
     module.exit_json(
         changed=False,
         lines=[*map(table_line, tables), *map(queue_line, queues), *(instance["line"] for instance in instances)],

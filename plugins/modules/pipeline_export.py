@@ -97,49 +97,38 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.core.terminal import printable
 from ansible.module_utils.pipeline.export.run import ExportError, ReadUnits, export, is_there
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
+
+CANNOT = "Cannot export, and keep nothing of it"
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(
-        argument_spec={
-            "directory": {"type": "path", "required": True},
-            "environment": {"type": "str", "required": True},
-            "table": {"type": "str", "required": True},
-            "dead_letter_queue": {"type": "str", "required": True},
-            "ledgers": {"type": "list", "elements": "path", "default": []},
-            "rejected": {"type": "list", "elements": "path", "default": []},
-            "read_capacity": {"type": "int", "default": 0},
-            "timeout": {"type": "int", "default": 900},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     wanted, clock = module.params, system_clock()
     dynamodb, sqs = module.client("dynamodb"), module.client("sqs")
-    try:
+    with failing(module, CANNOT):
         has_table = is_there(dynamodb.describe_table, TableName=wanted["table"])
         has_queue = is_there(sqs.get_queue_url, QueueName=wanted["dead_letter_queue"])
         is_anything = has_table or has_queue or bool(wanted["ledgers"])
         if module.check_mode or not is_anything:
             module.exit_json(changed=is_anything, directory="", lines=[], files=[])
-        with export(Path(wanted["directory"]), clock.now().strftime("%Y%m%dT%H%M%SZ"), wanted["environment"]) as made:
-            for path in wanted["ledgers"]:
-                made.ledger(Path(path))
-            for path in wanted["rejected"]:
-                made.rejected(Path(path))
-            if has_table:
-                made.table(dynamodb, wanted["table"], ReadUnits(wanted["read_capacity"], clock))
-            if has_queue:
-                url = sqs.get_queue_url(QueueName=wanted["dead_letter_queue"])["QueueUrl"]
-                made.quarantine(sqs, url, clock, wanted["timeout"])
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg="Cannot export, and keep nothing of it")
-    except (ExportError, OSError) as error:
-        module.fail_json(msg=printable(f"Cannot export, and keep nothing of it: {error}"))
+        try:
+            with export(Path(wanted["directory"]), clock.now().strftime("%Y%m%dT%H%M%SZ"), wanted["environment"]) as made:
+                for path in wanted["ledgers"]:
+                    made.ledger(Path(path))
+                for path in wanted["rejected"]:
+                    made.rejected(Path(path))
+                if has_table:
+                    made.table(dynamodb, wanted["table"], ReadUnits(wanted["read_capacity"], clock))
+                if has_queue:
+                    url = sqs.get_queue_url(QueueName=wanted["dead_letter_queue"])["QueueUrl"]
+                    made.quarantine(sqs, url, clock, wanted["timeout"])
+        except (ExportError, OSError) as error:
+            module.fail_json(msg=printable(f"{CANNOT}: {error}"))
     module.exit_json(changed=True, directory=str(made.directory), lines=made.lines, files=[asdict(file) for file in made.files])
 
 

@@ -111,13 +111,8 @@ import uuid
 
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
-from ansible.module_utils.pipeline.probe.options import (
-    ARGUMENT_SPEC,
-    OptionError,
-    clients_of,
-    targets_of,
-    thresholds_of,
-)
+from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing
+from ansible.module_utils.pipeline.probe.options import clients_of, targets_of, thresholds_of
 from ansible.module_utils.pipeline.probe.run import PipelineProbe
 from ansible.module_utils.pipeline.probe.senders import QueueSender
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -125,15 +120,12 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options = module.params
-    try:
+    with failing(module, "Cannot probe the pipeline", OptionError):
         thresholds = thresholds_of(options)
-    except OptionError as error:
-        module.fail_json(msg=str(error))
     if module.check_mode:
         module.exit_json(changed=False, skipped=True, msg="The probe sends nothing in check mode, so it has nothing to check.")
-
     clients, clock = clients_of(module), system_clock()
     sender = QueueSender(clients.sqs, options["queue_url"], clock)
     probe = PipelineProbe(clients, targets_of(options), thresholds, sender, clock, uuid.uuid4)

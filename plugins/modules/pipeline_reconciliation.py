@@ -199,6 +199,7 @@ aws_seconds:
 from pathlib import Path
 
 from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least
 from ansible.module_utils.pipeline.core.terminal import printable
 from ansible.module_utils.pipeline.quarantine.outcomes import ArchiveError
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress, read_lines, write_lines, write_report
@@ -207,39 +208,16 @@ from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, 
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-NOT_NEGATIVE = ("timeout", "read_rate", "overdue_seconds", "quarantine_age")
-POSITIVE = ("settle_seconds", "read_capacity", "queue_retention")
+LEAST = {"settle_seconds": 1, "read_capacity": 1, "queue_retention": 1}
+LEAST |= {"timeout": 0, "read_rate": 0, "overdue_seconds": 0, "quarantine_age": 0}
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(
-        argument_spec={
-            "ledgers": {"type": "list", "elements": "str", "required": True},
-            "kept_ledgers": {"type": "list", "elements": "str", "default": []},
-            "missing_ledgers": {"type": "list", "elements": "str", "default": []},
-            "quarantine_directory": {"type": "path"},
-            "table": {"type": "str", "required": True},
-            "queue_url": {"type": "str", "required": True},
-            "dead_letter_queue_url": {"type": "str", "required": True},
-            "report_directory": {"type": "path", "required": True},
-            "settle_seconds": {"type": "int", "default": 300},
-            "timeout": {"type": "int", "default": 900},
-            "read_rate": {"type": "float", "default": 20},
-            "read_capacity": {"type": "int", "default": 25},
-            "queue_retention": {"type": "int", "default": 345600},
-            "overdue_seconds": {"type": "int", "default": 3700},
-            "quarantine_age": {"type": "int", "default": 864000},
-            "await_unsent": {"type": "bool", "default": False},
-            "other_senders": {"type": "str", "choices": ["forbidden", "allowed"], "default": "forbidden"},
-            "repair_altered": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options = module.params
-    for name in NOT_NEGATIVE + POSITIVE:
-        if options[name] < 0 or (name in POSITIVE and not options[name]):
-            module.fail_json(msg=f"{name} must be {'at least 1' if name in POSITIVE else '0 or more'}: found {options[name]}")
+    with failing(module, "Cannot reconcile", OptionError):
+        require_least(options, **LEAST)
 
     clock, directory = system_clock(), Path(options["report_directory"])
     files = {name: directory / f"{name}.jsonl" for name in ("lost", "altered", "repaired")}

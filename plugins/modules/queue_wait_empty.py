@@ -59,26 +59,17 @@ messages:
 
 from ansible.module_utils.pipeline.aws.queue import wait_until_empty
 from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.export.data_info import queue_line, total_of
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(
-        argument_spec={
-            "queue": {"type": "str", "required": True},
-            "seconds": {"type": "float", "required": True},
-            "quiet": {"type": "float", "default": 2.0},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     queue, seconds, quiet = (module.params[name] for name in ("queue", "seconds", "quiet"))
-    try:
+    with failing(module, f"Cannot count the messages of queue {queue}"):
         counted = wait_until_empty(module.client("sqs"), queue, system_clock(), seconds, quiet)
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"Cannot count the messages of queue {queue}")
     module.exit_json(changed=False, empty=counted["empty"], line=queue_line(counted), messages=total_of(counted))
 
 

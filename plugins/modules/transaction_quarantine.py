@@ -213,11 +213,12 @@ problems_count:
 import secrets
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.pipeline.aws.dead_letter_queue import KEY, MARGIN_SECONDS, MAX_HIDDEN_SECONDS
 from ansible.module_utils.pipeline.core.clock import system_clock
-from ansible.module_utils.pipeline.core.errors import AWS_ERRORS
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
+from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least
 from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Request
 from ansible.module_utils.pipeline.quarantine.archive import BusyError
 from ansible.module_utils.pipeline.quarantine.listing import Selection
@@ -229,44 +230,38 @@ LONGEST = MAX_HIDDEN_SECONDS - MARGIN_SECONDS
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(
-        argument_spec={
-            "action": {"type": "str", "choices": ["list", "archive", "replay", "purge"], "default": "list"},
-            "confirm": {"type": "bool", "default": False},
-            "queue_url": {"type": "str", "required": True},
-            "dead_letter_queue_url": {"type": "str", "required": True},
-            "table": {"type": "str", "required": True},
-            "rules": {"type": "path", "required": True},
-            "directory": {"type": "path", "required": True},
-            "reasons": {"type": "list", "elements": "str", "default": []},
-            "ids": {"type": "list", "elements": "str", "default": []},
-            "since": {"type": "str", "default": ""},
-            "until": {"type": "str", "default": ""},
-            "limit": {"type": "int", "default": 0},
-            "repair": {"type": "list", "elements": "str", "default": []},
-            "rate": {"type": "float", "default": 20},
-            "timeout": {"type": "int", "default": 300},
-            "samples": {"type": "int", "default": 3},
-        },
-        supports_check_mode=True,
-    )
-    options = module.params
-    for name, least in (("limit", 0), ("rate", 0.1), ("timeout", 30), ("samples", 0)):
-        if options[name] < least:
-            module.fail_json(msg=f"{name} must be at least {least}: found {options[name]}")
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
+    with failing(module, "Cannot ask the queues for their attributes", OptionError, BusyError):
+        request = read_request(module.params, write=not module.check_mode)
+        try:
+            with interruptible():
+                report = Quarantine(module.client("sqs"), module.client("dynamodb"), system_clock(), request).act()
+        except Interruption as signalled:
+            module.fail_json(msg=f"Interrupted by {signalled}. Nothing is lost; a replay that was begun is finished by the next one.")
+        except (OSError, sqlite3.Error) as error:
+            module.fail_json(msg=f"Cannot write to {request.directory}: {error}. Nothing is lost; mend that, and run this again.")
+    result = {"changed": report.changed, "lines": report.lines, **report.facts}
+    if report.errors:
+        module.fail_json(msg=f"{'. '.join(report.errors)}. Nothing is lost; mend that, and run this again.", **result)
+    module.exit_json(**result)
+
+
+def read_request(options: dict[str, Any], *, write: bool) -> Request:
+    """What the options ask for. Raises OptionError for one that cannot be."""
+    require_least(options, limit=0, rate=0.1, timeout=30, samples=0)
     if options["timeout"] > LONGEST:
-        module.fail_json(msg=f"timeout must be at most {LONGEST}: found {options['timeout']}; SQS hides messages for no longer")
+        raise OptionError(f"timeout must be at most {LONGEST}: found {options['timeout']}; SQS hides messages for no longer")
     if options["repair"] and options["action"] != "replay":
-        module.fail_json(msg=f"repair is for action replay: found action {options['action']}")
+        raise OptionError(f"repair is for action replay: found action {options['action']}")
     try:
         repairs = [Repair.read(text) for text in options["repair"]]
         selection = Selection.read(options["reasons"], options["ids"], options["since"], options["until"])
         rules = Rules(Path(options["rules"]))
     except (ValueError, OSError) as error:
-        module.fail_json(msg=str(error))
+        raise OptionError(str(error)) from error
     if any(repair.kind == "set" and repair.name == KEY for repair in repairs) and options["limit"] != 1 and len(options["ids"]) != 1:
-        module.fail_json(msg=f"a repair that sets {KEY} is for one message: give its message id in ids, or limit 1")
-    request = Request(
+        raise OptionError(f"a repair that sets {KEY} is for one message: give its message id in ids, or limit 1")
+    return Request(
         action=options["action"],
         queue_url=options["queue_url"],
         dead_letter_queue_url=options["dead_letter_queue_url"],
@@ -280,24 +275,9 @@ def main() -> None:
         seconds=options["timeout"],
         samples=options["samples"],
         confirmed=options["confirm"],
-        write=not module.check_mode,
+        write=write,
         run=secrets.token_hex(4),
     )
-    try:
-        with interruptible():
-            report = Quarantine(module.client("sqs"), module.client("dynamodb"), system_clock(), request).act()
-    except Interruption as signalled:
-        module.fail_json(msg=f"Interrupted by {signalled}. Nothing is lost; a replay that was begun is finished by the next one.")
-    except BusyError as error:
-        module.fail_json(msg=str(error))
-    except (OSError, sqlite3.Error) as error:
-        module.fail_json(msg=f"Cannot write to {options['directory']}: {error}. Nothing is lost; run this again once that is mended.")
-    except AWS_ERRORS as error:
-        module.fail_json_aws(error, msg="Cannot ask the queues for their attributes")
-    result = {"changed": report.changed, "lines": report.lines, **report.facts}
-    if report.errors:
-        module.fail_json(msg=f"{'. '.join(report.errors)}. Nothing is lost; mend that, and run this again.", **result)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

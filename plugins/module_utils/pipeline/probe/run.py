@@ -70,7 +70,8 @@ class PipelineProbe:
         return self.outcome
 
     def _send(self) -> None:
-        records = [Record(one.transaction_id, one.outbox_id, one.body) for one in (*self._samples[:2], self._poison, *self._samples[2:])]
+        sent: list[Sample | Poison] = [*self._samples[:2], self._poison, *self._samples[2:]]
+        records = [Record(one.transaction_id, one.outbox_id, one.body) for one in sent]
         self.outcome.checks.append(self._sender.send(records, self._delivery))
 
     def _look(self, timeout: float, log_timeout: float) -> None:
