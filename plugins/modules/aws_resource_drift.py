@@ -88,21 +88,13 @@ options:
             is found.
         type: str
         required: true
-      name:
-        description: Name of the resource.
-        type: str
-        required: true
+      name: {description: Name of the resource., type: str, required: true}
       expected:
         description: The properties to compare and the value each shall have. None of them means that the resource shall merely exist.
         type: dict
         default: {}
-      remedy:
-        description: What to do about a failed check of this resource.
-        type: str
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+      remedy: {description: What to do about a failed check of this resource., type: str}
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 """
 
 EXAMPLES = r"""
@@ -152,24 +144,16 @@ checks:
       description: The resource's label, its name and the property.
       type: str
       sample: "queue FinancialTransactionQueue: redrive_policy"
-    passed:
-      description: Whether what was found means the same as what was expected.
-      type: bool
-    expected:
-      description: The expected value as text; C(none) for none.
-      type: str
+    passed: {description: Whether what was found means the same as what was expected., type: bool}
+    expected: {description: The expected value as text; C(none) for none., type: str}
     found:
       description: The value found as text, C(missing) for a missing resource, or the error for one that could not be read.
       type: str
     seconds:
       description: How long reading the resource took. Only its first check, C(exists), carries it, so that sums are right.
       type: float
-    remedy:
-      description: What to do when the check failed.
-      type: str
-    cause:
-      description: Whether nothing can come through the pipeline while it is so, which explains other failed checks.
-      type: bool
+    remedy: {description: What to do when the check failed., type: str}
+    cause: {description: "Whether nothing can come through the pipeline while it is so, which explains other failed checks.", type: bool}
 differences:
   description: What differs. A missing resource is one difference, of the property C(exists).
   returned: always
@@ -180,10 +164,7 @@ differences:
       property: visibility_timeout
       expected: 360
       found: 30
-in_sync:
-  description: Whether every resource was read and nothing differs.
-  returned: always
-  type: bool
+in_sync: {description: Whether every resource was read and nothing differs., returned: always, type: bool}
 unsettled:
   description: Names of resources that differ and were changed less than O(settle_seconds) ago.
   returned: always

@@ -12,39 +12,16 @@ description:
     that is missing, readable by others or another key pair's.
   - Warns of an instance type that is not Free Tier eligible in the account, and names one that is. Read-only.
 options:
-  name:
-    description: Name tag of the instances.
-    type: str
-    required: true
-  count:
-    description: How many of them there shall be.
-    type: int
-    required: true
-  image:
-    description: Image, as RunInstances takes it. Only C(resolve:ssm:) ones are looked for.
-    type: str
-    required: true
-  instance_type:
-    description: Instance type.
-    type: str
-    required: true
-  key_name:
-    description: Name of the EC2 key pair; empty for none.
-    type: str
-    default: ""
-  key_file:
-    description: Path of its private key on this machine.
-    type: path
-    default: ""
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  name: {description: Name tag of the instances., type: str, required: true}
+  count: {description: How many of them there shall be., type: int, required: true}
+  image: {description: "Image, as RunInstances takes it. Only C(resolve:ssm:) ones are looked for.", type: str, required: true}
+  instance_type: {description: Instance type., type: str, required: true}
+  key_name: {description: Name of the EC2 key pair; empty for none., type: str, default: ""}
+  key_file: {description: Path of its private key on this machine., type: path, default: ""}
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(ssm:GetParameter) on the image's parameter, C(ec2:DescribeInstanceTypes), C(ec2:DescribeInstanceTypeOfferings),
     C(ec2:DescribeInstances), C(ec2:DescribeKeyPairs), C(ec2:DescribeSubnets) and C(ec2:DescribeVpcs).
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
@@ -62,10 +39,7 @@ problems:
   returned: always
   type: list
   elements: str
-subnet:
-  description: The subnet to launch into.
-  returned: success
-  type: str
+subnet: {description: The subnet to launch into., returned: success, type: str}
 """
 
 from ansible.module_utils.pipeline.core.module import argument_spec, failing

@@ -13,27 +13,17 @@ description:
     because two mappings split the messages of a queue between them.
   - Supports check mode, also when queue and function do not exist yet, and diff mode.
 options:
-  state:
-    description: Whether the mapping shall exist.
-    type: str
-    choices: [present, absent]
-    default: present
+  state: {description: Whether the mapping shall exist., type: str, choices: [present, absent], default: present}
   function_arn:
     description: ARN of the Lambda function. A mapping of the same function under an alias or version counts as one too many.
     type: str
     required: true
-  event_source_arn:
-    description: ARN of the SQS queue.
-    type: str
-    required: true
+  event_source_arn: {description: ARN of the SQS queue., type: str, required: true}
   batch_size:
     description: Most messages in one invocation, 1 to 10,000. More than 10 needs a O(maximum_batching_window) of at least 1.
     type: int
     default: 10
-  maximum_batching_window:
-    description: Longest time to gather a batch, in seconds, 0 to 300.
-    type: int
-    default: 0
+  maximum_batching_window: {description: "Longest time to gather a batch, in seconds, 0 to 300.", type: int, default: 0}
   function_response_types:
     description: Response types the function may answer with. An empty list removes them.
     type: list
@@ -43,20 +33,14 @@ options:
   maximum_concurrency:
     description: Most concurrent invocations by this mapping, 2 to 1,000. Without it a limit that is found is removed.
     type: int
-  enabled:
-    description: Whether the mapping polls the queue.
-    type: bool
-    default: true
+  enabled: {description: Whether the mapping polls the queue., type: bool, default: true}
   wait_timeout:
     description:
       - Longest wait for one state, in seconds.
       - The answer that the function's role may not call SQS is retried for at most 60 of them, as a new role takes seconds to be seen.
     type: int
     default: 300
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 """
 
 EXAMPLES = r"""
@@ -91,11 +75,7 @@ mapping:
     maximum_concurrency: null
     enabled: true
     filters: []
-deleted:
-  description: UUIDs of the mappings that were deleted, or would be in check mode.
-  returned: always
-  type: list
-  elements: str
+deleted: {description: "UUIDs of the mappings that were deleted, or would be in check mode.", returned: always, type: list, elements: str}
 foreign_mappings:
   description: Mappings from the same queue to another function, in the shape of RV(mapping).
   returned: always

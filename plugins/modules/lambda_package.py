@@ -18,10 +18,7 @@ options:
     type: list
     elements: path
     required: true
-  dest:
-    description: Where the zip goes. Missing folders are made.
-    type: path
-    required: true
+  dest: {description: Where the zip goes. Missing folders are made., type: path, required: true}
 """
 
 EXAMPLES = r"""
@@ -33,23 +30,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
-  description: Where the zip is, or would be in check mode.
-  returned: always
-  type: str
+path: {description: "Where the zip is, or would be in check mode.", returned: always, type: str}
 sha256_base64:
   description: SHA-256 of the zip in base64, which Lambda calls CodeSha256. In check mode that of the zip that would be written.
   returned: always
   type: str
-size:
-  description: Size of the zip in bytes.
-  returned: always
-  type: int
-files:
-  description: Names in the zip, sorted.
-  returned: always
-  type: list
-  elements: str
+size: {description: Size of the zip in bytes., returned: always, type: int}
+files: {description: "Names in the zip, sorted.", returned: always, type: list, elements: str}
 """
 
 from pathlib import Path

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: lambda_release
 short_description: Publish a function's version behind an alias, probed before and after
 description:
@@ -19,35 +18,16 @@ description:
   - Supports check mode, in which nothing is published, probed or moved, and diff mode. In check mode it sees C($LATEST) as it is, not as
     the play would have it.
 options:
-  state:
-    description: Which step of a release to take.
-    type: str
-    choices: [released, checked]
-    default: released
-  function:
-    description: Name of the function.
-    type: str
-    required: true
-  alias:
-    description: Name of the alias.
-    type: str
-    required: true
-  versions_kept:
-    description: How many of the newest versions stay, at least 1.
-    type: int
-    default: 5
+  state: {description: Which step of a release to take., type: str, choices: [released, checked], default: released}
+  function: {description: Name of the function., type: str, required: true}
+  alias: {description: Name of the alias., type: str, required: true}
+  versions_kept: {description: "How many of the newest versions stay, at least 1.", type: int, default: 5}
   read_units:
     description: Read units that naming a bad version's records may use. A scan takes a unit for each 4 KB of the table.
     type: int
     default: 5000
-  records_directory:
-    description: Where a file of the records that a bad version wrote goes.
-    type: path
-    required: true
-  wait_timeout:
-    description: Longest wait for one state of the function, in seconds.
-    type: int
-    default: 300
+  records_directory: {description: Where a file of the records that a bad version wrote goes., type: path, required: true}
+  wait_timeout: {description: "Longest wait for one state of the function, in seconds.", type: int, default: 300}
   queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
   dead_letter_queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
   table: {description: As of M(pipeline_probe)., type: str, required: true}
@@ -57,16 +37,11 @@ options:
   poison_reason: {description: As of M(pipeline_probe)., type: str, default: amount_missing}
   timeout: {description: As of M(pipeline_probe)., type: int, default: 60}
   log_timeout: {description: As of M(pipeline_probe)., type: int, default: 180}
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Beside what M(pipeline_probe) needs, C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
     C(lambda:CreateAlias), C(lambda:UpdateAlias), C(lambda:DeleteFunction), C(lambda:GetFunctionConfiguration) and
     C(lambda:InvokeFunction) on the function and its versions, C(sqs:GetQueueAttributes) on the queue, and C(dynamodb:Scan) on the table.
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
@@ -84,20 +59,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-version:
-  description: The version that is live in the end. Empty when there is none.
-  returned: always
-  type: str
-  sample: "7"
-previous:
-  description: The version that was live before it. Empty when there is none.
-  returned: always
-  type: str
-deleted:
-  description: Versions that were deleted.
-  returned: always
-  type: list
-  elements: str
+version: {description: The version that is live in the end. Empty when there is none., returned: always, type: str, sample: "7"}
+previous: {description: The version that was live before it. Empty when there is none., returned: always, type: str}
+deleted: {description: Versions that were deleted., returned: always, type: list, elements: str}
 checks:
   description: What the probe found, in the shape of M(pipeline_probe). Empty when there was nothing to probe, failed ones when it failed.
   returned: always

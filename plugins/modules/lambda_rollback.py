@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: lambda_rollback
 short_description: Move a function's alias to an older version, and name what the withdrawn one wrote
 description:
@@ -14,36 +13,16 @@ description:
   - The same call again moves nothing and finds the same.
   - Supports check mode, in which nothing is moved, and diff mode.
 options:
-  function:
-    description: Name of the function.
-    type: str
-    required: true
-  alias:
-    description: Name of the alias.
-    type: str
-    required: true
-  version:
-    description: The version to have live; without it the one that was live before.
-    type: str
-    default: ""
-  table:
-    description: Name of the table.
-    type: str
-    required: true
+  function: {description: Name of the function., type: str, required: true}
+  alias: {description: Name of the alias., type: str, required: true}
+  version: {description: The version to have live; without it the one that was live before., type: str, default: ""}
+  table: {description: Name of the table., type: str, required: true}
   read_units:
     description: Read units that naming the records may use. A scan takes a unit for each 4 KB of the table.
     type: int
     default: 5000
-  records_directory:
-    description: Where the file of the records that the withdrawn version wrote goes.
-    type: path
-    required: true
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
-author:
-  - The pipeline's authors
+  records_directory: {description: Where the file of the records that the withdrawn version wrote goes., type: path, required: true}
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 """
 
 EXAMPLES = r"""
@@ -56,14 +35,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-version:
-  description: The version that is live.
-  returned: always
-  type: str
-withdrawn:
-  description: The version that was live before the rollback.
-  returned: always
-  type: str
+version: {description: The version that is live., returned: always, type: str}
+withdrawn: {description: The version that was live before the rollback., returned: always, type: str}
 records:
   description: What the withdrawn version wrote. Absent in check mode.
   returned: when not in check mode
@@ -75,10 +48,7 @@ records:
     units: {description: Read units that finding them took., type: float}
     complete: {description: Whether the whole table was read., type: bool}
     error: {description: Why reading ended early., type: str}
-summary:
-  description: The above in words.
-  returned: always
-  type: str
+summary: {description: The above in words., returned: always, type: str}
 """
 
 from pathlib import Path

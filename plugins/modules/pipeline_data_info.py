@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: pipeline_data_info
 short_description: Count what a teardown would destroy
 description:
@@ -12,29 +11,13 @@ description:
   - Says what AWS would not delete - a table with deletion protection, a security group that something else uses.
   - Read-only. Absent tables and queues are reported as absent.
 options:
-  tables:
-    description: Names of tables.
-    type: list
-    elements: str
-    default: []
-  queues:
-    description: Names of queues.
-    type: list
-    elements: str
-    default: []
-  instances:
-    description: Name tag of the instances, and name of their security group.
-    type: str
-    required: true
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  tables: {description: Names of tables., type: list, elements: str, default: []}
+  queues: {description: Names of queues., type: list, elements: str, default: []}
+  instances: {description: "Name tag of the instances, and name of their security group.", type: str, required: true}
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(dynamodb:DescribeTable) on the tables; C(sqs:GetQueueUrl) and C(sqs:GetQueueAttributes) on the queues;
     C(ec2:DescribeInstances), C(ec2:DescribeNetworkInterfaces) and C(ec2:DescribeSecurityGroups).
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
@@ -88,16 +71,8 @@ instances:
     name: {description: Its Name tag., type: str}
     state: {description: Its state., type: str}
     line: {description: Both in words., type: str}
-protected:
-  description: A sentence for each table that has deletion protection.
-  returned: always
-  type: list
-  elements: str
-in_use:
-  description: A sentence for a security group that something else uses.
-  returned: always
-  type: list
-  elements: str
+protected: {description: A sentence for each table that has deletion protection., returned: always, type: list, elements: str}
+in_use: {description: A sentence for a security group that something else uses., returned: always, type: list, elements: str}
 """
 
 from ansible.module_utils.pipeline.core.module import argument_spec, failing

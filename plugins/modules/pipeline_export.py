@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: pipeline_export
 short_description: Write what a pipeline holds to files that outlive it
 description:
@@ -13,22 +12,10 @@ description:
   - Streams, so that its memory does not grow with the table. Changes nothing in the cloud; messages it reads are hidden meanwhile.
   - What is absent is not exported; where nothing is there at all, no directory is made.
 options:
-  directory:
-    description: Where the directory of this export is made.
-    type: path
-    required: true
-  environment:
-    description: Name of the environment, for the list.
-    type: str
-    required: true
-  table:
-    description: Name of the table.
-    type: str
-    required: true
-  dead_letter_queue:
-    description: Name of the quarantine's queue.
-    type: str
-    required: true
+  directory: {description: Where the directory of this export is made., type: path, required: true}
+  environment: {description: "Name of the environment, for the list.", type: str, required: true}
+  table: {description: Name of the table., type: str, required: true}
+  dead_letter_queue: {description: Name of the quarantine's queue., type: str, required: true}
   ledgers:
     description: Files of ledgers as the producers export them. A ledger that is not whole fails the module.
     type: list
@@ -47,15 +34,10 @@ options:
     description: Seconds within which the quarantine must have been read; so long its messages may be hidden.
     type: int
     default: 900
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(dynamodb:Scan) and C(dynamodb:DescribeTable) on the table; C(sqs:GetQueueUrl), C(sqs:GetQueueAttributes), C(sqs:ReceiveMessage)
     and C(sqs:ChangeMessageVisibility) on the queue.
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
@@ -70,10 +52,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-directory:
-  description: Where the files are; empty where there was nothing to export, and in check mode.
-  returned: always
-  type: str
+directory: {description: "Where the files are; empty where there was nothing to export, and in check mode.", returned: always, type: str}
 lines:
   description: A sentence for each file.
   returned: always

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: pipeline_probe
 short_description: Send known transactions through the pipeline and prove what became of each
 description:
@@ -18,22 +17,10 @@ description:
   - A broken pipeline never fails this module. Each finding is a check; M(verification_report) fails for the lot of them.
   - In check mode it sends nothing and is skipped.
 options:
-  queue_url:
-    description: URL of the transaction queue.
-    type: str
-    required: true
-  dead_letter_queue_url:
-    description: URL of the dead-letter queue.
-    type: str
-    required: true
-  table:
-    description: Name of the table.
-    type: str
-    required: true
-  log_group:
-    description: Name of the function's log group.
-    type: str
-    required: true
+  queue_url: {description: URL of the transaction queue., type: str, required: true}
+  dead_letter_queue_url: {description: URL of the dead-letter queue., type: str, required: true}
+  table: {description: Name of the table., type: str, required: true}
+  log_group: {description: Name of the function's log group., type: str, required: true}
   high_value_threshold:
     description: Amounts from this one up are C(high_value). A decimal number, quoted, so that YAML makes no float of it.
     type: str
@@ -42,10 +29,7 @@ options:
     description: Amounts from this one up, and below O(high_value_threshold), are C(medium_value); the rest are C(standard).
     type: str
     required: true
-  poison_reason:
-    description: The reason code the function gives to a record without an amount.
-    type: str
-    default: amount_missing
+  poison_reason: {description: The reason code the function gives to a record without an amount., type: str, default: amount_missing}
   timeout:
     description:
       - Seconds to wait until everything is stored, and then again until the poison record is in the dead-letter queue.
@@ -58,15 +42,10 @@ options:
       - A line that is not there by then makes its check C(unchecked), which is no fault, unless the log cannot be read at all.
     type: int
     default: 180
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(sqs:SendMessage) on the queue; C(sqs:ReceiveMessage), C(sqs:ChangeMessageVisibility) and C(sqs:DeleteMessage) on the dead-letter
     queue; C(dynamodb:BatchGetItem) and C(dynamodb:DeleteItem) on the table; C(logs:FilterLogEvents) on the log group.
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: pipeline_reconciliation
 short_description: Prove that sent = stored + quarantined + in flight, id by id
 description:
@@ -45,18 +44,9 @@ options:
       - Where, on this machine, M(transaction_quarantine) keeps its archives (C(*.jsonl.gz)) and its journal, if there are any.
       - What was purged to an archive, was not sent again since, and is nowhere else, is not lost. What was replayed counts as sent then.
     type: path
-  table:
-    description: Name of the table.
-    type: str
-    required: true
-  queue_url:
-    description: URL of the transaction queue.
-    type: str
-    required: true
-  dead_letter_queue_url:
-    description: URL of the dead-letter queue, the quarantine.
-    type: str
-    required: true
+  table: {description: Name of the table., type: str, required: true}
+  queue_url: {description: URL of the transaction queue., type: str, required: true}
+  dead_letter_queue_url: {description: "URL of the dead-letter queue, the quarantine.", type: str, required: true}
   report_directory:
     description:
       - Where RV(report_file), RV(lost_file), RV(altered_file), RV(repaired_file) and C(progress.log) are written; made if it is not there.
@@ -71,22 +61,10 @@ options:
     description: How long to look again for what was found nowhere, in seconds, after everything was read once. 0 looks again once.
     type: int
     default: 900
-  read_rate:
-    description: Read units a second that are taken at most, on average. 0 sets no limit.
-    type: float
-    default: 20
-  read_capacity:
-    description: The table's read units a second on AWS, by which RV(aws_seconds) is computed.
-    type: int
-    default: 25
-  queue_retention:
-    description: How long the queue keeps a message, in seconds.
-    type: int
-    default: 345600
-  overdue_seconds:
-    description: From this age on, in seconds, a transaction in flight fails a check.
-    type: int
-    default: 3700
+  read_rate: {description: "Read units a second that are taken at most, on average. 0 sets no limit.", type: float, default: 20}
+  read_capacity: {description: "The table's read units a second on AWS, by which RV(aws_seconds) is computed.", type: int, default: 25}
+  queue_retention: {description: "How long the queue keeps a message, in seconds.", type: int, default: 345600}
+  overdue_seconds: {description: "From this age on, in seconds, a transaction in flight fails a check.", type: int, default: 3700}
   quarantine_age:
     description: From this age on, in seconds, a quarantined message fails a check. SQS deletes it at fourteen days.
     type: int
@@ -109,16 +87,11 @@ options:
         transaction whose body the ledger has pruned is left alone.
     type: bool
     default: false
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(dynamodb:DescribeTable), C(dynamodb:Scan) and C(dynamodb:BatchGetItem) on the table, and C(dynamodb:DeleteItem) to repair;
     C(sqs:GetQueueAttributes) on both queues; C(sqs:ReceiveMessage) and C(sqs:ChangeMessageVisibility) on the dead-letter queue.
   - In check mode it reads all the same, and says how many items it would delete.
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
@@ -162,38 +135,20 @@ lost_file:
   description: JSON lines with the C(outbox_id) and C(transaction_id) of what is lost and can be sent again; what C(resend --lost) takes.
   returned: always
   type: str
-altered_file:
-  description: The same of what is altered.
-  returned: always
-  type: str
+altered_file: {description: The same of what is altered., returned: always, type: str}
 repaired_file:
   description: The same of what O(repair_altered) deleted, now or in a run that was interrupted, and that is not stored yet.
   returned: always
   type: str
-repaired:
-  description: How many altered items were deleted, or in check mode would be.
-  returned: always
-  type: int
+repaired: {description: "How many altered items were deleted, or in check mode would be.", returned: always, type: int}
 to_resend:
   description: How many entries the files for C(resend --lost) have, C(lost) and C(repaired); the latter is 0 without O(repair_altered).
   returned: always
   type: dict
-report_file:
-  description: JSON with everything, all ids included.
-  returned: always
-  type: str
-plan:
-  description: How the table was read and why, C(method), C(batch_get_units), C(scan_units).
-  returned: always
-  type: dict
-read_units:
-  description: Read units that were used.
-  returned: always
-  type: float
-aws_seconds:
-  description: How many seconds these take on AWS at O(read_capacity).
-  returned: always
-  type: float
+report_file: {description: "JSON with everything, all ids included.", returned: always, type: str}
+plan: {description: "How the table was read and why, C(method), C(batch_get_units), C(scan_units).", returned: always, type: dict}
+read_units: {description: Read units that were used., returned: always, type: float}
+aws_seconds: {description: How many seconds these take on AWS at O(read_capacity)., returned: always, type: float}
 """
 
 from pathlib import Path

@@ -4,33 +4,18 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: queue_wait_empty
 short_description: Wait until a queue is empty
 description:
   - Asks for the counters of the queue (visible, in flight, delayed) until all of them have been zero for some seconds, or the time is up.
   - Read-only. A queue that is not empty is no failure; an absent one is empty.
 options:
-  queue:
-    description: Name of the queue.
-    type: str
-    required: true
-  seconds:
-    description: How long to wait.
-    type: float
-    required: true
-  quiet:
-    description: For how many seconds the counters must be zero. SQS counts approximately.
-    type: float
-    default: 2
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  queue: {description: Name of the queue., type: str, required: true}
+  seconds: {description: How long to wait., type: float, required: true}
+  quiet: {description: For how many seconds the counters must be zero. SQS counts approximately., type: float, default: 2}
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(sqs:GetQueueUrl) and C(sqs:GetQueueAttributes) on the queue.
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
@@ -42,19 +27,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-empty:
-  description: Whether all counters were zero for O(quiet) seconds.
-  returned: always
-  type: bool
+empty: {description: Whether all counters were zero for O(quiet) seconds., returned: always, type: bool}
 line:
   description: The last count in words.
   returned: always
   type: str
   sample: "queue FinancialTransactionQueue: about 5 messages (2 in flight)"
-messages:
-  description: The last count, visible, in flight and delayed together.
-  returned: always
-  type: int
+messages: {description: "The last count, visible, in flight and delayed together.", returned: always, type: int}
 """
 
 from ansible.module_utils.pipeline.aws.queue import wait_until_empty

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: transaction_quarantine
 short_description: List, archive, replay or purge quarantined transactions
 description:
@@ -19,27 +18,14 @@ description:
   - C(purge) archives them, and deletes them once the archive is on the disk.
   - Killed at any point it loses nothing, and the next replay finishes what was begun; a journal in O(directory) knows what that was.
 options:
-  action:
-    description: What to do.
-    type: str
-    choices: [list, archive, replay, purge]
-    default: list
+  action: {description: What to do., type: str, choices: [list, archive, replay, purge], default: list}
   confirm:
     description: Whether C(replay) and C(purge) are to be done; otherwise they only say what they would do, as in check mode.
     type: bool
     default: false
-  queue_url:
-    description: URL of the transaction queue.
-    type: str
-    required: true
-  dead_letter_queue_url:
-    description: URL of the dead-letter queue.
-    type: str
-    required: true
-  table:
-    description: Name of the table.
-    type: str
-    required: true
+  queue_url: {description: URL of the transaction queue., type: str, required: true}
+  dead_letter_queue_url: {description: URL of the dead-letter queue., type: str, required: true}
+  table: {description: Name of the table., type: str, required: true}
   rules:
     description: Path of the function's C(transaction.py), whose rules say what can be replayed and how versions differ.
     type: path
@@ -48,28 +34,15 @@ options:
     description: Where archives and the journal are; made if it is not there. Only its owner may look into it.
     type: path
     required: true
-  reasons:
-    description: Select messages with one of these reasons.
-    type: list
-    elements: str
-    default: []
+  reasons: {description: Select messages with one of these reasons., type: list, elements: str, default: []}
   ids:
     description: Select messages by an id of the transaction, of the outbox or of the message.
     type: list
     elements: str
     default: []
-  since:
-    description: Select messages that were sent at this time (ISO 8601, UTC if it names no zone) or later.
-    type: str
-    default: ""
-  until:
-    description: Select messages that were sent before this time.
-    type: str
-    default: ""
-  limit:
-    description: Archive, replay or purge at most so many of those selected; 0 for all.
-    type: int
-    default: 0
+  since: {description: "Select messages that were sent at this time (ISO 8601, UTC if it names no zone) or later.", type: str, default: ""}
+  until: {description: Select messages that were sent before this time., type: str, default: ""}
+  limit: {description: "Archive, replay or purge at most so many of those selected; 0 for all.", type: int, default: 0}
   repair:
     description:
       - Repairs of the body, one after the other. C(rename OLD NEW) renames a member; C(set NAME VALUE) sets one to a JSON text;
@@ -79,28 +52,17 @@ options:
     type: list
     elements: str
     default: []
-  rate:
-    description: Messages to replay in a second, at most.
-    type: float
-    default: 20
+  rate: {description: "Messages to replay in a second, at most.", type: float, default: 20}
   timeout:
     description: Seconds for all of it, 30 to 43195. After a kill, messages stay hidden for up to so long.
     type: int
     default: 300
-  samples:
-    description: Messages of each reason that C(list) shows.
-    type: int
-    default: 3
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  samples: {description: Messages of each reason that C(list) shows., type: int, default: 3}
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(sqs:ReceiveMessage), C(sqs:ChangeMessageVisibility), C(sqs:DeleteMessage) and C(sqs:GetQueueAttributes) on the dead-letter
     queue; C(sqs:SendMessage) and C(sqs:GetQueueAttributes) on the transaction queue; C(dynamodb:BatchGetItem) on the table.
   - Receiving adds to a message's receive count.
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
@@ -118,27 +80,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-lines:
-  description: What was found or done, in words.
-  returned: always
-  type: list
-  elements: str
+lines: {description: "What was found or done, in words.", returned: always, type: list, elements: str}
 complete:
   description: Whether all that the queue has was met, as far as its approximate counters can tell. False too where O(limit) ended it.
   returned: always
   type: bool
-unseen:
-  description: About how many messages somebody else hides.
-  returned: always
-  type: int
-total:
-  description: Messages selected.
-  returned: for C(list)
-  type: int
-others:
-  description: Messages not selected.
-  returned: for C(list)
-  type: int
+unseen: {description: About how many messages somebody else hides., returned: always, type: int}
+total: {description: Messages selected., returned: for C(list), type: int}
+others: {description: Messages not selected., returned: for C(list), type: int}
 reasons:
   description: One entry for each reason, the most frequent first.
   returned: for C(list)
@@ -152,62 +101,31 @@ reasons:
     oldest_age_seconds: {description: Age of the oldest., type: int}
     expires_in_seconds: {description: When the queue deletes the oldest., type: int}
     samples: {description: Messages by their names; of a conflict also C(versions), by field, and C(stored_at)., type: list}
-archive_file:
-  description: The archive; none when nothing was selected.
-  returned: for C(archive) and C(purge)
-  type: str
-archived:
-  description: Messages in it.
-  returned: for C(archive) and C(purge)
-  type: int
-purged:
-  description: Messages deleted.
-  returned: for C(purge)
-  type: int
-sent:
-  description: Messages that were, or would be, sent.
-  returned: for C(replay)
-  type: int
-sent_by_reason:
-  description: The same by reason.
-  returned: for C(replay)
-  type: dict
+archive_file: {description: The archive; none when nothing was selected., returned: for C(archive) and C(purge), type: str}
+archived: {description: Messages in it., returned: for C(archive) and C(purge), type: int}
+purged: {description: Messages deleted., returned: for C(purge), type: int}
+sent: {description: "Messages that were, or would be, sent.", returned: for C(replay), type: int}
+sent_by_reason: {description: The same by reason., returned: for C(replay), type: dict}
 resumed:
   description: Messages sent that an interrupted run had begun, with the content that it gave them.
   returned: for C(replay)
   type: int
-finished:
-  description: Messages that an interrupted run had sent, and that only had to be deleted.
-  returned: for C(replay)
-  type: int
+finished: {description: "Messages that an interrupted run had sent, and that only had to be deleted.", returned: for C(replay), type: int}
 gone:
   description:
     - Messages that an interrupted run had begun, and that are in the quarantine no more. Whether they were sent is not known; the journal
       has their content.
   returned: for C(replay)
   type: int
-came_back:
-  description: Messages that were sent by this run and quarantined again while it went on.
-  returned: for C(replay)
-  type: int
-left:
-  description: Up to 1,000 messages that stay where they are, each with C(why).
-  returned: for C(replay)
-  type: list
-  elements: dict
-left_count:
-  description: How many there are.
-  returned: for C(replay)
-  type: int
+came_back: {description: Messages that were sent by this run and quarantined again while it went on., returned: for C(replay), type: int}
+left: {description: "Up to 1,000 messages that stay where they are, each with C(why).", returned: for C(replay), type: list, elements: dict}
+left_count: {description: How many there are., returned: for C(replay), type: int}
 problems:
   description: Up to 1,000 messages that could not be moved whole, each with C(why). The next replay finishes them.
   returned: for C(replay) and C(purge)
   type: list
   elements: dict
-problems_count:
-  description: How many there are.
-  returned: for C(replay) and C(purge)
-  type: int
+problems_count: {description: How many there are., returned: for C(replay) and C(purge), type: int}
 """
 
 import secrets
