@@ -1,20 +1,20 @@
 #!/usr/bin/python
-"""Ansible module: whether the cloud can run the producer's instances."""
+"""Ansible module: check that the producer's instances can be launched."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: instance_preflight
-short_description: Whether the cloud can run the producer's instances
+short_description: Check that the producer's instances can be launched
 description:
-  - Fails with every reason why instances could not be launched or reached, each with what to do - no such image or instance type in the
-    region, no default VPC, no subnet in a zone that offers the type and gives public addresses, more instances than wanted, a private key
-    that is missing, readable by others or another key pair's.
+  - Fails with every reason why instances cannot be launched or reached, and what to do about it. Reasons are an image or instance type that
+    the region does not have, no default VPC, no subnet with public addresses in a zone that offers the type, more instances than wanted,
+    and a private key that is missing, readable by others, or of another key pair.
   - Warns of an instance type that is not Free Tier eligible in the account, and names one that is. Read-only.
 options:
   name: {description: Name tag of the instances., type: str, required: true}
-  count: {description: How many of them there shall be., type: int, required: true}
-  image: {description: "Image, as RunInstances takes it. Only C(resolve:ssm:) ones are looked for.", type: str, required: true}
+  count: {description: How many instances are wanted., type: int, required: true}
+  image: {description: "Image, as RunInstances takes it. Only images of the form C(resolve:ssm:) are looked up.", type: str, required: true}
   instance_type: {description: Instance type., type: str, required: true}
   key_name: {description: Name of the EC2 key pair; empty for none., type: str, default: ""}
   key_file: {description: Path of its private key on this machine., type: path, default: ""}
@@ -25,7 +25,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Ask whether the cloud can run the instances
+- name: Check that instances can be launched
   instance_preflight:
     name: FinancialTransactionProducer
     count: 1

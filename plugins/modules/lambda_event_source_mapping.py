@@ -7,15 +7,15 @@ DOCUMENTATION = r"""
 module: lambda_event_source_mapping
 short_description: Manage the one mapping between an SQS queue and a Lambda function
 description:
-  - Leaves exactly one event source mapping between the queue and the function, with the given settings and no filter, or none at all.
-  - Updates only what differs, deletes further mappings of the same pair, and waits until the mapping has left every state of transition.
-  - Mappings from the same queue to another function are never touched; they are returned in RV(foreign_mappings) and as a warning,
-    because two mappings split the messages of a queue between them.
+  - Ensures that there is exactly one event source mapping between the queue and the function, with these settings and no filter, or none.
+  - Updates only what differs, deletes other mappings of the same pair, and waits until no change is in progress.
+  - Never changes mappings from the same queue to another function. It returns them in RV(foreign_mappings) and warns of them, because two
+    mappings split the messages of a queue.
   - Supports check mode, also when queue and function do not exist yet, and diff mode.
 options:
-  state: {description: Whether the mapping shall exist., type: str, choices: [present, absent], default: present}
+  state: {description: Whether the mapping exists., type: str, choices: [present, absent], default: present}
   function_arn:
-    description: ARN of the Lambda function. A mapping of the same function under an alias or version counts as one too many.
+    description: ARN of the Lambda function. A mapping of the same function under another alias or version is deleted.
     type: str
     required: true
   event_source_arn: {description: ARN of the SQS queue., type: str, required: true}
@@ -31,13 +31,13 @@ options:
     choices: [ReportBatchItemFailures]
     default: [ReportBatchItemFailures]
   maximum_concurrency:
-    description: Most concurrent invocations by this mapping, 2 to 1,000. Without it a limit that is found is removed.
+    description: Most concurrent invocations by this mapping, 2 to 1,000. Without it, an existing limit is removed.
     type: int
   enabled: {description: Whether the mapping polls the queue., type: bool, default: true}
   wait_timeout:
     description:
       - Longest wait for one state, in seconds.
-      - The answer that the function's role may not call SQS is retried for at most 60 of them, as a new role takes seconds to be seen.
+      - Lambda may not know the permissions of a new role yet, so a call refused for that is retried for up to 60 seconds of this time.
     type: int
     default: 300
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]

@@ -8,9 +8,9 @@ module: lambda_package
 short_description: Package Lambda source code into a reproducible zip
 description:
   - Writes a zip whose bytes depend only on the names and contents of the files, so that an unchanged function is never uploaded again.
-  - Every Python file is compiled first; one that does not compile fails the module with file and line.
+  - Compiles every Python file first, and fails with file and line if one does not compile.
   - Leaves out C(__pycache__) and compiled files. Empty folders, times, owners and modes are not kept (every file has mode 0644).
-  - Supports check mode, in which nothing is written but the hash is computed, and diff mode.
+  - Supports diff mode and check mode. Check mode writes nothing and returns the hash.
 options:
   src:
     description:

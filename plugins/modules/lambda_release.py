@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: what a Lambda function holds goes live behind an alias, and back by itself when a probe finds it wrong."""
+"""Ansible module: release a Lambda function's code behind an alias, and roll it back when a probe fails."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ DOCUMENTATION = r"""
 module: lambda_release
 short_description: Publish a function's version behind an alias, probed before and after
 description:
-  - With O(state=released), publishes what C($LATEST) holds as a version, unless the alias points to one that holds the same code and
-    configuration already. The version is probed by invoking it directly (M(pipeline_probe) has the checks); only when all is well does the
-    alias move to it. A version that a rollback withdrew is not made live again.
-  - With O(state=checked), probes the version behind the alias through the queue, unless that was done. When something is wrong, the alias
-    moves back to the version before by itself, the module names what the bad version wrote, and fails. Of a first version it says that
-    there is none to go back to.
-  - The alias's description says how far the release came, so that a run that was interrupted is taken up by the next one.
-  - Deletes all but the newest versions; never the live one, the one before it, one that was withdrawn, or one that an alias points to.
-  - Supports check mode, in which nothing is published, probed or moved, and diff mode. In check mode it sees C($LATEST) as it is, not as
-    the play would have it.
+  - With O(state=released), publishes C($LATEST) as a version, unless the alias points to one with the same code and configuration. It
+    probes the version by invoking it directly (M(pipeline_probe) has the checks), and moves the alias to it only if every check passes. It
+    does not make a version live that a rollback withdrew.
+  - With O(state=checked), probes the version behind the alias through the queue, unless that was done. If a check fails, it moves the alias
+    back to the version before, names what the bad version wrote, and fails. If there is no version before, it says so.
+  - The alias's description records the progress of a release, so that the next run continues one that was interrupted.
+  - Deletes all but the newest versions; never the live one, the one before it, a withdrawn one, or one that an alias points to.
+  - Supports diff mode and check mode. Check mode publishes, probes and moves nothing, and sees C($LATEST) before the play changes it.
 options:
   state: {description: Which step of a release to take., type: str, choices: [released, checked], default: released}
   function: {description: Name of the function., type: str, required: true}
   alias: {description: Name of the alias., type: str, required: true}
   versions_kept: {description: "How many of the newest versions stay, at least 1.", type: int, default: 5}
   read_units:
-    description: Read units that naming a bad version's records may use. A scan takes a unit for each 4 KB of the table.
+    description: Read units that finding a bad version's records may use. A scan takes a unit for each 4 KB of the table.
     type: int
     default: 5000
-  records_directory: {description: Where a file of the records that a bad version wrote goes., type: path, required: true}
+  records_directory: {description: Folder for the file with the records that a bad version wrote., type: path, required: true}
   wait_timeout: {description: "Longest wait for one state of the function, in seconds.", type: int, default: 300}
   queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
   dead_letter_queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
@@ -39,13 +37,13 @@ options:
   log_timeout: {description: As of M(pipeline_probe)., type: int, default: 180}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
-  - Beside what M(pipeline_probe) needs, C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
+  - Needs what M(pipeline_probe) needs, and C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
     C(lambda:CreateAlias), C(lambda:UpdateAlias), C(lambda:DeleteFunction), C(lambda:GetFunctionConfiguration) and
     C(lambda:InvokeFunction) on the function and its versions, C(sqs:GetQueueAttributes) on the queue, and C(dynamodb:Scan) on the table.
 """
 
 EXAMPLES = r"""
-- name: Have the new code live
+- name: Release the new code
   lambda_release:
     function: ProcessFinancialStream
     alias: live
@@ -59,11 +57,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-version: {description: The version that is live in the end. Empty when there is none., returned: always, type: str, sample: "7"}
-previous: {description: The version that was live before it. Empty when there is none., returned: always, type: str}
+version: {description: The version that is live at the end. Empty if there is none., returned: always, type: str, sample: "7"}
+previous: {description: The version that was live before it. Empty if there is none., returned: always, type: str}
 deleted: {description: Versions that were deleted., returned: always, type: list, elements: str}
 checks:
-  description: What the probe found, in the shape of M(pipeline_probe). Empty when there was nothing to probe, failed ones when it failed.
+  description: What the probe found, in the shape of M(pipeline_probe). On failure only the failed ones.
   returned: always
   type: list
   elements: dict

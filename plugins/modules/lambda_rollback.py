@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: have an older version of a function live again, and name what the withdrawn one wrote."""
+"""Ansible module: make an older version of a function live again, and name what the withdrawn one wrote."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ DOCUMENTATION = r"""
 module: lambda_rollback
 short_description: Move a function's alias to an older version, and name what the withdrawn one wrote
 description:
-  - Points the alias at the version that was live before, or at O(version), and waits until the last invocation of the withdrawn version is
-    over. Notes in the alias's description that it was withdrawn, so that M(lambda_release) does not make it live again by itself.
-  - Then finds what the withdrawn version wrote by the C(processor_version) of every stored item, and writes the ids into a file.
-  - The same call again moves nothing and finds the same.
-  - Supports check mode, in which nothing is moved, and diff mode.
+  - Moves the alias to the version that was live before, or to O(version), and waits until the last invocation of the withdrawn version has
+    ended. Records the withdrawn version in the alias's description, so that M(lambda_release) does not make it live again.
+  - Then finds what the withdrawn version wrote, by the C(processor_version) of every stored item, and writes the ids to a file.
+  - The same call again moves nothing and finds the same. Supports diff mode and check mode, which moves nothing.
 options:
   function: {description: Name of the function., type: str, required: true}
   alias: {description: Name of the alias., type: str, required: true}
-  version: {description: The version to have live; without it the one that was live before., type: str, default: ""}
+  version: {description: The version to make live; by default the one that was live before., type: str, default: ""}
   table: {description: Name of the table., type: str, required: true}
   read_units:
-    description: Read units that naming the records may use. A scan takes a unit for each 4 KB of the table.
+    description: Read units that finding the records may use. A scan takes a unit for each 4 KB of the table.
     type: int
     default: 5000
-  records_directory: {description: Where the file of the records that the withdrawn version wrote goes., type: path, required: true}
+  records_directory: {description: Folder for the file with the records that the withdrawn version wrote., type: path, required: true}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 """
 
 EXAMPLES = r"""
-- name: Have the version before live again
+- name: Make the version before live again
   lambda_rollback:
     function: ProcessFinancialStream
     alias: live
@@ -48,7 +47,7 @@ records:
     units: {description: Read units that finding them took., type: float}
     complete: {description: Whether the whole table was read., type: bool}
     error: {description: Why reading ended early., type: str}
-summary: {description: The above in words., returned: always, type: str}
+summary: {description: The result in words., returned: always, type: str}
 """
 
 from pathlib import Path

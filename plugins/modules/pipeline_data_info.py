@@ -8,8 +8,8 @@ module: pipeline_data_info
 short_description: Count what a teardown would destroy
 description:
   - Counts the items of tables, as DynamoDB last counted them (free of charge, up to six hours old), the messages of queues, and instances.
-  - Says what AWS would not delete - a table with deletion protection, a security group that something else uses.
-  - Read-only. Absent tables and queues are reported as absent.
+  - Names what AWS would refuse to delete, a table with deletion protection or a security group that something else uses.
+  - Read-only. Tables and queues may be absent.
 options:
   tables: {description: Names of tables., type: list, elements: str, default: []}
   queues: {description: Names of queues., type: list, elements: str, default: []}

@@ -7,31 +7,31 @@ DOCUMENTATION = r"""
 module: pipeline_export
 short_description: Write what a pipeline holds to files that outlive it
 description:
-  - Writes the table, the quarantine and the producers' ledgers as gzipped JSON lines, and a list of them with their SHA-256.
-  - Every export is a directory of its own, named by the time (UTC). It is there whole or not at all, and its owner alone may read it.
-  - Streams, so that its memory does not grow with the table. Changes nothing in the cloud; messages it reads are hidden meanwhile.
-  - What is absent is not exported; where nothing is there at all, no directory is made.
+  - Writes the table, the quarantine and the producers' ledgers as gzipped JSON lines, and a list of these files with their SHA-256.
+  - Every export is a directory of its own, named by the time (UTC). It is complete or does not exist, and only its owner may read it.
+  - Uses the same memory for any size of table. Changes nothing in the cloud, but hides messages while it reads them.
+  - Skips what is absent. If nothing exists, it makes no directory.
 options:
-  directory: {description: Where the directory of this export is made., type: path, required: true}
+  directory: {description: Folder in which the directory of this export is made., type: path, required: true}
   environment: {description: "Name of the environment, for the list.", type: str, required: true}
   table: {description: Name of the table., type: str, required: true}
   dead_letter_queue: {description: Name of the quarantine's queue., type: str, required: true}
   ledgers:
-    description: Files of ledgers as the producers export them. A ledger that is not whole fails the module.
+    description: Files of ledgers as the producers export them. The module fails if one is incomplete.
     type: list
     elements: path
     default: []
   rejected:
-    description: Files of the rejected lines of feeds, as the producers list them, gzipped.
+    description: Gzipped files of rejected feed lines, as the producers list them.
     type: list
     elements: path
     default: []
   read_capacity:
-    description: Read units a second that the table has; 0 for one on demand. What it saved up in five minutes is used at once.
+    description: The table's read units a second; 0 if it is on demand. The unused units of five minutes are used at once.
     type: int
     default: 0
   timeout:
-    description: Seconds within which the quarantine must have been read; so long its messages may be hidden.
+    description: Seconds to read the quarantine in. Its messages may be hidden for so long.
     type: int
     default: 900
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
@@ -41,7 +41,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Keep what is about to be deleted
+- name: Export what is about to be deleted
   pipeline_export:
     directory: "{{ teardown_export_directory }}"
     environment: "{{ pipeline_environment }}"
@@ -52,7 +52,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-directory: {description: "Where the files are; empty where there was nothing to export, and in check mode.", returned: always, type: str}
+directory: {description: "Where the files are. Empty in check mode, and if there was nothing to export.", returned: always, type: str}
 lines:
   description: A sentence for each file.
   returned: always

@@ -7,11 +7,11 @@ DOCUMENTATION = r"""
 module: queue_wait_empty
 short_description: Wait until a queue is empty
 description:
-  - Asks for the counters of the queue (visible, in flight, delayed) until all of them have been zero for some seconds, or the time is up.
-  - Read-only. A queue that is not empty is no failure; an absent one is empty.
+  - Reads the counters of the queue (visible, in flight, delayed) until all have been zero for some seconds, or the time is over.
+  - Read-only. It does not fail if the queue is not empty. An absent queue is empty.
 options:
   queue: {description: Name of the queue., type: str, required: true}
-  seconds: {description: How long to wait., type: float, required: true}
+  seconds: {description: Longest time to wait., type: float, required: true}
   quiet: {description: For how many seconds the counters must be zero. SQS counts approximately., type: float, default: 2}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:

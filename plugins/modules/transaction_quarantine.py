@@ -7,54 +7,54 @@ DOCUMENTATION = r"""
 module: transaction_quarantine
 short_description: List, archive, replay or purge quarantined transactions
 description:
-  - Works on the messages of the dead-letter queue that are selected. All of them are received once for that, hidden for at most O(timeout)
-    seconds, and made visible again unless they were moved. Messages that came there by redrive have the reason C(retries_exhausted).
-  - C(list) counts them by reason, with ages and samples. Of a conflict it gives both versions, the quarantined one and the one that the
-    table holds, read consistently, field by field where they differ.
-  - C(archive) writes them, whole, to a file in O(directory), and leaves them where they are.
-  - C(replay) sends them to the transaction queue again, repaired if O(repair) says so, at no more than O(rate) a second, and then deletes
-    them from the quarantine. What the function would refuse even so is left where it is, and named. The attribute C(history) of a replayed
-    message has what its letters said before.
-  - C(purge) archives them, and deletes them once the archive is on the disk.
-  - Killed at any point it loses nothing, and the next replay finishes what was begun; a journal in O(directory) knows what that was.
+  - Works on the selected messages of the dead-letter queue. For that it receives all of them once, hides them for at most O(timeout)
+    seconds, and releases those that it did not move. Messages that SQS moved there by itself have the reason C(retries_exhausted).
+  - C(list) counts them by reason, with ages and samples. For a conflict it shows both versions, the quarantined one and the stored one,
+    read consistently, field by field where they differ.
+  - C(archive) writes them completely to a file in O(directory), and leaves them in the queue.
+  - C(replay) sends them to the transaction queue again, repaired by O(repair), at no more than O(rate) a second, and then deletes them from
+    the quarantine. It leaves and names messages that the function would still refuse. The attribute C(history) of a replayed message keeps
+    what its dead-letter messages said before.
+  - C(purge) archives them, and deletes them once the archive is on disk.
+  - If it is killed, nothing is lost, and the next replay finishes what was begun; a journal in O(directory) records it.
 options:
   action: {description: What to do., type: str, choices: [list, archive, replay, purge], default: list}
   confirm:
-    description: Whether C(replay) and C(purge) are to be done; otherwise they only say what they would do, as in check mode.
+    description: Whether to do C(replay) and C(purge). Without it they only say what they would do, as in check mode.
     type: bool
     default: false
   queue_url: {description: URL of the transaction queue., type: str, required: true}
   dead_letter_queue_url: {description: URL of the dead-letter queue., type: str, required: true}
   table: {description: Name of the table., type: str, required: true}
   rules:
-    description: Path of the function's C(transaction.py), whose rules say what can be replayed and how versions differ.
+    description: Path of the function's C(transaction.py). Its rules decide what can be replayed and how versions differ.
     type: path
     required: true
   directory:
-    description: Where archives and the journal are; made if it is not there. Only its owner may look into it.
+    description: Folder of the archives and the journal; made if it is missing. Only its owner may read it.
     type: path
     required: true
   reasons: {description: Select messages with one of these reasons., type: list, elements: str, default: []}
   ids:
-    description: Select messages by an id of the transaction, of the outbox or of the message.
+    description: Select messages by transaction id, outbox id or message id.
     type: list
     elements: str
     default: []
   since: {description: "Select messages that were sent at this time (ISO 8601, UTC if it names no zone) or later.", type: str, default: ""}
   until: {description: Select messages that were sent before this time., type: str, default: ""}
-  limit: {description: "Archive, replay or purge at most so many of those selected; 0 for all.", type: int, default: 0}
+  limit: {description: "Archive, replay or purge at most this number of the selected messages; 0 for all.", type: int, default: 0}
   repair:
     description:
-      - Repairs of the body, one after the other. C(rename OLD NEW) renames a member; C(set NAME VALUE) sets one to a JSON text;
+      - Repairs of the body, applied in this order. C(rename OLD NEW) renames a member; C(set NAME VALUE) sets one to a JSON text;
         C(parse NAME) makes a number of a text such as C(1234.56), C(parse NAME ,) of one such as C(1.234,56), C(parse NAME .) of one such
-        as C(1,234.56). A text that can be read in two ways, such as C(1.234), is left alone unless both signs are given, the decimal one
-        first and then the one that groups, C(parse NAME . ,) or C(parse NAME , .).
+        as C(1,234.56). A text with two possible meanings, such as C(1.234), is not changed unless both signs are given, first the decimal
+        sign and then the group sign, C(parse NAME . ,) or C(parse NAME , .).
     type: list
     elements: str
     default: []
-  rate: {description: "Messages to replay in a second, at most.", type: float, default: 20}
+  rate: {description: "Most messages to replay in a second.", type: float, default: 20}
   timeout:
-    description: Seconds for all of it, 30 to 43195. After a kill, messages stay hidden for up to so long.
+    description: Seconds for the whole action, 30 to 43195. If it is killed, messages may stay hidden for so long.
     type: int
     default: 300
   samples: {description: Messages of each reason that C(list) shows., type: int, default: 3}
@@ -80,9 +80,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-lines: {description: "What was found or done, in words.", returned: always, type: list, elements: str}
+lines: {description: "The result in words.", returned: always, type: list, elements: str}
 complete:
-  description: Whether all that the queue has was met, as far as its approximate counters can tell. False too where O(limit) ended it.
+  description: Whether every message of the queue was received, by its approximate counters. False also if O(limit) was reached.
   returned: always
   type: bool
 unseen: {description: About how many messages somebody else hides., returned: always, type: int}
@@ -101,27 +101,27 @@ reasons:
     oldest_age_seconds: {description: Age of the oldest., type: int}
     expires_in_seconds: {description: When the queue deletes the oldest., type: int}
     samples: {description: Messages by their names; of a conflict also C(versions), by field, and C(stored_at)., type: list}
-archive_file: {description: The archive; none when nothing was selected., returned: for C(archive) and C(purge), type: str}
+archive_file: {description: The archive; none if nothing was selected., returned: for C(archive) and C(purge), type: str}
 archived: {description: Messages in it., returned: for C(archive) and C(purge), type: int}
 purged: {description: Messages deleted., returned: for C(purge), type: int}
 sent: {description: "Messages that were, or would be, sent.", returned: for C(replay), type: int}
 sent_by_reason: {description: The same by reason., returned: for C(replay), type: dict}
 resumed:
-  description: Messages sent that an interrupted run had begun, with the content that it gave them.
+  description: Messages sent that an interrupted run had begun, with the content that it had prepared.
   returned: for C(replay)
   type: int
-finished: {description: "Messages that an interrupted run had sent, and that only had to be deleted.", returned: for C(replay), type: int}
+finished: {description: "Messages that an interrupted run had sent, and that were only deleted now.", returned: for C(replay), type: int}
 gone:
   description:
-    - Messages that an interrupted run had begun, and that are in the quarantine no more. Whether they were sent is not known; the journal
-      has their content.
+    - Messages that an interrupted run had begun, and that are no longer in the quarantine. It is unknown whether they were sent; the
+      journal has their content.
   returned: for C(replay)
   type: int
-came_back: {description: Messages that were sent by this run and quarantined again while it went on., returned: for C(replay), type: int}
-left: {description: "Up to 1,000 messages that stay where they are, each with C(why).", returned: for C(replay), type: list, elements: dict}
+came_back: {description: Messages that this run sent and that were quarantined again during it., returned: for C(replay), type: int}
+left: {description: "Up to 1,000 messages that stay there, each with C(why).", returned: for C(replay), type: list, elements: dict}
 left_count: {description: How many there are., returned: for C(replay), type: int}
 problems:
-  description: Up to 1,000 messages that could not be moved whole, each with C(why). The next replay finishes them.
+  description: Up to 1,000 messages that were moved only in part, each with C(why). The next replay moves them.
   returned: for C(replay) and C(purge)
   type: list
   elements: dict
