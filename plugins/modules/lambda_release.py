@@ -32,7 +32,7 @@ options:
   log_group: {description: As of M(pipeline_probe)., type: str, required: true}
   high_value_threshold: {description: As of M(pipeline_probe)., type: str, required: true}
   medium_value_threshold: {description: As of M(pipeline_probe)., type: str, required: true}
-  poison_reason: {description: As of M(pipeline_probe)., type: str, default: amount_missing}
+  invalid_reason: {description: As of M(pipeline_probe)., type: str, default: amount_missing}
   timeout: {description: As of M(pipeline_probe)., type: int, default: 60}
   log_timeout: {description: As of M(pipeline_probe)., type: int, default: 180}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]

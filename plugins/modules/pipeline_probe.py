@@ -29,7 +29,7 @@ options:
     description: Amounts from this one up, and below O(high_value_threshold), are C(medium_value); the rest are C(standard).
     type: str
     required: true
-  poison_reason: {description: The function's reason code for a record without an amount., type: str, default: amount_missing}
+  invalid_reason: {description: The function's reason code for a record without an amount., type: str, default: amount_missing}
   timeout:
     description:
       - Seconds to wait until everything is stored, and then again until the invalid record is in the dead-letter queue.
@@ -75,7 +75,7 @@ checks:
     seconds: {description: Time spent on this check alone., type: float}
     remedy: {description: What to do when it failed., type: str}
 transaction_ids:
-  description: The ids that were sent, the poison record's last.
+  description: The ids that were sent, the invalid record's last.
   returned: when not in check mode
   type: list
   elements: str

@@ -1,4 +1,4 @@
-"""Whether the cloud can run the producer's instances: each check returns a sentence about what is wrong, or an empty string."""
+"""Whether the producer's instances can be launched: each check returns a sentence about what is wrong, or an empty string."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def preflight(ec2: Any, ssm: Any, region: str, wanted: Mapping[str, Any]) -> Pre
 
 
 def image_problem(ssm: Any, image: str, region: str) -> str:
-    """The public parameter that an image refers to must exist: not every region has Amazon Linux 2023 under that name."""
+    """The public parameter of an image must exist: not every region has Amazon Linux 2023 under that name."""
     if not image.startswith(RESOLVE):
         return ""
     parameter = image.removeprefix(RESOLVE)
@@ -69,15 +69,15 @@ def network_problem(ec2: Any, region: str) -> str:
         return ""
     return (
         f"Region {region} of this account has no default VPC, into which the producer's instances are launched."
-        f" Make it anew: aws ec2 create-default-vpc --region {region}."
+        f" Create one: aws ec2 create-default-vpc --region {region}."
     )
 
 
 def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str]:
     """The default subnet to launch into, and an empty sentence; or none, and what is wrong.
 
-    Not every zone offers every type (DescribeInstanceTypeOfferings), and a default subnet may have been told to give no public address
-    (MapPublicIpOnLaunch), without which this machine does not reach the instance.
+    Not every zone offers every type (DescribeInstanceTypeOfferings), and a default subnet may be set to give no public address
+    (MapPublicIpOnLaunch), without which this machine cannot reach the instance.
     """
     offered = {"Name": "instance-type", "Values": [instance_type]}
     offerings = pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="availability-zone", Filters=[offered])
@@ -87,7 +87,7 @@ def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str
     if not there:
         return "", (
             f"No zone of region {region} that offers {instance_type} ({', '.join(sorted(zones)) or 'none does'}) has a default subnet."
-            f" Make one: aws ec2 create-default-subnet --region {region} --availability-zone {min(zones, default='ZONE')};"
+            f" Create one: aws ec2 create-default-subnet --region {region} --availability-zone {min(zones, default='ZONE')};"
             " or set producer_instance_type to a type that is offered where there is one."
         )
     open_ones = [name for _zone, name, subnet in there if subnet["MapPublicIpOnLaunch"] and subnet["AvailableIpAddressCount"] > 0]
@@ -122,7 +122,7 @@ def type_problem(ec2: Any, instance_type: str, region: str) -> str:
 
 
 def free_tier_advice(ec2: Any, instance_type: str) -> str:
-    """What to say where the type is not in the account's Free Tier; names the smallest that is. Empty where it is."""
+    """Advice if the type is not in the account's Free Tier; names the smallest that is. Otherwise empty."""
     if instance_type in free_types(ec2):
         return ""
     return (
@@ -148,7 +148,7 @@ def _free_types_in_words(ec2: Any) -> str:
 
 
 def count_problem(ec2: Any, name: str, count: int) -> str:
-    """More instances than wanted: which of them to end is the operator's choice, for each may hold what it has not sent yet."""
+    """More instances than wanted: the operator chooses which to terminate, because each may hold unsent transactions."""
     found = sorted(instance["InstanceId"] for instance in living_instances(ec2, name))
     if len(found) <= count:
         return ""
@@ -160,7 +160,7 @@ def count_problem(ec2: Any, name: str, count: int) -> str:
 
 
 def key_problem(ec2: Any, key_name: str, key_file: str) -> str:
-    """The private key must be readable by its owner alone, and belong to the key pair, where there are both already."""
+    """The private key must be readable by its owner alone and belong to the key pair, if both exist."""
     pairs = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [key_name]}], IncludePublicKey=True)["KeyPairs"]
     if not os.path.exists(key_file):
         return _missing_key(key_name, key_file) if pairs else ""

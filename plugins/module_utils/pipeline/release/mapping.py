@@ -21,7 +21,7 @@ MOVING_STATES = frozenset({"Creating", "Enabling", "Disabling", "Updating"})
 BUSY_ERRORS = frozenset({"ResourceInUseException", "ResourceConflictException"})
 MISSING = ("ResourceNotFoundException",)
 
-# A new role's policy takes seconds to be seen by Lambda; a wrong one is never seen, so this patience is shorter than wait_timeout.
+# Lambda sees a new role's policy after some seconds, but a wrong one never: so this wait is shorter than wait_timeout.
 PERMISSION_PATIENCE_SECONDS = 60.0
 PERMISSION_NOT_SEEN_YET = re.compile(r"does not have permissions? to call \w+ on SQS", re.IGNORECASE)
 
@@ -36,12 +36,12 @@ QUEUE_ARN = re.compile(r"arn:[\w-]+:sqs:[\w-]+:\d{12}:[\w.-]+")
 
 
 class MappingError(Exception):
-    """A setting that AWS would refuse, or a state that did not come in time. The text says what to do next."""
+    """A setting that AWS would refuse, or a state that was not reached in time. The text says what to do next."""
 
 
 @dataclass(frozen=True)
 class MappingSettings:
-    """Every managed property of a mapping. `filters` holds filter patterns, always none; `maximum_batching_window` is in seconds."""
+    """Every managed property of a mapping. `filters` are filter patterns, always none; `maximum_batching_window` is in seconds."""
 
     batch_size: int = 10
     maximum_batching_window: int = 0
@@ -56,7 +56,7 @@ class MappingSettings:
         names = ("batch_size", "maximum_batching_window", "maximum_concurrency", "enabled")
         return cls(function_response_types=tuple(options["function_response_types"]), **{name: options[name] for name in names})
 
-    def refuse_what_aws_refuses(self) -> None:
+    def check(self) -> None:
         """Raise MappingError for the first setting out of AWS's limits."""
         _within("batch_size", self.batch_size, BATCH_SIZE_LIMITS)
         _within("maximum_batching_window", self.maximum_batching_window, WINDOW_LIMITS_SECONDS)
@@ -155,10 +155,10 @@ class MappingManager:
     def present(self, settings: MappingSettings) -> Outcome:
         """Leave exactly one mapping of the pair, with these settings.
 
-        Raises MappingError when AWS would refuse the settings or a state does not come within wait_timeout seconds, and
-        ClientError for every answer of Lambda that waiting does not mend.
+        Raises MappingError if AWS would refuse the settings or a state is not reached within wait_timeout seconds, and ClientError for
+        every error of Lambda that a retry cannot solve.
         """
-        settings.refuse_what_aws_refuses()
+        settings.check()
         wanted = settings.as_dict()
         ours, foreign = self._settled()
         live = [mapping for mapping in ours if mapping["State"] != "Deleting"]
@@ -209,8 +209,8 @@ class MappingManager:
         return ours, foreign
 
     def _settled(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The pair once no mapping of ours is being changed: its settings can be read before, but not changed."""
-        for _ in self._attempts("the mapping to leave its state of transition"):
+        """The pair once no change of our mappings is in progress: until then they can be read, but not changed."""
+        for _ in self._attempts("the mapping to finish another change"):
             ours, foreign = self._pair()
             if not any(mapping["State"] in MOVING_STATES for mapping in ours):
                 return ours, foreign
@@ -231,7 +231,7 @@ class MappingManager:
                 ) from error
             raise
         mapping = self._settled_mapping(created["UUID"])
-        # One that appeared instead of ours, from a request whose answer was lost, may have other settings.
+        # A mapping from a request whose answer was lost may have other settings.
         differing = _differing(mapping, wanted)
         return self._update(mapping["UUID"], wanted, differing) if differing else mapping
 
@@ -273,7 +273,7 @@ class MappingManager:
         return unless_missing(self.client.get_event_source_mapping, MISSING, UUID=uuid)
 
     def _settled_mapping(self, uuid: str, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The mapping once it is at rest and, when given, as wanted: a read right after a change may still show what was."""
+        """The mapping once it is at rest and as wanted, if given: a read right after a change may still show the old settings."""
         for _ in self._attempts(f"mapping {uuid} to be at rest with its new settings"):
             mapping = self._get(uuid)
             if mapping and mapping["State"] not in MOVING_STATES and not (wanted and _differing(mapping, wanted)):
@@ -288,7 +288,7 @@ class MappingManager:
         gone_is_fine: bool = False,
         until: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> dict[str, Any]:
-        """Make one call, again while Lambda says busy (unless `until` gives an answer) or does not see the role's permission yet."""
+        """Make one call, again while Lambda is busy (unless `until` gives an answer) or does not see the role's permission yet."""
         started = self.clock.monotonic()
         for _ in self._attempts("Lambda to accept the change (it answers that the mapping is in use)"):
             try:

@@ -75,9 +75,9 @@ def _require_valid(path: Path, content: bytes) -> None:
             warnings.simplefilter("ignore")
             compile(content, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        raise PackageError(f"{path}, line {error.lineno}: {error.msg}. Mend it: the function could not be imported.") from error
+        raise PackageError(f"{path}, line {error.lineno}: {error.msg}. Fix it: the function could not be imported.") from error
     except ValueError as error:
-        raise PackageError(f"{path}: {error}. Mend it: the function could not be imported.") from error
+        raise PackageError(f"{path}: {error}. Fix it: the function could not be imported.") from error
 
 
 def code_sha256(package: bytes) -> str:

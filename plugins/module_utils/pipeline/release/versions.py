@@ -1,8 +1,8 @@
-"""Versions of a Lambda function behind one alias: published, moved to, moved back from, pruned.
+"""Versions of a Lambda function behind one alias: publish, move to, move back and prune.
 
-Nothing here knows Ansible or the probe; the Lambda client and the clock are passed in. Every call may be made twice, since an answer may be
-lost after the call took effect: PublishVersion makes nothing new when nothing changed since the last version, the alias is only changed
-from the revision that was read, and what is there already as wanted counts as done.
+Nothing here knows Ansible or the probe; the Lambda client and the clock are passed in. Every call is idempotent, because an answer may be
+lost after the call took effect: PublishVersion makes nothing new if nothing changed since the last version, the alias is changed only from
+the revision that was read, and a state that is already as wanted counts as done.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ SETTINGS = (
 
 
 class ReleaseError(Exception):
-    """A state that needs somebody to decide, or one that did not come in time. The text says what to do next."""
+    """A state that needs a decision of the operator, or that was not reached in time. The text says what to do next."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What an alias's description says of the version it was moved to; `version` tells a move by hand, which leaves the description.
+    """What an alias's description says of the version it was moved to. A move by hand keeps the description, so `version` shows it.
 
-    `checked`: records that came through the queue were found right. `previous`: the version that was live before. `withdrawn`: the last
-    version that a rollback by hand moved away from, which is not to go live again by itself.
+    `checked`: records that came through the queue were right. `previous`: the version that was live before. `withdrawn`: the last version
+    that a rollback by hand moved away from, which must not go live again by itself.
     """
 
     version: str = ""
@@ -60,7 +60,7 @@ class Note:
 
     @classmethod
     def of(cls, alias: dict[str, Any] | None) -> Note:
-        """The alias's note; an empty one where there is none, or where somebody else wrote the description."""
+        """The alias's note; an empty one if there is none, or if somebody else wrote the description."""
         words = dict(word.partition("=")[::2] for word in str((alias or {}).get("Description", "")).split())
         known = {name: words.get(name, "") for name in ("version", "previous", "withdrawn")}
         return cls(checked=words.get("checked") == "yes", **{name: value if value.isdecimal() else "" for name, value in known.items()})
@@ -115,7 +115,7 @@ class Releases:
         return sorted((one["Version"] for one in found if one["Version"] != LATEST), key=int)
 
     def at_rest(self, qualifier: str = LATEST) -> dict[str, Any]:
-        """The configuration once nothing is under way with it. Raises ReleaseError when there is none, or it failed, or time ran out."""
+        """The configuration once no change is in progress. Raises ReleaseError if there is none, it failed, or the time is over."""
         for _ in self._attempts(f"{self.function} ({qualifier}) to be active"):
             found = self.configuration(qualifier)
             if found is None:
@@ -123,7 +123,7 @@ class Releases:
             failed = "Failed" in (found.get("State"), found.get("LastUpdateStatus"))
             if failed:
                 reason = found.get("StateReason") or found.get("LastUpdateStatusReason") or "Lambda gives no reason"
-                raise ReleaseError(f"Function {self.function} ({qualifier}) failed: {reason}. Mend that, then run site.yml again.")
+                raise ReleaseError(f"Function {self.function} ({qualifier}) failed: {reason}. Fix that, then run site.yml again.")
             if found.get("State", "Active") == "Active" and found.get("LastUpdateStatus", "Successful") == "Successful":
                 return found
         raise AssertionError("unreachable: _attempts raises when time is up")

@@ -32,7 +32,7 @@ def probes(world: World, directory: Path) -> ReleaseProbes:
         "log_group": LOG_GROUP,
         "high_value_threshold": "10000",
         "medium_value_threshold": "1000",
-        "poison_reason": "amount_missing",
+        "invalid_reason": "amount_missing",
         "timeout": 20,
         "log_timeout": 20,
         "read_units": 100,
@@ -68,7 +68,7 @@ def test_a_log_that_cannot_be_read_refuses_a_version(world: World, tmp_path: Pat
     world.logs.delete_log_group(logGroupName=LOG_GROUP)
     assert failed(probes(world, tmp_path).directly("3")) == [
         "probe: function logs name every id",
-        "probe: poison record is in the function's log with its reason",
+        "probe: invalid record is in the function's log with its reason",
     ]
 
 
@@ -91,7 +91,7 @@ def test_an_alias_that_is_never_followed_fails_in_time(world: World, tmp_path: P
 def test_a_version_that_is_wrong_is_not_probed_twice(world: World, tmp_path: Path):
     world.function.version, world.function.money = "2", round
     assert len(failed(probes(world, tmp_path).through_queue("3"))) == 2
-    assert world.sqs.calls.count("send_message") == 1  # one poison
+    assert world.sqs.calls.count("send_message") == 1  # one invalid
 
 
 @pytest.mark.parametrize(("waiting", "inconclusive"), [(BACKLOG, False), (BACKLOG + 1, True)])
