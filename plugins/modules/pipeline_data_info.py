@@ -100,14 +100,8 @@ in_use:
   elements: str
 """
 
-from ansible.module_utils.pipeline.export.data_info import (
-    count_items,
-    count_messages,
-    find_instances,
-    queue_line,
-    table_line,
-    users_of_group,
-)
+from ansible.module_utils.pipeline.aws.queue import count_messages, queue_line
+from ansible.module_utils.pipeline.export.data_info import count_items, find_instances, table_line, users_of_group
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
 

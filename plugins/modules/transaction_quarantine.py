@@ -214,8 +214,9 @@ import secrets
 import sqlite3
 from pathlib import Path
 
-from ansible.module_utils.pipeline.aws.dead_letter_queue import KEY, MARGIN_SECONDS, MAX_HIDDEN_SECONDS
+from ansible.module_utils.pipeline.aws.dead_letter_queue import MARGIN_SECONDS, MAX_HIDDEN_SECONDS
 from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.content import KEY
 from ansible.module_utils.pipeline.core.errors import AWS_ERRORS
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Request
