@@ -67,7 +67,7 @@ class Entries:
     """Fill it with `load`, then `close_ledgers`."""
 
     def __init__(self) -> None:
-        # A database without a name is in memory up to the cache's size, then in a file that nobody else sees and that no kill leaves behind.
+        # A database without a name is in memory up to the cache's size, then in a file that nobody sees and no kill leaves behind.
         self._db = sqlite3.connect("", isolation_level=None)
         for pragma in (f"cache_size = -{CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
             self._db.execute(f"PRAGMA {pragma}")
