@@ -75,7 +75,7 @@ def main() -> None:
             # An invocation that began before the alias moved may still write.
             clock.wait((releases.configuration(withdrawn) or {}).get("Timeout", 0))
         path = Path(options["records_directory"]) / f"{options['function']}-{withdrawn}.jsonl"
-        written = written_by(module.client("dynamodb"), options["table"], withdrawn, path, options["read_units"])
+        written = written_by(module.client("dynamodb"), options["table"], withdrawn, path, options["read_units"], clock)
     module.exit_json(**found, records=vars(written), summary=f"Version {version} is live, version {withdrawn} is withdrawn. {written}")
 
 

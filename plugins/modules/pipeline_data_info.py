@@ -75,15 +75,9 @@ protected: {description: A sentence for each table that has deletion protection.
 in_use: {description: A sentence for a security group that something else uses., returned: always, type: list, elements: str}
 """
 
+from ansible.module_utils.pipeline.aws.queue import count_messages, queue_line
 from ansible.module_utils.pipeline.core.module import argument_spec, failing
-from ansible.module_utils.pipeline.export.data_info import (
-    count_items,
-    count_messages,
-    find_instances,
-    queue_line,
-    table_line,
-    users_of_group,
-)
+from ansible.module_utils.pipeline.export.data_info import count_items, find_instances, table_line, users_of_group
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 

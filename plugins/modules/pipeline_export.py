@@ -75,10 +75,14 @@ files:
 from dataclasses import asdict
 from pathlib import Path
 
+from ansible.module_utils.pipeline.aws.paging import unless_missing
+from ansible.module_utils.pipeline.aws.queue import QUEUE_ABSENT
+from ansible.module_utils.pipeline.aws.read_capacity import BURST_SECONDS, ReadCapacity
+from ansible.module_utils.pipeline.aws.table import TABLE_ABSENT, TableReader
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.core.terminal import printable
-from ansible.module_utils.pipeline.export.run import ExportError, ReadUnits, export, is_there
+from ansible.module_utils.pipeline.export.run import ExportError, export
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 CANNOT = "Cannot export, and keep nothing of it"
@@ -90,9 +94,9 @@ def main() -> None:
     wanted, clock = module.params, system_clock()
     dynamodb, sqs = module.client("dynamodb"), module.client("sqs")
     with failing(module, CANNOT):
-        has_table = is_there(dynamodb.describe_table, TableName=wanted["table"])
-        has_queue = is_there(sqs.get_queue_url, QueueName=wanted["dead_letter_queue"])
-        is_anything = has_table or has_queue or bool(wanted["ledgers"])
+        table = unless_missing(dynamodb.describe_table, TABLE_ABSENT, TableName=wanted["table"])
+        queue = unless_missing(sqs.get_queue_url, QUEUE_ABSENT, QueueName=wanted["dead_letter_queue"])
+        is_anything = bool(table or queue or wanted["ledgers"])
         if module.check_mode or not is_anything:
             module.exit_json(changed=is_anything, directory="", lines=[], files=[])
         try:
@@ -101,11 +105,11 @@ def main() -> None:
                     made.ledger(Path(path))
                 for path in wanted["rejected"]:
                     made.rejected(Path(path))
-                if has_table:
-                    made.table(dynamodb, wanted["table"], ReadUnits(wanted["read_capacity"], clock))
-                if has_queue:
-                    url = sqs.get_queue_url(QueueName=wanted["dead_letter_queue"])["QueueUrl"]
-                    made.quarantine(sqs, url, clock, wanted["timeout"])
+                if table:
+                    capacity = ReadCapacity(clock, wanted["read_capacity"], BURST_SECONDS)
+                    made.table(TableReader(dynamodb, wanted["table"], clock, capacity), wanted["table"])
+                if queue:
+                    made.quarantine(sqs, queue["QueueUrl"], clock, wanted["timeout"])
         except (ExportError, OSError) as error:
             module.fail_json(msg=printable(f"{CANNOT}: {error}"))
     module.exit_json(changed=True, directory=str(made.directory), lines=made.lines, files=[asdict(file) for file in made.files])

@@ -156,7 +156,7 @@ from pathlib import Path
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least
 from ansible.module_utils.pipeline.core.terminal import printable
-from ansible.module_utils.pipeline.quarantine.outcomes import ArchiveError
+from ansible.module_utils.pipeline.quarantine.archive import ArchiveError
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress, read_lines, write_lines, write_report
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerError
 from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, counts, report
@@ -203,11 +203,11 @@ def main() -> None:
     started = clock.monotonic()
     try:
         run.run()
-        write_lines(files["lost"], (named.ids for named in run.book.lost() if named.resendable))
+        write_lines(files["lost"], (named.ids for named in run.matcher.lost() if named.resendable))
         write_lines(files["altered"], (named.ids for named in run.altered_to_resend()))
         write_report(directory / "reconciliation.json", *report(run, limits))
         found, counted = checks(run, limits, clock.monotonic() - started, str(directory / "reconciliation.json")), counts(run)
-        repaired, to_resend = 0, {"lost": sum(named.resendable for named in run.book.lost()), "repaired": 0}
+        repaired, to_resend = 0, {"lost": sum(named.resendable for named in run.matcher.lost()), "repaired": 0}
         if options["repair_altered"] and not run.error and not options["missing_ledgers"]:
             repaired = run.repair(delete=not module.check_mode)
             to_resend["repaired"] = len(read_lines(files["repaired"])) if not module.check_mode else 0
@@ -219,14 +219,14 @@ def main() -> None:
         changed=bool(repaired),
         checks=found,
         counts=counted,
-        settled_through={} if run.error else run.book.settled_through(),
+        settled_through={} if run.error else run.matcher.settled_through(),
         **{f"{name}_file": str(path) for name, path in files.items()},
         repaired=repaired,
         to_resend=to_resend,
         report_file=str(directory / "reconciliation.json"),
         plan=run.plan,
-        read_units=run.reader.pace.units,
-        aws_seconds=round(run.reader.pace.units / options["read_capacity"], 1),
+        read_units=run.reader.capacity.used,
+        aws_seconds=round(run.reader.capacity.used / options["read_capacity"], 1),
     )
 
 

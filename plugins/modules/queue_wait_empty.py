@@ -36,10 +36,9 @@ line:
 messages: {description: "The last count, visible, in flight and delayed together.", returned: always, type: int}
 """
 
-from ansible.module_utils.pipeline.aws.queue import wait_until_empty
+from ansible.module_utils.pipeline.aws.queue import queue_line, total_of, wait_until_empty
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.module import argument_spec, failing
-from ansible.module_utils.pipeline.export.data_info import queue_line, total_of
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 

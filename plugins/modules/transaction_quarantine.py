@@ -133,8 +133,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.pipeline.aws.dead_letter_queue import KEY, MARGIN_SECONDS, MAX_HIDDEN_SECONDS
+from ansible.module_utils.pipeline.aws.dead_letter_queue import MARGIN_SECONDS, MAX_HIDDEN_SECONDS
 from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.content import KEY
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least
 from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Request

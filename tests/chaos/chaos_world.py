@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.pipeline.aws.dead_letter_queue import held
 from ansible.module_utils.pipeline.core.clock import system_clock
+from aws_fakes import swept
 from chaos_judge import Content, Verdict, judge, read_items, read_letters
 from chaos_stream import Line, Stream
 from plays import ROOT, Pipeline, Run, free_port, supervisorctl, wait_until
@@ -244,7 +244,7 @@ class World:
     # --- what became of the stream ---------------------------------------------------------------------------------------
 
     def letters(self) -> dict[str, list[Content]]:
-        with held(self.client("sqs"), self.pipeline.queue_url("-dlq"), system_clock(), 30) as found:
+        with swept(self.client("sqs"), self.pipeline.queue_url("-dlq"), system_clock(), 30) as found:
             assert found.complete, found.error
             return read_letters(message.body for message in found.messages)
 

@@ -81,9 +81,9 @@ def main() -> None:
         Queues(), Table(count), "table", "queue", "quarantine", options, clock, Progress(directory / "progress.log", clock)
     )
     run.run()
-    lost = [one.transaction_id for one in run.book.lost()]
+    lost = [one.transaction_id for one in run.matcher.lost()]
     taken = {"before_mib": before, "peak_mib": peak_kib() / 1024, "cpu_seconds": time.process_time() - started}
-    print(json.dumps({"counts": run.book.counts(), "lost": lost} | {name: round(value, 1) for name, value in taken.items()}))
+    print(json.dumps({"counts": run.matcher.counts(), "lost": lost} | {name: round(value, 1) for name, value in taken.items()}))
 
 
 if __name__ == "__main__":

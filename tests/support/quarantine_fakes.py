@@ -17,9 +17,9 @@ from ansible.module_utils.pipeline.core.clock import Clock, system_clock
 from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Report, Request
 from ansible.module_utils.pipeline.quarantine.listing import Selection
 from ansible.module_utils.pipeline.quarantine.repairs import Repair, Rules
+from aws_fakes import TABLE, make_table
 from moto import mock_aws
 
-TABLE = "RealTimeTransactions"
 RULES = Rules(Path(__file__).resolve().parents[2] / "lambda_src" / "transaction.py")
 
 
@@ -51,12 +51,7 @@ class World:
     @classmethod
     def make(cls, directory: Path, **client: Any) -> World:
         world = cls.connect(directory, **client)
-        world.dynamodb.create_table(
-            TableName=TABLE,
-            KeySchema=[{"AttributeName": "transaction_id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "transaction_id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        make_table(world.dynamodb)
         world.make_queues()
         return world
 

@@ -12,7 +12,7 @@ from ansible.module_utils.pipeline.aws.dead_letter_queue import transaction_id_i
 from ansible.module_utils.pipeline.core.bounded_json import LEVELS, decode
 from ansible.module_utils.pipeline.core.content import differing, fingerprint, read_body, shown, storable
 from ansible.module_utils.pipeline.export.run import ExportError, whole_ledger
-from ansible.module_utils.pipeline.quarantine.outcomes import ArchiveError, purged
+from ansible.module_utils.pipeline.quarantine.archive import ArchiveError, purged
 from ansible.module_utils.pipeline.quarantine.repairs import NotRepairableError, Repair, repaired
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerError, LedgerExport
 from feed_lines import judge
@@ -117,7 +117,7 @@ def test_sent_twice_and_quarantined_it_is_reconciled(aws: None, tmp_path: Path):
         world.quarantine(body, f"{HOST}/{number + len(bodies)}", "conflict")
     assert world.failed(run := world.run()) == {}
     counts = {"sent": len(bodies), "quarantined": len(bodies), "copies": len(bodies)}
-    assert run.book.counts() | counts == run.book.counts()
+    assert run.matcher.counts() | counts == run.matcher.counts()
     assert len(world.report(run)["conflicts"]) == len(bodies)
 
 

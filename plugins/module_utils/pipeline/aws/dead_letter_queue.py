@@ -17,8 +17,10 @@ from typing import Any
 
 from ..core.bounded_json import decode
 from ..core.clock import Clock
+from ..core.content import KEY
 from ..core.errors import AWS_ERRORS, explain
 from .paging import in_chunks
+from .queue import read_counters, total_of
 
 # A standard queue has at most 120,000 messages in flight, and a long poll beyond that answers nothing at all. The rest is for others.
 MAX_HELD = 100_000
@@ -31,9 +33,7 @@ PER_CALL = 10
 
 # What SQS moved here by itself has no reason: the function never said one, or had no room for it.
 RETRIES_EXHAUSTED = "retries_exhausted"
-COUNTERS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 
-KEY = "transaction_id"
 _KEY_IN_TEXT = re.compile(r'"transaction_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -106,8 +106,8 @@ class _Members(list[tuple[str, Any]]):
 _DECODER = json.JSONDecoder(object_pairs_hook=_Members, parse_int=bool, parse_float=bool)  # numbers of any length
 
 
-class Held:
-    """What is held of a dead-letter queue; made by `sweep` and `held`.
+class Sweep:
+    """What is held of a dead-letter queue; made by `sweep`.
 
     `complete` is whether all that the queue has was met: nothing more comes, and its counters, which are approximate, tell of no more.
     `unseen` is about how many more they tell of, which somebody else hides, a killed process for one, until they show again by themselves.
@@ -213,8 +213,7 @@ class Held:
 
     def _is_all(self) -> bool:
         for _look in range(2):  # a message that shows again just then may be counted neither as hidden nor as shown
-            attributes = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(COUNTERS))["Attributes"]
-            self.unseen = max(sum(int(attributes.get(name, 0)) for name in COUNTERS) - len(self._held), 0)
+            self.unseen = max(total_of(read_counters(self._sqs, self._url)) - len(self._held), 0)
             if self.unseen:
                 return False
         return True
@@ -223,25 +222,14 @@ class Held:
 @contextlib.contextmanager
 def sweep(
     sqs: Any, url: str, clock: Clock, seconds: float, progress: Callable[[int], object] | None = None, *, bodies: bool = True
-) -> Iterator[Held]:
+) -> Iterator[Sweep]:
     """A sweep of which nothing is received yet: take its `arrivals`, at the pace of the work to be done with each.
 
     All of it, that work included, is to take no more than `seconds`: so long, and MARGIN_SECONDS more, the messages stay hidden when this
     process is killed. `progress` is told how many are held. Without `bodies` the messages held (not those that arrive) have none.
     """
-    found = Held(sqs, url, clock, seconds, bodies, progress)
+    found = Sweep(sqs, url, clock, seconds, bodies, progress)
     try:
         yield found
     finally:
         found.release()
-
-
-@contextlib.contextmanager
-def held(
-    sqs: Any, url: str, clock: Clock, seconds: float, progress: Callable[[int], object] | None = None, *, bodies: bool = True
-) -> Iterator[Held]:
-    """Receives all that the queue has within `seconds`; makes visible again, on leaving, all that was not deleted."""
-    with sweep(sqs, url, clock, seconds, progress, bodies=bodies) as found:
-        for _message in found.arrivals():
-            pass
-        yield found

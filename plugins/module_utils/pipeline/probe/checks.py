@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..aws.consistent_items import Lookup
+from ..aws.table import Lookup
 from ..core.bounded_json import decode
 from ..core.checks import Check, make_check
 from .dead_letter import QuarantineReader

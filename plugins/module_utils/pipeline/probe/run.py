@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..aws.consistent_items import KEY, Lookup, wait_for_items
 from ..aws.dead_letter_queue import QuarantinedMessage
+from ..aws.table import Lookup, wait_for_items
 from ..core.checks import Check, make_check
 from ..core.clock import Clock, polls
+from ..core.content import KEY
 from ..core.errors import AWS_ERRORS, explain, is_lasting
 from .checks import Targets, log_checks, quarantine_checks, stored_checks
 from .dead_letter import QuarantineReader

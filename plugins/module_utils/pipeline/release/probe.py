@@ -59,7 +59,7 @@ class ReleaseProbes:
         configuration = self._releases.configuration(version) or {}
         self._clock.wait(configuration.get("Timeout", 0))
         path = Path(self._options["records_directory"]) / f"{self._options['function']}-{version}.jsonl"
-        return written_by(self._clients.dynamodb, self._options["table"], version, path, self._options["read_units"])
+        return written_by(self._clients.dynamodb, self._options["table"], version, path, self._options["read_units"], self._clock)
 
     def _run(self, sender: Sender, version: str, *, direct: bool) -> list[Check]:
         targets = targets_of(self._options, version, direct)

@@ -13,8 +13,9 @@ import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
 from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Report
 from ansible.module_utils.pipeline.quarantine.archive import BusyError
-from botocore.exceptions import ClientError
-from quarantine_fakes import TABLE, World, record
+from aws_fakes import TABLE
+from fakes import client_error
+from quarantine_fakes import World, record
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -126,7 +127,7 @@ def test_what_has_to_be_run_again_fails(run: Any, monkeypatch: pytest.MonkeyPatc
             OSError(28, "No space left on device"),
             "[Errno 28] No space left on device. Nothing is lost; mend that, and run this again.",
         ),
-        (ClientError({"Error": {"Code": "AccessDenied"}}, "GetQueueAttributes"), "Cannot ask the queues for their attributes"),
+        (client_error("AccessDenied", "GetQueueAttributes"), "Cannot ask the queues for their attributes"),
     ],
 )
 def test_what_keeps_it_from_working_fails_in_words(run: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str):

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
-from ansible.module_utils.pipeline.quarantine.archive import BusyError, alone, make_directory
+from ansible.module_utils.pipeline.core.files import make_directory
+from ansible.module_utils.pipeline.quarantine.archive import BusyError, exclusive
 from ansible.module_utils.pipeline.quarantine.journal import FILE_NAME, Journal
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError
+from fakes import client_error
 from quarantine_fakes import World, emulated, note, record
 
 REPAIR = ["parse amount"]
@@ -31,7 +33,7 @@ def world(made: World, tmp_path: Path) -> World:
 
 def refuse(code: str) -> Callable[..., Any]:
     def refused(**_: Any) -> Any:
-        raise ClientError({"Error": {"Code": code, "Message": "refused"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "SendMessageBatch")
+        raise client_error(code, "SendMessageBatch")
 
     return refused
 
@@ -207,7 +209,7 @@ def test_a_file_system_that_cannot_keep_a_journal_is_refused(tmp_path: Path, mon
 
 def test_two_runs_do_not_work_on_one_directory(world: World):
     make_directory(world.directory)
-    with alone(world.directory), pytest.raises(BusyError, match="another run works on"):
+    with exclusive(world.directory), pytest.raises(BusyError, match="another run works on"):
         world.act("replay")
     assert world.act("list").errors == []
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from ansible.module_utils.pipeline.core.content import OWN_FIELDS, differing, fingerprint, plain, read_body, shown, storable
-from ansible.module_utils.pipeline.reconciliation.matching import Book
+from ansible.module_utils.pipeline.reconciliation.matching import Matcher
 from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -23,18 +23,18 @@ amounts = st.tuples(st.integers(0, 10**38 - 1), st.integers(-130, 88)).map(lambd
 cents = st.decimals(0, 10**12, places=2).map(str)
 
 
-def reconciled(cloud: Cloud, path: Path, entries: list[Entry]) -> Book:
-    """The book of these entries, against what the cloud of the function's tests holds."""
-    book = Book()
-    list(book.load(export(path / "ledger.jsonl.gz", entries)))
-    book.close_ledgers()
-    book.met_items(cloud.items(), lambda item: False)
+def reconciled(cloud: Cloud, path: Path, entries: list[Entry]) -> Matcher:
+    """The matcher of these entries, against what the cloud of the function's tests holds."""
+    matcher = Matcher()
+    list(matcher.load(export(path / "ledger.jsonl.gz", entries)))
+    matcher.close_ledgers()
+    matcher.match_items(cloud.items(), lambda item: False)
     for letter in cloud.letters():
         names = {name: attribute["StringValue"] for name, attribute in letter["MessageAttributes"].items()}
-        book.met_letter(letter["MessageId"], names.get("outbox_id"), None, names["reason"], 0.0, None)
-    book.lose()
-    book.conclude()
-    return book
+        matcher.add_quarantined(letter["MessageId"], names.get("outbox_id"), None, names["reason"], 0.0, None)
+    matcher.mark_lost()
+    matcher.classify()
+    return matcher
 
 
 def identity(text: str) -> str | None:
@@ -90,10 +90,10 @@ def test_any_body_ends_stored_or_quarantined_and_is_reported_so(tmp_path: Path):
                 # What has no room for a reason is moved by SQS as it is.
                 assert len(failed) < len(waiting)
                 waiting = {name: record for name, record in waiting.items() if name in failed}
-            book = reconciled(cloud, tmp_path, [Entry(identity(text), text) for text in texts])
-            counts = book.counts()
+            matcher = reconciled(cloud, tmp_path, [Entry(identity(text), text) for text in texts])
+            counts = matcher.counts()
             assert counts["sent"] == counts["stored"] + counts["quarantined"]
-            assert (counts["lost"], counts["altered"], counts["repaired"], book.count("doubled")) == (0, 0, 0, 0)
+            assert (counts["lost"], counts["altered"], counts["repaired"], matcher.count("doubled")) == (0, 0, 0, 0)
 
         check()
 

@@ -10,14 +10,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from reconciliation_fakes import HOST, TABLE, Entry, World, body, entry
+from aws_fakes import TABLE
+from reconciliation_fakes import HOST, Entry, World, body, entry
 
 MODULE = Path(__file__).resolve().parents[4] / "plugins" / "modules" / "pipeline_reconciliation.py"
-
-
-@pytest.fixture
-def world(aws: None, tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 @pytest.fixture

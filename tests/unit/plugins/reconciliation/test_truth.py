@@ -211,7 +211,7 @@ def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool
 
 
 def verdicts(run: Reconciliation) -> dict[str, str]:
-    rows = run.book._db.execute("SELECT CAST(key AS TEXT), found, awaited FROM entries WHERE leader = id")
+    rows = run.matcher._db.execute("SELECT CAST(key AS TEXT), found, awaited FROM entries WHERE leader = id")
     return {key: "archived" if found & Found.ARCHIVED else _verdict(Found(found), awaited) for key, found, awaited in rows}
 
 
@@ -224,12 +224,12 @@ def test_the_verdict_on_every_life_is_what_it_says(busy: bool, lives: tuple[Life
     found = verdicts(run)
     assert found == wanted, [(life.identity, life.happened) for life in lives if found[life.identity] != wanted[life.identity]]
 
-    counts = run.book.counts()
+    counts = run.matcher.counts()
     assert counts["sent"] == sum(counts[one] for one in ("stored", "altered", "quarantined", "in_flight", "lost"))
-    assert sorted(run.book.unknown()) == [f"other-{number}" for number in range(others)] or run.plan["method"] == "batch_get"
+    assert sorted(run.matcher.unknown()) == [f"other-{number}" for number in range(others)] or run.plan["method"] == "batch_get"
 
     # What is settled, and so may be pruned, is all of it stored or purged.
-    through, sequence = run.book.settled_through().get(HOST, 0), 0
+    through, sequence = run.matcher.settled_through().get(HOST, 0), 0
     for life in lives:
         for place in range(len(life.sent)):
             sequence += 1

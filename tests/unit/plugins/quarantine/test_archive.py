@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.pipeline.quarantine import archive as quarantine_files
-from ansible.module_utils.pipeline.quarantine.archive import make_directory
+from ansible.module_utils.pipeline.core import files
+from ansible.module_utils.pipeline.core.files import make_directory
 from quarantine_fakes import World, emulated, note, record
 
 BLOB = {"blob": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}}
@@ -79,21 +79,14 @@ def test_nothing_is_purged_before_the_archive_and_its_name_are_on_the_disk(world
     world.letter("nope", "not_json")
     make_directory(world.directory)
     events: list[str] = []
-    note(events, monkeypatch, quarantine_files.os, "fsync")
-    note(events, monkeypatch, quarantine_files.os, "rename")
+    note(events, monkeypatch, files.os, "fsync")
+    note(events, monkeypatch, files.os, "replace")
     note(events, monkeypatch, world.sqs, "delete_message_batch")
     world.act("purge")
-    assert events[:4] == ["fsync", "rename", "fsync", "delete_message_batch"]
+    assert events[:4] == ["fsync", "replace", "fsync", "delete_message_batch"]
 
 
-def test_a_directory_that_is_made_is_on_the_disk_with_its_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    synced: list[Path] = []
-    monkeypatch.setattr(quarantine_files, "sync_directory", synced.append)
-    make_directory(tmp_path / "a" / "b")
-    assert synced == [tmp_path, tmp_path / "a"]
-
-
-@pytest.mark.parametrize("moment", ["fsync", "rename"])
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
 def test_a_full_disk_purges_nothing(world: World, monkeypatch: pytest.MonkeyPatch, moment: str):
     world.letter("nope", "not_json")
     make_directory(world.directory)
@@ -102,7 +95,7 @@ def test_a_full_disk_purges_nothing(world: World, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr(quarantine_files.os, moment, full)
+        patch.setattr(files.os, moment, full)
         world.act("purge")
     assert [path.name for path in world.directory.iterdir()] == ["lock"]
     assert world.bodies(world.dead_letters) == ["nope"]
