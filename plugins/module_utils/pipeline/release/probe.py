@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..aws.queue import read_counters
 from ..core.checks import Check
 from ..core.clock import Clock, polls
 from ..probe.checks import PROCESSED_BY, STORED
@@ -39,8 +40,7 @@ class ReleaseProbes:
         They are sent again while the only failure is that another version processed them, because Lambda does not follow a moved alias at
         once. Raises ReleaseError if nothing was stored because too many messages wait: that says nothing about the version.
         """
-        queue = {"QueueUrl": self._options["queue_url"], "AttributeNames": ["ApproximateNumberOfMessages"]}
-        waiting = int(self._clients.sqs.get_queue_attributes(**queue)["Attributes"]["ApproximateNumberOfMessages"])
+        waiting = read_counters(self._clients.sqs, self._options["queue_url"])["visible"]
         checks: list[Check] = []
         for _left in polls(self._clock, self._options["timeout"]):
             checks = self._run(QueueSender(self._clients.sqs, self._options["queue_url"], self._clock), version, direct=False)
