@@ -87,14 +87,9 @@ class QueueSender:
             if not left or all(one.get("SenderFault") for one in refused):
                 break
         queue = self._url.rsplit("/", 1)[-1]
-        return make_check(
-            "probe: the queue takes its transactions",
-            not left,
-            f"{len(records)} of {len(records)} accepted",
-            f"{len(records) - len(left)} of {len(records)} accepted" + (f": {problem}" if problem else ""),
-            seconds=self._clock.monotonic() - started,
-            remedy=f"See that queue {queue} exists (site.yml creates it) and that you may send to it.",
-        )
+        remedy = f"Check that queue {queue} exists (site.yml creates it) and that you may send to it."
+        seconds = self._clock.monotonic() - started
+        return _taken_check("the queue", f"of {len(records)} accepted", len(records), len(left), problem, seconds, remedy)
 
 
 class VersionSender:
@@ -126,14 +121,9 @@ class VersionSender:
                 break
         if left and not problem:
             problem = f"it left {len(left)} to be retried, for {self._seconds:g} s"
-        return make_check(
-            f"probe: version {self._version} takes its transactions",
-            not left,
-            f"{len(records)} of {len(records)} settled",
-            f"{len(records) - len(left)} of {len(records)} settled" + (f": {problem}" if problem else ""),
-            seconds=self._clock.monotonic() - started,
-            remedy=f"Version {self._version} of {self._function} does not work: look at its log, then fix its code, settings or role.",
-        )
+        remedy = f"Version {self._version} of {self._function} does not work: look at its log, then fix its code, settings or role."
+        seconds = self._clock.monotonic() - started
+        return _taken_check(f"version {self._version}", f"of {len(records)} settled", len(records), len(left), problem, seconds, remedy)
 
     def _invoke(self, records: Sequence[Record], ids: dict[str, str], delivery: Delivery) -> tuple[list[Record], str]:
         """The records that the version did not settle, and what was wrong with its answer, if anything was."""
@@ -148,6 +138,11 @@ class VersionSender:
         except (ValueError, TypeError, KeyError):
             return list(records), f"no partial batch response: {payload[:300]}"
         return [record for record in records if ids[record.transaction_id] in failures], ""
+
+
+def _taken_check(who: str, words: str, sent: int, left: int, problem: str, seconds: float, remedy: str) -> Check:
+    found = f"{sent - left} {words}" + (f": {problem}" if problem else "")
+    return make_check(f"probe: {who} takes its transactions", not left, f"{sent} {words}", found, seconds=seconds, remedy=remedy)
 
 
 def _entry(number: int, record: Record) -> dict[str, Any]:
