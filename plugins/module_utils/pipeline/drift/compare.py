@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..core.canonical import Canonical, as_text
 from ..core.checks import make_check
 from ..core.clock import Clock, polls
-from ..core.errors import AWS_ERRORS, is_lasting
+from ..core.errors import AWS_ERRORS, error_code, is_lasting
 from ..release.mapping import BUSY_ERRORS
 from . import data_stores, ec2, functions, iam, monitoring
 from .resource_type import LAST_CHANGE, Disagreement, ResourceType
@@ -108,13 +108,9 @@ def mend(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], clo
             try:
                 call()
             except AWS_ERRORS as error:
-                if is_lasting(error) and _code(error) not in PASSING_ERRORS:
+                if is_lasting(error) and error_code(error) not in PASSING_ERRORS:
                     raise
     return called, drift
-
-
-def _code(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else ""
 
 
 def _type_of(resource: Mapping[str, Any]) -> ResourceType:

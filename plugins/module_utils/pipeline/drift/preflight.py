@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from ..aws.instances import living_instances
-from ..aws.paging import pages
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import public_key
 from .ec2 import has_default_vpc
 
@@ -51,16 +49,12 @@ def image_problem(ssm: Any, image: str, region: str) -> str:
     if not image.startswith(RESOLVE):
         return ""
     parameter = image.removeprefix(RESOLVE)
-    try:
-        ssm.get_parameter(Name=parameter)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("ParameterNotFound", "ParameterVersionNotFound"):
-            raise
-        return (
-            f"Region {region} has no image {parameter} (an SSM parameter); Amazon Linux 2023 was expected there. Choose a region that has"
-            " it (pipeline_region), or name another image with Python's packages in dnf (producer_instance_image)."
-        )
-    return ""
+    if unless_missing(ssm.get_parameter, ("ParameterNotFound", "ParameterVersionNotFound"), Name=parameter):
+        return ""
+    return (
+        f"Region {region} has no image {parameter} (an SSM parameter); Amazon Linux 2023 was expected there. Choose a region that has"
+        " it (pipeline_region), or name another image with Python's packages in dnf (producer_instance_image)."
+    )
 
 
 def network_problem(ec2: Any, region: str) -> str:
@@ -103,16 +97,13 @@ def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str
 
 def type_problem(ec2: Any, instance_type: str, region: str) -> str:
     """The region must know the type, and run the image's architecture on it."""
-    try:
-        (described,) = ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "InvalidInstanceType":
-            raise
+    answer = unless_missing(ec2.describe_instance_types, ("InvalidInstanceType",), InstanceTypes=[instance_type])
+    if not answer:
         return (
             f"Region {region} has no instance type {instance_type}. Set producer_instance_type to one that it has;"
             f" {_free_types_in_words(ec2)}."
         )
-    architectures = described["ProcessorInfo"]["SupportedArchitectures"]
+    architectures = answer["InstanceTypes"][0]["ProcessorInfo"]["SupportedArchitectures"]
     if ARCHITECTURE in architectures:
         return ""
     return (

@@ -106,12 +106,7 @@ def managed_properties(mapping: dict[str, Any]) -> dict[str, Any]:
 
 def list_mappings(client: Any, **by: str) -> list[dict[str, Any]]:
     """Every mapping that ListEventSourceMappings gives for `EventSourceArn` or `FunctionName`; none when that does not exist."""
-    try:
-        return pages(client, "list_event_source_mappings", "EventSourceMappings", **by)
-    except ClientError as error:
-        if error_code(error) in MISSING:
-            return []
-        raise
+    return unless_missing(lambda: pages(client, "list_event_source_mappings", "EventSourceMappings", **by), MISSING) or []
 
 
 def describe(mapping: dict[str, Any]) -> dict[str, Any]:
