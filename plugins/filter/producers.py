@@ -9,7 +9,7 @@ Host = Mapping[str, Any]
 
 
 def exported_ledgers(hosts: Iterable[Host]) -> dict[str, list[str]]:
-    """The `paths` of the ledgers that were fetched in this run, and the `missing` ones in words; a host that was not asked is missing, too."""
+    """The `paths` of the ledgers that were fetched in this run, and the `missing` ones in words. One that was not asked for is missing."""
     asked, paths, problems, not_asked = "reconciliation_ledger_problem", list[str](), list[str](), list[str]()
     for host in hosts:
         if asked not in host:
@@ -75,7 +75,7 @@ def _held(host: Host) -> list[str]:
 
 
 def verifications(hosts: Iterable[Host], roles: Iterable[str] = ()) -> list[Any]:
-    """Every fact `<role>_verification` of the hosts, in the order of the hosts and of their facts; of those `roles` alone, if any is named."""
+    """Every fact `<role>_verification` of the hosts, in the order of the hosts and of their facts; only of `roles`, if any is named."""
     wanted = {f"{role}_verification" for role in roles}
     return [host[name] for host in hosts for name in host if (name in wanted if wanted else name.endswith("_verification"))]
 
