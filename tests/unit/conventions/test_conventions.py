@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_every_role_has_a_readme_of_a_screen_that_names_its_entry_points(role: s
     lines = (ROOT / "roles" / role / "README.md").read_text().splitlines()
     assert len(lines) <= 50
     assert [entry for entry in entries(role) if f"`{entry}`" not in "\n".join(lines)] == []
+
+
+ACTION = re.compile(r"\b(?:sqs|dynamodb|lambda|logs|cloudwatch|sns|ec2|iam|ssm):[A-Z]\w+")
+
+
+def test_the_readmes_name_the_actions_of_the_operators_policies_and_no_others():
+    named = {action for role in ROLES for action in ACTION.findall((ROOT / "roles" / role / "README.md").read_text())}
+    allowed = set()
+    for path in (ROOT / "files").glob("operator-*.json.j2"):
+        for statement in json.loads(re.sub(r"{{.*?}}", "x", path.read_text()))["Statement"]:
+            allowed |= set(ACTION.findall(json.dumps(statement["Action"])))
+    assert named == allowed
 
 
 def test_every_shared_role_input_is_one_that_a_role_has():
