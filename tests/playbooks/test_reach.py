@@ -21,10 +21,9 @@ PLAY = [
 
 
 def reach(tmp_path: Path, host: dict[str, Any], **settings: Any) -> Run:
-    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": {"producers": {"hosts": {"producer": host}}}}}))
+    every = {"pipeline_command_options": " -i inventories/aws", "producer_service_directory": "/opt/it"}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"vars": every, "children": {"producers": {"hosts": {"producer": host}}}}}))
     (tmp_path / "play.yml").write_text(json.dumps(PLAY))
-    settings |= {"pipeline_command_options": " -i inventories/aws"}
-    settings["producer_service_directory"] = "/opt/it"
     command = ("ansible-playbook", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml"), "-e", json.dumps(settings))
     return Pipeline(tmp_path, 0).run(*command)
 
