@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ministack.services import iam
-from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociation, IamInstanceProfileAssociationBackend
 
 from embedded_cloud.base.moto_backend import MotoBackend
 from embedded_cloud.iam import authorization
@@ -46,31 +45,6 @@ class Instance:
             "region": self.region,
             "version": "2017-09-30",
         }
-
-
-def install() -> None:
-    """Have EC2 keep the id that a profile had when it was attached; moto would make one up, and show that of the association."""
-
-    def keep_id(association: IamInstanceProfileAssociation) -> None:
-        profile = association.iam_instance_profile
-        known = iam._instance_profiles.get_scoped(association.ec2_backend.account_id, None, profile.name)
-        profile.id = known["InstanceProfileId"] if known else profile.id
-        attached = {"Arn": profile.arn, "Id": profile.id}
-        association.ec2_backend.modify_instance_attribute(association.instance_id, "iam_instance_profile", attached)
-
-    attach, replace = IamInstanceProfileAssociation.__init__, IamInstanceProfileAssociationBackend.replace_iam_instance_profile_association
-
-    def attach_and_keep(association: IamInstanceProfileAssociation, *arguments: Any, **named: Any) -> None:
-        attach(association, *arguments, **named)
-        keep_id(association)
-
-    def replace_and_keep(backend: Any, *arguments: Any, **named: Any) -> IamInstanceProfileAssociation:
-        association = replace(backend, *arguments, **named)
-        keep_id(association)
-        return association
-
-    IamInstanceProfileAssociation.__init__ = attach_and_keep  # type: ignore[method-assign,assignment]
-    IamInstanceProfileAssociationBackend.replace_iam_instance_profile_association = replace_and_keep  # type: ignore[method-assign,assignment]
 
 
 async def running_instance(moto: MotoBackend, name: str) -> Instance:
