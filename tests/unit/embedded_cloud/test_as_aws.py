@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-
-QUEUE_ARN = "arn:aws:sqs:us-east-1:000000000000:{}"
+from refusals import make_queue, policy, unique
+from users import User
 
 BATCH_CALLS = {
     "sqs:SendMessage": lambda sqs, url: sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": "0", "MessageBody": "x"}]),
@@ -20,32 +18,17 @@ BATCH_CALLS = {
 }
 
 
-def unique(name: str) -> str:
-    return f"{name}-{uuid.uuid4().hex[:8]}"
-
-
-def allow(action: str, resource: str) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": resource}]})
-
-
-def user_with(cloud: Any, policy: str) -> dict[str, str]:
-    iam, name = cloud.client("iam"), unique("user")
-    iam.create_user(UserName=name)
-    iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=policy)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    return {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
+def allow(action: str) -> str:
+    return policy({"Action": action, "Resource": "*"})
 
 
 @pytest.mark.parametrize("action", BATCH_CALLS)
 def test_a_batch_call_needs_the_permission_of_the_single_call(embedded_cloud: Any, action: str):
-    queue = unique("queue")
-    url = embedded_cloud.client("sqs").create_queue(QueueName=queue)["QueueUrl"]
-    arn = QUEUE_ARN.format(queue)
-
-    allowed = embedded_cloud.client("sqs", **user_with(embedded_cloud, allow(action, arn)))
+    url, arn = make_queue(embedded_cloud)
+    allowed = User(embedded_cloud, {"Action": action, "Resource": arn}).client("sqs")
     BATCH_CALLS[action](allowed, url)
 
-    denied = embedded_cloud.client("sqs", **user_with(embedded_cloud, allow("sqs:ReceiveMessage", arn)))
+    denied = User(embedded_cloud, {"Action": "sqs:ReceiveMessage", "Resource": arn}).client("sqs")
     with pytest.raises(ClientError, match="AccessDenied"):
         BATCH_CALLS[action](denied, url)
 
@@ -71,8 +54,8 @@ def test_making_a_queue_again_leaves_its_encryption_alone(embedded_cloud: Any):
 
 def test_an_older_policy_version_can_be_made_the_default_and_decides(embedded_cloud: Any):
     iam = embedded_cloud.client("iam")
-    arn = iam.create_policy(PolicyName=unique("policy"), PolicyDocument=allow("sqs:SendMessage", "*"))["Policy"]["Arn"]
-    iam.create_policy_version(PolicyArn=arn, PolicyDocument=allow("sqs:ReceiveMessage", "*"), SetAsDefault=True)
+    arn = iam.create_policy(PolicyName=unique("policy"), PolicyDocument=allow("sqs:SendMessage"))["Policy"]["Arn"]
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=allow("sqs:ReceiveMessage"), SetAsDefault=True)
 
     iam.set_default_policy_version(PolicyArn=arn, VersionId="v1")
 
@@ -83,6 +66,6 @@ def test_an_older_policy_version_can_be_made_the_default_and_decides(embedded_cl
 
 def test_a_policy_version_that_does_not_exist_cannot_be_the_default(embedded_cloud: Any):
     iam = embedded_cloud.client("iam")
-    arn = iam.create_policy(PolicyName=unique("policy"), PolicyDocument=allow("sqs:SendMessage", "*"))["Policy"]["Arn"]
+    arn = iam.create_policy(PolicyName=unique("policy"), PolicyDocument=allow("sqs:SendMessage"))["Policy"]["Arn"]
     with pytest.raises(ClientError, match="NoSuchEntity"):
         iam.set_default_policy_version(PolicyArn=arn, VersionId="v9")
