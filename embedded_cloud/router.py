@@ -91,8 +91,6 @@ class Router:
             response = await self._client_tokens.answer(request, call, lambda: self._moto.handle(resolved))
             await self._rulebook.succeeded(call, response)
             return response
-        except public_parameters.UnresolvableImageError as error:
-            return authorization.error_response(request, call.service, "InvalidParameterValue", str(error))
         except Exception as error:
             logger.exception("moto failed at %s", call.iam_action)
             return authorization.error_response(request, call.service, "InternalError", repr(error), 500)

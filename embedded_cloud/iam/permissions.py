@@ -47,6 +47,8 @@ _ROLE_GIVEN_TO = {
     "lambda:CreateFunction": "lambda.amazonaws.com",
     "lambda:UpdateFunctionConfiguration": "lambda.amazonaws.com",
 }
+# The parameter that names the role by name or ARN, where it is not `Role`.
+_ROLE_IN = {"iam:AddRoleToInstanceProfile": "RoleName"}
 _POLICY_GIVEN = ("iam:AttachRolePolicy", "iam:DetachRolePolicy")
 # The dependent permission that was missing, for the text of the refusal.
 _missing: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("missing_dependent_permission", default=None)
@@ -124,44 +126,35 @@ def name_missing_permission(
 def _dependent(action: str, resource: str, context: dict[str, Any]) -> Iterator[Check]:
     if action in _TAGGED_WHEN_MADE and context.get("aws:TagKeys"):
         yield _TAGGED_WHEN_MADE[action], resource.removesuffix(":*"), context
-    role = _role_given(action)
+    role = _sent(_ROLE_IN.get(action, "Role")) if action in _ROLE_GIVEN_TO else ""
     if role:
         account = resource.split(":")[4]
         arn = role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
         yield "iam:PassRole", arn, {"iam:PassedToService": _ROLE_GIVEN_TO[action]}
 
 
-def _role_given(action: str) -> str:
-    """The name or ARN of the role that the request under way gives to a service; empty when there is none."""
+def _sent(name: str) -> str:
+    """A parameter of the request under way, in a JSON body or in a form; empty when there is none."""
     request = iam_evaluator._signed_request.get()
-    if action not in _ROLE_GIVEN_TO or request is None:
+    if request is None:
         return ""
-    if action.startswith("lambda:"):
-        return str(json_object(request.body).get("Role", ""))
-    return _form_value(request, "RoleName")
-
-
-def _form_value(request: Any, name: str) -> str:
-    return str(parse_qs(request.body.decode("utf-8", "replace")).get(name, [""])[0])
+    in_form: list[str] = parse_qs(request.body.decode("utf-8", "replace")).get(name, [""])
+    return str(json_object(request.body).get(name) or in_form[0])
 
 
 def _policy_context(action: str) -> dict[str, Any]:
     """The policy that a call attaches or detaches, as AWS's condition key."""
-    request = iam_evaluator._signed_request.get()
-    if action not in _POLICY_GIVEN or request is None:
-        return {}
-    return {"iam:PolicyARN": _form_value(request, "PolicyArn")}
+    return {"iam:PolicyARN": _sent("PolicyArn")} if action in _POLICY_GIVEN else {}
 
 
 def _mapping_context(action: str, resource: str, region: str) -> dict[str, Any]:
     """The function of the mapping that a call makes, reads, changes or deletes, as AWS's condition key."""
     if not action.startswith("lambda:") or not action.endswith("EventSourceMapping"):
         return {}
-    request = iam_evaluator._signed_request.get()
     mapping = lambda_svc._esms.get(resource.rpartition(":")[2])
     if mapping:
         return {"lambda:FunctionArn": mapping["FunctionArn"]}
-    named = json_object(request.body).get("FunctionName") if request else None
+    named = _sent("FunctionName")
     return {"lambda:FunctionArn": _function_arn(named, region, responses.get_account_id())} if named else {}
 
 

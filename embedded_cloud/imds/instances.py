@@ -1,4 +1,4 @@
-"""The running instance behind a Name tag, and the role its instance profile gives it."""
+"""The running instance behind a Name tag, and the role that its instance profile gives it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,39 +12,24 @@ EC2_PRINCIPAL = "ec2.amazonaws.com"
 
 
 class UnavailableError(LookupError):
-    """What the metadata service was asked for is not there; the message says what is missing."""
+    """The metadata service does not have what it was asked for; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """What the metadata service tells an instance about itself. `profile` is a name, empty when none is attached, `profile_id` its id."""
+    """`identity` is the identity document. `profile` is a name, empty when no profile is attached; `profile_id` is its id."""
 
-    id: str
-    region: str
-    zone: str
-    account: str
+    identity: dict[str, str]
     profile: str
     profile_id: str
-    image: str
-    type: str
-    architecture: str
-    private_address: str
-    launched: str
 
     @property
-    def identity(self) -> dict[str, str]:
-        return {
-            "accountId": self.account,
-            "architecture": self.architecture,
-            "availabilityZone": self.zone,
-            "imageId": self.image,
-            "instanceId": self.id,
-            "instanceType": self.type,
-            "pendingTime": self.launched,
-            "privateIp": self.private_address,
-            "region": self.region,
-            "version": "2017-09-30",
-        }
+    def id(self) -> str:
+        return self.identity["instanceId"]
+
+    @property
+    def account(self) -> str:
+        return self.identity["accountId"]
 
 
 async def running_instance(moto: MotoBackend, name: str) -> Instance:
@@ -56,7 +41,7 @@ async def running_instance(moto: MotoBackend, name: str) -> Instance:
 
 
 def role_of(instance: Instance) -> dict[str, Any]:
-    """MiniStack's record of the role an instance may use.
+    """MiniStack's record of the role that an instance may use.
 
     UnavailableError when no profile is attached, when it has no role, or when the role is gone or does not trust EC2.
     """
@@ -66,12 +51,12 @@ def role_of(instance: Instance) -> dict[str, Any]:
     if profile is None or not profile["Roles"]:
         raise UnavailableError(f"the instance profile {instance.profile} {'has no role' if profile else 'does not exist'}")
     if profile["InstanceProfileId"] != instance.profile_id:
-        raise UnavailableError(f"the instance profile {instance.profile} was made again since it was attached to {instance.id}")
+        raise UnavailableError(f"the instance profile {instance.profile} was deleted and made again after it was attached to {instance.id}")
     name = profile["Roles"][0]
     role = iam._roles.get_scoped(instance.account, None, name)
     if role is None:
         raise UnavailableError(f"the role {name} of instance profile {instance.profile} does not exist")
-    if not authorization.trusts_service(role, EC2_PRINCIPAL, instance.account, instance.region):
+    if not authorization.trusts_service(role, EC2_PRINCIPAL, instance.account, instance.identity["region"]):
         raise UnavailableError(f"the trust policy of role {name} does not let {EC2_PRINCIPAL} assume it")
     return dict(role)
 
@@ -81,21 +66,21 @@ def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
     for backend in moto.backends("ec2"):
         for instance in backend.all_instances():
             tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-            if instance.state == "running" and name in (instance.id, tags.get("Name")):
-                association = backend.iam_instance_profile_associations.get(instance.id)
-                found.append(
-                    Instance(
-                        id=instance.id,
-                        region=backend.region_name,
-                        zone=instance.placement.zone,
-                        account=moto.account,
-                        profile=association.iam_instance_profile.name if association else "",
-                        profile_id=association.iam_instance_profile.id if association else "",
-                        image=instance.image_id,
-                        type=instance.instance_type,
-                        architecture=instance.architecture,
-                        private_address=instance.private_ip or "",
-                        launched=instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    )
-                )
+            if instance.state != "running" or name not in (instance.id, tags.get("Name")):
+                continue
+            identity = {
+                "accountId": moto.account,
+                "architecture": instance.architecture,
+                "availabilityZone": instance.placement.zone,
+                "imageId": instance.image_id,
+                "instanceId": instance.id,
+                "instanceType": instance.instance_type,
+                "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "privateIp": instance.private_ip or "",
+                "region": backend.region_name,
+                "version": "2017-09-30",
+            }
+            association = backend.iam_instance_profile_associations.get(instance.id)
+            profile = association.iam_instance_profile if association else None
+            found.append(Instance(identity, profile.name if profile else "", profile.id if profile else ""))
     return found

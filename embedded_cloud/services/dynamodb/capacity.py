@@ -39,7 +39,7 @@ def fits(costs: Iterable[Cost], context: RuleContext) -> bool:
 
 
 def _left(name: str, kind: str, context: RuleContext) -> float:
-    """The units a table has left; without end for a table on demand, and for one that is not there, which MiniStack reports."""
+    """The units that a table has left; infinite for a table on demand, and for a missing table, which MiniStack reports."""
     table = _table(name)
     capacity = float(((table or {}).get("ProvisionedThroughput") or {}).get(kind) or 0)
     if table is None or not capacity:
@@ -70,12 +70,12 @@ def _table(name: str) -> dict[str, Any] | None:
 
 
 def _units(kind: str, *sizes: int) -> int:
-    """The units that something of so many bytes takes: those of the largest, at least one."""
+    """The units that the largest of these sizes takes, at least one."""
     return max(1, -(-max(sizes, default=0) // UNIT_BYTES[kind]))
 
 
 def _written(table: str, *items: dict[str, Any] | None) -> list[Cost]:
-    """What writing takes, by the larger of the item before and the item after."""
+    """What a write takes, by the larger of the item before and the item after."""
     return [(table, WRITE, _units(WRITE, *(dynamodb._item_size_bytes(item) for item in items if item)))]
 
 
@@ -88,12 +88,12 @@ def item_read(table: str, key: dict[str, Any], consistent: Any) -> list[Cost]:
 
 
 def _twice(costs: list[Cost]) -> list[Cost]:
-    """What they take in a transaction: "Amazon DynamoDB Transactions: How it works"."""
+    """The costs in a transaction: "Amazon DynamoDB Transactions: How it works"."""
     return [(table, kind, 2 * units) for table, kind, units in costs]
 
 
 def _before(name: str, key: dict[str, Any]) -> dict[str, Any] | None:
-    """The item that is there already, by a key or by an item that has it."""
+    """The stored item with this key, or with the key of this item."""
     table = _table(name)
     try:
         found: dict[str, Any] | None = dynamodb._get_item_by_key(table, key) if table else None
@@ -133,7 +133,7 @@ def _transaction(call: dict[str, Any]) -> list[Cost]:
 
 
 def statement(sent: dict[str, Any]) -> list[Cost]:
-    """What one PartiQL statement takes; nothing for one that is no PartiQL, which MiniStack reports."""
+    """What one PartiQL statement takes; nothing for invalid PartiQL, which MiniStack reports."""
     try:
         parsed = dynamodb._parse_partiql(sent.get("Statement", ""), sent.get("Parameters", []))
     except (ValueError, TypeError, AttributeError):
