@@ -24,31 +24,28 @@ evaluated: ContextVar[int] = ContextVar("evaluated", default=0)
 
 
 def fits(costs: Iterable[Cost], context: RuleContext) -> bool:
-    """Take the units of one call, if all of them are there."""
+    """Take the units of one call, if the tables have all of them."""
     wanted: dict[tuple[str, str], float] = {}
-    for table, kind, units in costs:
-        wanted[table, kind] = wanted.get((table, kind), 0) + units
-    if not all(_left(*one, context) >= units for one, units in wanted.items()):
+    for name, kind, units in costs:
+        one = dynamodb._normalize_table_name(name), kind
+        wanted[one] = wanted.get(one, 0) + units
+    now = context.times.now()
+    left = {_left(*one, now, context): units for one, units in wanted.items()}
+    if any(units > most for (_key, most), units in left.items()):
         return False
-    for (name, kind), units in wanted.items():
-        found = _table(name)
-        if found is not None and (found["TableId"], kind) in context.capacity:
-            left, counted = context.capacity[found["TableId"], kind]
-            context.capacity[found["TableId"], kind] = left - units, counted
+    context.capacity |= {key: (most - units, now) for (key, most), units in left.items()}
     return True
 
 
-def _left(name: str, kind: str, context: RuleContext) -> float:
-    """The units that a table has left; infinite for a table on demand, and for a missing table, which MiniStack reports."""
-    table = _table(name)
-    capacity = float(((table or {}).get("ProvisionedThroughput") or {}).get(kind) or 0)
-    if table is None or not capacity:
-        return float("inf")
-    now, most = context.times.now(), capacity * BURST_SECONDS
-    units, counted = context.capacity.get((table["TableId"], kind), (most, now))
-    units = min(most, units + capacity * (now - counted))
-    context.capacity[table["TableId"], kind] = units, now
-    return units
+def _left(name: str, kind: str, now: float, context: RuleContext) -> tuple[tuple[str, str], float]:
+    """Where a table's units are counted, and how many it has: infinite on demand, and for a missing table, which MiniStack reports."""
+    table = _table(name) or {}
+    key, each_second = (table.get("TableId", name), kind), float((table.get("ProvisionedThroughput") or {}).get(kind) or 0)
+    if not each_second:
+        return key, float("inf")
+    most = each_second * BURST_SECONDS
+    units, counted = context.capacity.get(key, (most, now))
+    return key, min(most, units + each_second * (now - counted))
 
 
 def consumed(costs: Iterable[Cost], call: dict[str, Any]) -> list[dict[str, Any]]:
@@ -57,9 +54,9 @@ def consumed(costs: Iterable[Cost], call: dict[str, Any]) -> list[dict[str, Any]
     for name, _kind, units in costs:
         name = dynamodb._normalize_table_name(name)
         totals[name] = totals.get(name, 0.0) + units
-    by_table = {"Table"} if call.get("ReturnConsumedCapacity") == "INDEXES" else set()
+    by_table = call.get("ReturnConsumedCapacity") == "INDEXES"
     return [
-        {"TableName": name, "CapacityUnits": units} | {each: {"CapacityUnits": units} for each in by_table}
+        {"TableName": name, "CapacityUnits": units} | ({"Table": {"CapacityUnits": units}} if by_table else {})
         for name, units in totals.items()
     ]
 

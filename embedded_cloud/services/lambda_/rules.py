@@ -2,6 +2,8 @@
 
 import re
 
+from ministack.core import iam_actions
+
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import json_object
 from embedded_cloud.base.rules import Note, Rewrite, Rule
@@ -42,35 +44,14 @@ REWRITES: dict[str, Rewrite] = {
     for action in ("ListEventSourceMappings", *(f"{verb}EventSourceMapping" for verb in ("Create", "Get", "Update", "Delete")))
 }
 
-_PATH = re.compile(
-    r"/2015-03-31/(?:(?P<mappings>event-source-mappings)(?:/(?P<UUID>[^/]+))?"
-    r"|functions(?:/(?P<FunctionName>[^/]+)"
-    r"(?P<rest>/code|/configuration|/versions|/invocations|/aliases(?=/|$))?(?:/(?P<Name>[^/]+))?)?)/?"
-)
-# AWS Lambda API Reference, the request syntax of each action: by method and path, for mappings by whether it names one.
-_ACTIONS = {
-    ("GET", False): "ListEventSourceMappings",
-    ("POST", False): "CreateEventSourceMapping",
-    ("GET", True): "GetEventSourceMapping",
-    ("PUT", True): "UpdateEventSourceMapping",
-    ("DELETE", True): "DeleteEventSourceMapping",
-    ("PUT", "/code"): "UpdateFunctionCode",
-    ("PUT", "/configuration"): "UpdateFunctionConfiguration",
-    ("POST", "/versions"): "PublishVersion",
-    ("POST", "/invocations"): "Invoke",
-    ("POST", "/aliases"): "CreateAlias",
-    ("PUT", "/aliases"): "UpdateAlias",
-    ("DELETE", None): "DeleteFunction",
-    ("POST", None): "CreateFunction",
-}
+# What a path names, by the word before the name.
+_NAMED = re.compile(r"/(functions|aliases|event-source-mappings)/([^/]+)")
+_PARAMETERS = {"functions": "FunctionName", "aliases": "Name", "event-source-mappings": "UUID"}
 
 
 def read_call(method: str, path: str, query: dict[str, list[str]], body: bytes) -> Call:
-    """The action (empty when no rule is about it) and its parameters: those of the query, of the body and of the path."""
-    found = _PATH.fullmatch(path)
-    if found is None:
-        return Call("lambda", "", {})
-    action = _ACTIONS.get((method, bool(found["UUID"]) if found["mappings"] else found["rest"]), "")
-    named = {name: found[name] for name in ("UUID", "FunctionName", "Name") if found[name]}
+    """The action (empty for an unknown path) and its parameters: those of the query, of the body and of the path."""
+    action = iam_actions._match_rest_action("lambda", method, path) or ""
+    named = {_PARAMETERS[kind]: name for kind, name in _NAMED.findall(path)}
     # The body of an invocation is an event, which names no parameters of the call.
     return Call("lambda", action, {**query, **(json_object(body) if action != "Invoke" else {}), **named})
