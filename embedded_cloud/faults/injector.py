@@ -82,7 +82,7 @@ class FaultInjector:
 
     def start_anew(self, *settings: FaultSettings) -> None:
         """Use these settings from now on, and count from zero."""
-        self._dealers = [_Dealer(each) for each in settings]
+        self._active = [_ActiveSettings(each) for each in settings]
 
     def start_anew_from(self, document: Any) -> None:
         """The same from a JSON object, or from a list of them. Raises ValueError that says what is wrong."""
@@ -92,24 +92,24 @@ class FaultInjector:
     @property
     def settings(self) -> Any:
         """Rate, seed, latency and whatever else is set; a list when there are several settings."""
-        found = [dealer.shown for dealer in self._dealers]
+        found = [active.shown for active in self._active]
         return found[0] if len(found) == 1 else found
 
     @property
     def counts(self) -> Any:
         """The settings, how many requests matched them, and how many got each kind of fault."""
-        found = [dealer.counts for dealer in self._dealers]
+        found = [active.counts for active in self._active]
         return found[0] if len(found) == 1 else found
 
     async def handle(self, request: Request, service: str, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
         """Let `answer` handle the signed request, or make a fault of it."""
         action = _action(request, service)
-        dealer = next((each for each in self._dealers if each.matches(request, action)), None)
-        if dealer is None:
+        active = next((each for each in self._active if each.matches(request, action)), None)
+        if active is None:
             await answer(send)
             return
-        fault = dealer.next_fault(action)
-        await asyncio.sleep(dealer.settings.latency_ms / 1000)
+        fault = active.next_fault(action)
+        await asyncio.sleep(active.settings.latency_ms / 1000)
         if fault is None:
             await answer(send)
         elif fault == ENTRIES:
@@ -126,7 +126,7 @@ class FaultInjector:
             await messages.send_response(send, _refusal(request, service, fault))
 
 
-class _Dealer:
+class _ActiveSettings:
     """Makes the faults of one setting."""
 
     def __init__(self, settings: FaultSettings) -> None:

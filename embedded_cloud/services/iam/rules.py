@@ -16,22 +16,14 @@ def root_assumes_a_role(call: Call, context: RuleContext) -> Refusal | None:
     return Refusal("AccessDenied", "Roles may not be assumed by root accounts.", 403)
 
 
-def note_role(call: Call, answer: bytes, context: RuleContext) -> None:
-    context.times.note("role made", account_key(call.value("RoleName")))
-
-
-def note_permissions(call: Call, answer: bytes, context: RuleContext) -> None:
-    context.times.note("role's permissions given", account_key(call.value("RoleName")))
-
-
-def note_profile(call: Call, answer: bytes, context: RuleContext) -> None:
-    context.times.note("profile made", account_key(call.value("InstanceProfileName")))
+def _note(event: str, parameter: str) -> Note:
+    return lambda call, answer, context: context.times.note(event, account_key(call.value(parameter)))
 
 
 RULES: dict[str, tuple[Rule, ...]] = {"sts:AssumeRole": (root_assumes_a_role,)}
 NOTES: dict[str, Note] = {
-    "iam:CreateRole": note_role,
-    "iam:AttachRolePolicy": note_permissions,
-    "iam:PutRolePolicy": note_permissions,
-    "iam:CreateInstanceProfile": note_profile,
+    "iam:CreateRole": _note("role made", "RoleName"),
+    "iam:AttachRolePolicy": _note("role's permissions given", "RoleName"),
+    "iam:PutRolePolicy": _note("role's permissions given", "RoleName"),
+    "iam:CreateInstanceProfile": _note("profile made", "InstanceProfileName"),
 }

@@ -21,7 +21,7 @@ NEEDED_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
 TRANSITION_SECONDS = 10.0
 
 _QUEUE = re.compile(r"arn:[\w-]+:sqs:")
-_EVENTS = {"mapping made": "Creating", "mapping enabled": "Enabling", "mapping disabled": "Disabling", "mapping changed": "Updating"}
+_STATES = ("Deleting", "Creating", "Enabling", "Disabling", "Updating")
 
 
 def batch_too_large(call: Call, context: RuleContext) -> Refusal | None:
@@ -100,14 +100,13 @@ def mapping_in_use(call: Call, context: RuleContext) -> Refusal | None:
 def note_mapping(call: Call, answer: bytes, context: RuleContext) -> None:
     """A mapping that was made, changed or deleted is in a state of transition for a while."""
     mapping = json.loads(answer)
-    if call.action.startswith("Delete"):
+    state = {"Create": "Creating", "Delete": "Deleting"}.get(call.action[:6])
+    if state == "Deleting":
         context.deleted_mappings[mapping["UUID"]] = mapping
-        event = "mapping deleted"
-    elif call.action.startswith("Create"):
-        event = "mapping made"
-    else:
-        event = {True: "mapping enabled", False: "mapping disabled"}.get(call.parameters.get("Enabled"), "mapping changed")  # type: ignore[arg-type]
-    context.times.note(event, mapping["UUID"])
+    elif state is None:
+        enabled = call.parameters.get("Enabled")
+        state = "Updating" if enabled is None else "Enabling" if enabled else "Disabling"
+    context.times.note(f"mapping {state}", mapping["UUID"])
 
 
 def with_states_of_transition(call: Call, answer: Answer, context: RuleContext) -> Answer:
@@ -134,15 +133,12 @@ def _shown(mapping: dict[str, Any], context: RuleContext) -> dict[str, Any]:
 
 
 def _state_of_transition(uuid: str, context: RuleContext) -> str | None:
-    if context.times.is_within("mapping deleted", uuid, TRANSITION_SECONDS):
-        return "Deleting"
-    events = _EVENTS.items()
-    return next((state for event, state in events if context.times.is_within(event, uuid, TRANSITION_SECONDS)), None)
+    return next((state for state in _STATES if context.times.is_within(f"mapping {state}", uuid, TRANSITION_SECONDS)), None)
 
 
 def _being_deleted(context: RuleContext) -> list[dict[str, Any]]:
     for uuid in list(context.deleted_mappings):
-        if not context.times.is_within("mapping deleted", uuid, TRANSITION_SECONDS):
+        if _state_of_transition(uuid, context) is None:
             del context.deleted_mappings[uuid]
     return [mapping | {"State": "Deleting"} for mapping in context.deleted_mappings.values()]
 

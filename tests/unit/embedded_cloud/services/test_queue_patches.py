@@ -1,4 +1,4 @@
-"""Where MiniStack differs from AWS and the embedded cloud does as AWS does."""
+"""Queues behave as on AWS where MiniStack differs: permissions of batches, and encryption."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from refusals import make_queue, policy, unique
+from refusals import make_queue, unique
 from users import User
 
 BATCH_CALLS = {
@@ -16,10 +16,6 @@ BATCH_CALLS = {
         QueueUrl=url, Entries=[{"Id": "0", "ReceiptHandle": "unknown", "VisibilityTimeout": 0}]
     ),
 }
-
-
-def allow(action: str) -> str:
-    return policy({"Action": action, "Resource": "*"})
 
 
 @pytest.mark.parametrize("action", BATCH_CALLS)
@@ -50,22 +46,3 @@ def test_making_a_queue_again_leaves_its_encryption_alone(embedded_cloud: Any):
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"SqsManagedSseEnabled": "false"})
     sqs.create_queue(QueueName=name)
     assert sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["SqsManagedSseEnabled"] == "false"
-
-
-def test_an_older_policy_version_can_be_made_the_default_and_decides(embedded_cloud: Any):
-    iam = embedded_cloud.client("iam")
-    arn = iam.create_policy(PolicyName=unique("policy"), PolicyDocument=allow("sqs:SendMessage"))["Policy"]["Arn"]
-    iam.create_policy_version(PolicyArn=arn, PolicyDocument=allow("sqs:ReceiveMessage"), SetAsDefault=True)
-
-    iam.set_default_policy_version(PolicyArn=arn, VersionId="v1")
-
-    assert iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"] == "v1"
-    defaults = [version["VersionId"] for version in iam.list_policy_versions(PolicyArn=arn)["Versions"] if version["IsDefaultVersion"]]
-    assert defaults == ["v1"]
-
-
-def test_a_policy_version_that_does_not_exist_cannot_be_the_default(embedded_cloud: Any):
-    iam = embedded_cloud.client("iam")
-    arn = iam.create_policy(PolicyName=unique("policy"), PolicyDocument=allow("sqs:SendMessage"))["Policy"]["Arn"]
-    with pytest.raises(ClientError, match="NoSuchEntity"):
-        iam.set_default_policy_version(PolicyArn=arn, VersionId="v9")
