@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
-import zipfile
 from typing import Any
 
 import pytest
-from refusals import ACCOUNT, CONSUME, REGION, in_time, make_function, make_queue, make_role, package, refusal, root, user
+from refusals import ACCOUNT, CONSUME, REGION, in_time, make_function, make_queue, make_role, package, refusal, root
+from users import User
 
 PENDING = "The operation cannot be performed at this time. The function is currently in the following state: Pending"
 TELLING = """import os
@@ -28,10 +27,7 @@ def arn(name: str, qualifier: str = "") -> str:
 
 
 def telling(marker: str) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("function.py", TELLING % marker)
-    return content.getvalue()
+    return package(source=TELLING % marker)
 
 
 def at_rest(client: Any, name: str, qualifier: str = "$LATEST") -> None:
@@ -273,8 +269,7 @@ def test_a_mapping_of_a_missing_alias_is_refused(embedded_cloud: Any, function: 
     ("resource", "allowed"), [("", False), (":*", True), (":1", True), (":2", False)], ids=["plain", "all", "this", "another"]
 )
 def test_a_version_is_authorised_by_its_own_arn(embedded_cloud: Any, function: str, resource: str, allowed: bool):
-    keys = user(embedded_cloud, {"Action": "lambda:InvokeFunction", "Resource": arn(function) + resource})
-    client = embedded_cloud.client("lambda", **keys)
+    client = User(embedded_cloud, {"Action": "lambda:InvokeFunction", "Resource": arn(function) + resource}).client("lambda")
 
     def invoke() -> Any:
         return client.invoke(FunctionName=function, Qualifier="1", Payload=b"{}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import urlencode
 
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
+from refusals import ACCOUNT, REGION, make_role, policy, refusal
+from users import User
 
-REGION, ACCOUNT = "us-east-1", "000000000000"
 READS = {
     "ec2": lambda client: client.describe_instances(),
     "cloudwatch": lambda client: client.describe_alarms(),
@@ -26,21 +25,8 @@ READS = {
 }
 
 
-def user_with(cloud, name: str, *statements: dict):
-    """A function that makes clients of a new user who has just these permissions."""
-    iam = cloud.client("iam")
-    iam.create_user(UserName=name)
-    if statements:
-        document = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow"} | statement for statement in statements]})
-        iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=document)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    return lambda service: cloud.client(service, key["AccessKeyId"], key["SecretAccessKey"])
-
-
 def code_of(call) -> str:
-    with pytest.raises(ClientError) as error:
-        call()
-    return error.value.response["Error"]["Code"]
+    return refusal(call)[0]
 
 
 @pytest.mark.parametrize("service", READS)
@@ -57,44 +43,42 @@ def test_an_unknown_key_is_refused(embedded_cloud, service, key):
 
 
 def test_ec2_is_denied_without_permission(embedded_cloud):
-    client = user_with(embedded_cloud, "ec2-nobody")("ec2")
+    client = User(embedded_cloud).client("ec2")
     assert code_of(client.describe_instances) == "UnauthorizedOperation"
 
 
 def test_cloudwatch_is_denied_without_permission(embedded_cloud):
-    client = user_with(embedded_cloud, "cloudwatch-nobody")("cloudwatch")
+    client = User(embedded_cloud).client("cloudwatch")
     assert code_of(client.describe_alarms) == "AccessDenied"
 
 
 def test_public_parameters_are_denied_without_permission(embedded_cloud):
-    client = user_with(embedded_cloud, "ssm-nobody")("ssm")
+    client = User(embedded_cloud).client("ssm")
     assert code_of(lambda: client.get_parameter(Name="/aws/service/anything")) == "AccessDeniedException"
 
 
 def test_ec2_is_allowed_with_permission(embedded_cloud):
-    client = user_with(embedded_cloud, "ec2-reader", {"Action": "ec2:DescribeInstances", "Resource": "*"})("ec2")
+    client = User(embedded_cloud, {"Action": "ec2:DescribeInstances", "Resource": "*"}).client("ec2")
     assert "Reservations" in client.describe_instances()
     assert code_of(lambda: client.create_key_pair(KeyName="denied")) == "UnauthorizedOperation"
 
 
 def test_an_alarm_is_allowed_by_its_own_arn_only(embedded_cloud):
     arn = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:mine"
-    client = user_with(embedded_cloud, "alarm-deleter", {"Action": "cloudwatch:DeleteAlarms", "Resource": arn})("cloudwatch")
+    client = User(embedded_cloud, {"Action": "cloudwatch:DeleteAlarms", "Resource": arn}).client("cloudwatch")
     client.delete_alarms(AlarmNames=["mine"])
     assert code_of(lambda: client.delete_alarms(AlarmNames=["mine", "other"])) == "AccessDenied"
 
 
 def test_passing_a_role_to_an_instance_needs_pass_role(embedded_cloud):
-    iam = embedded_cloud.client("iam")
-    trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    role = iam.create_role(RoleName="passed", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))["Role"]["Arn"]
+    iam, role = embedded_cloud.client("iam"), make_role(embedded_cloud, "ec2.amazonaws.com", name="passed")
     iam.create_instance_profile(InstanceProfileName="passed")
     iam.add_role_to_instance_profile(InstanceProfileName="passed", RoleName="passed")
     run = {"Action": "ec2:RunInstances", "Resource": "*"}
     instance = {"ImageId": "ami-03cf127a", "MinCount": 1, "MaxCount": 1, "IamInstanceProfile": {"Name": "passed"}}
-    without = user_with(embedded_cloud, "runner", run)("ec2")
+    without = User(embedded_cloud, run).client("ec2")
     assert code_of(lambda: without.run_instances(**instance)) == "UnauthorizedOperation"
-    allowed = user_with(embedded_cloud, "passer", run, {"Action": "iam:PassRole", "Resource": role})("ec2")
+    allowed = User(embedded_cloud, run, {"Action": "iam:PassRole", "Resource": role}).client("ec2")
     assert allowed.run_instances(**instance)["Instances"]
 
 
@@ -124,8 +108,7 @@ def tls_only_queue(cloud, name: str) -> str:
     sqs = cloud.client("sqs")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     statement = TLS_ONLY | {"Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy(statement)})
     return url
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from uuid import uuid4
-
 import pytest
 from botocore.exceptions import ClientError
+from users import User
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table"
 TABLE, OTHER = "partiql-own", "partiql-other"
@@ -28,13 +26,7 @@ def client_with(embedded_cloud, tables):
     """A DynamoDB client of a new user who has just the given actions, on TABLE unless told otherwise."""
 
     def make(*actions: str, resource: str = f"{ARN}/{TABLE}"):
-        iam = embedded_cloud.client("iam")
-        name = f"partiql-{uuid4()}"
-        iam.create_user(UserName=name)
-        statement = {"Effect": "Allow", "Action": list(actions), "Resource": resource}
-        iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=json.dumps({"Statement": [statement]}))
-        key = iam.create_access_key(UserName=name)["AccessKey"]
-        return embedded_cloud.client("dynamodb", key["AccessKeyId"], key["SecretAccessKey"])
+        return User(embedded_cloud, {"Action": list(actions), "Resource": resource}).client("dynamodb")
 
     return make
 

@@ -7,14 +7,10 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
+from refusals import make_role
+from users import User
 
 IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
-EC2_TRUST = json.dumps(
-    {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
-    }
-)
 
 
 def get(cloud, path: str, **headers: str) -> tuple[int, str]:
@@ -104,7 +100,7 @@ def test_an_image_named_by_an_unknown_parameter_is_refused(embedded_cloud):
 
 def test_an_instance_profile_made_by_iam_is_known_to_ec2(embedded_cloud):
     iam = embedded_cloud.client("iam")
-    iam.create_role(RoleName="routing-profile", AssumeRolePolicyDocument=EC2_TRUST)
+    make_role(embedded_cloud, "ec2.amazonaws.com", name="routing-profile")
     iam.create_instance_profile(InstanceProfileName="routing-profile")
     iam.add_role_to_instance_profile(InstanceProfileName="routing-profile", RoleName="routing-profile")
     launched = embedded_cloud.client("ec2").run_instances(
@@ -115,12 +111,8 @@ def test_an_instance_profile_made_by_iam_is_known_to_ec2(embedded_cloud):
 
 def test_an_iam_call_that_ministack_refuses_is_not_replayed(embedded_cloud):
     # Without a policy the user may not create a profile; moto, which checks nothing, would.
-    iam = embedded_cloud.client("iam")
-    iam.create_user(UserName="routing-nobody")
-    key = iam.create_access_key(UserName="routing-nobody")["AccessKey"]
-    refused = embedded_cloud.client("iam", key["AccessKeyId"], key["SecretAccessKey"])
     with pytest.raises(ClientError, match="AccessDenied"):
-        refused.create_instance_profile(InstanceProfileName="routing-refused")
+        User(embedded_cloud).client("iam").create_instance_profile(InstanceProfileName="routing-refused")
     with pytest.raises(ClientError, match="routing-refused"):
         embedded_cloud.client("ec2").run_instances(
             ImageId="ami-03cf127a", MinCount=1, MaxCount=1, IamInstanceProfile={"Name": "routing-refused"}
@@ -130,7 +122,7 @@ def test_an_iam_call_that_ministack_refuses_is_not_replayed(embedded_cloud):
 def test_a_replay_that_moto_refuses_changes_nothing_for_the_client(embedded_cloud):
     # moto loads no managed policies of AWS, so it cannot attach one.
     iam = embedded_cloud.client("iam")
-    iam.create_role(RoleName="routing-replay", AssumeRolePolicyDocument=EC2_TRUST)
+    make_role(embedded_cloud, name="routing-replay")
     iam.attach_role_policy(RoleName="routing-replay", PolicyArn="arn:aws:iam::aws:policy/ReadOnlyAccess")
     attached = iam.list_attached_role_policies(RoleName="routing-replay")["AttachedPolicies"]
     assert [policy["PolicyName"] for policy in attached] == ["ReadOnlyAccess"]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from plays import wait_until
-from refusals import ACCOUNT, CONSUME, REGION, function_request, give, make_queue, make_role, root, unique
+from refusals import ACCOUNT, CONSUME, REGION, give, in_time, make_function, make_queue, make_role, package, root, unique
 
 from embedded_cloud.services.cloudwatch.alarms import Minute, Series, decide
 
@@ -84,9 +81,9 @@ def test_a_change_is_told_to_the_actions_of_its_state_once_and_not_where_they_ar
     assert decided([6] * 3, actions_enabled=False)[1] == ()
 
 
-@pytest.fixture(scope="module")
-def cloud(start_cloud: Callable[..., Any]) -> Any:
-    return start_cloud("--time-scale", "0.02")
+@pytest.fixture
+def cloud(fast_cloud: Any) -> Any:
+    return fast_cloud
 
 
 def put_alarm(cloud: Any, name: str, metric: str, dimension: dict[str, str], *actions: str) -> Callable[[], str]:
@@ -111,26 +108,12 @@ def put_alarm(cloud: Any, name: str, metric: str, dimension: dict[str, str], *ac
 
 def mapped(cloud: Any, code: str) -> tuple[str, str, str]:
     """A queue whose messages a function of this code takes: its URL, the function's name and its role's ARN."""
-    package = io.BytesIO()
-    with zipfile.ZipFile(package, "w") as archive:
-        archive.writestr("function.py", f"def handler(event, context):\n    {code}\n")
     role, client = make_role(cloud, actions=CONSUME), root(cloud, "lambda")
     url, arn = make_queue(cloud, VisibilityTimeout="600")
-    request = function_request(role, Code={"ZipFile": package.getvalue()})
-    wait_until(lambda: accepted(lambda: client.create_function(**request)), 30, "a role that Lambda knows")
-    client.get_waiter("function_active_v2").wait(FunctionName=request["FunctionName"])
-    mapping = {"FunctionName": request["FunctionName"], "EventSourceArn": arn, "FunctionResponseTypes": ["ReportBatchItemFailures"]}
-    wait_until(lambda: accepted(lambda: client.create_event_source_mapping(**mapping)), 30, "permissions that Lambda knows")
-    return url, request["FunctionName"], role
-
-
-def accepted(call: Callable[[], Any]) -> bool:
-    try:
-        call()
-    except ClientError as error:
-        assert error.response["Error"]["Code"] == "InvalidParameterValueException", error
-        return False
-    return True
+    name = make_function(cloud, role, Code={"ZipFile": package(source=f"def handler(event, context):\n    {code}\n")})
+    mapping = {"FunctionName": name, "EventSourceArn": arn, "FunctionResponseTypes": ["ReportBatchItemFailures"]}
+    in_time(lambda: client.create_event_source_mapping(**mapping), "InvalidParameterValueException")
+    return url, name, role
 
 
 ALL_FAIL = "return {'batchItemFailures': [{'itemIdentifier': one['messageId']} for one in event['Records']]}"

@@ -1,7 +1,7 @@
-"""A function writes its log with its own role's permissions, as on AWS; MiniStack writes it regardless, and makes the log group too.
+"""A function writes its log with the permissions of its role, as on AWS. MiniStack always writes it, and makes the log group too.
 
 The calls and their resources are those of "Lambda execution role" and of AWS's denials: CreateLogGroup when there is no group, then
-CreateLogStream on the group's streams, and PutLogEvents on the one stream. What is not allowed is not written, and the invocation goes on.
+CreateLogStream on the group's streams, and PutLogEvents on the one stream. When one is denied nothing is written; the invocation goes on.
 """
 
 import logging
@@ -9,25 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ministack.core import iam_evaluator, lambda_runtime
-from ministack.services import cloudwatch_logs, lambda_svc
+from ministack.services import cloudwatch_logs
 
 logger = logging.getLogger(__name__)
 
 
-def install() -> None:
-    """Wrap the function that MiniStack calls after each invocation."""
-    lambda_svc._emit_lambda_logs = _with_the_roles_permissions(lambda_svc._emit_lambda_logs)
-
-
-def _with_the_roles_permissions(original: Callable[..., None]) -> Callable[..., None]:
-    def emit(function: dict[str, Any], *arguments: Any, **options: Any) -> None:
-        denied = _denied_action(function.get("config") or function)
-        if denied is None:
-            original(function, *arguments, **options)
-        else:
-            logger.warning("A function's log was not written: its role may not %s", denied)
-
-    return emit
+def write_as_the_role(original: Callable[..., None], function: dict[str, Any], *arguments: Any, **options: Any) -> None:
+    denied = _denied_action(function.get("config") or function)
+    if denied is None:
+        original(function, *arguments, **options)
+    else:
+        logger.warning("A function's log was not written: its role may not %s", denied)
 
 
 def _denied_action(config: dict[str, Any]) -> str | None:

@@ -14,8 +14,8 @@ ATTRIBUTES = {"name": {"DataType": "String", "StringValue": "x" * 90}}
 TOO_LONG = "One or more parameters are invalid. Reason: Message must be shorter than {} bytes."
 
 
-def test_a_name_is_free_again_only_a_while_after_its_queue_was_deleted(slow_cloud: Any):
-    sqs, name = root(slow_cloud, "sqs"), unique("queue")
+def test_a_name_is_free_again_only_a_while_after_its_queue_was_deleted(fast_cloud: Any):
+    sqs, name = root(fast_cloud, "sqs"), unique("queue")
     sqs.delete_queue(QueueUrl=sqs.create_queue(QueueName=name)["QueueUrl"])
 
     code, text = refusal(lambda: sqs.create_queue(QueueName=name))
@@ -57,7 +57,7 @@ def test_a_batch_over_a_mebibyte_with_its_attributes_is_refused_as_a_whole(embed
 
 @pytest.mark.parametrize("way", ["made", "changed"])
 @pytest.mark.parametrize("allowed", ["anything", "allowAll", "byQueue", "another", "denyAll"])
-def test_a_queue_sends_its_dead_letters_only_where_it_may(embedded_cloud: Any, allowed: str, way: str):
+def test_a_queue_sends_its_dead_letter_messages_only_where_it_may(embedded_cloud: Any, allowed: str, way: str):
     sqs, name = root(embedded_cloud, "sqs"), unique("queue")
     url, arn = make_queue(embedded_cloud)
     source = arn.rpartition(":")[0] + ":" + ("other" if allowed == "another" else name)

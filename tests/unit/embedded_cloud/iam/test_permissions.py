@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from botocore.exceptions import ClientError
-from users import REGION, User, anything, arn
+from refusals import REGION, denial, make_role, policy, trust
+from users import User, anything, arn
 
-TRUST = json.dumps({"Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]})
 TAGS = [{"Key": "a", "Value": "b"}]
 
 
-def denial(call) -> str:
-    with pytest.raises(ClientError) as error:
-        call()
-    return str(error.value)
-
-
 def test_the_record_is_of_one_key_and_needs_to_be_told_which(embedded_cloud):
-    user = User(embedded_cloud, "recorded", {"Action": "sqs:ListQueues", "Resource": "*"})
+    user = User(embedded_cloud, {"Action": "sqs:ListQueues", "Resource": "*"})
     user.client("sts").get_caller_identity()
     user.client("sqs").list_queues()
     assert denial(user.client("dynamodb").list_tables)
@@ -32,13 +24,13 @@ def test_the_record_is_of_one_key_and_needs_to_be_told_which(embedded_cloud):
 
 
 def test_a_request_with_a_wrong_signature_is_not_recorded(embedded_cloud):
-    user = User(embedded_cloud, "forged", anything())
+    user = User(embedded_cloud, anything())
     assert denial(embedded_cloud.client("sqs", user.key["AccessKeyId"], "wrong").list_queues)
     assert user.needed() == {}
 
 
 def test_calls_to_lambda_are_named_as_iam_names_them(embedded_cloud):
-    user = User(embedded_cloud, "lambda-names", anything())
+    user = User(embedded_cloud, anything())
     functions = user.client("lambda")
     for call in (
         lambda: functions.get_function_concurrency(FunctionName="none"),
@@ -60,7 +52,7 @@ def test_calls_to_lambda_are_named_as_iam_names_them(embedded_cloud):
 
 def test_a_mapping_can_be_limited_to_its_function(embedded_cloud):
     condition = {"ArnEquals": {"lambda:FunctionArn": arn("lambda", "function:mine")}}
-    user = User(embedded_cloud, "mapper", {"Action": "lambda:CreateEventSourceMapping", "Resource": "*", "Condition": condition})
+    user = User(embedded_cloud, {"Action": "lambda:CreateEventSourceMapping", "Resource": "*", "Condition": condition})
     create = user.client("lambda").create_event_source_mapping
     queue = arn("sqs", "somewhere")
     assert "AccessDenied" not in denial(lambda: create(FunctionName="mine", EventSourceArn=queue))
@@ -68,7 +60,7 @@ def test_a_mapping_can_be_limited_to_its_function(embedded_cloud):
 
 
 def test_making_a_function_needs_its_arn_its_tags_and_its_role(embedded_cloud):
-    role = embedded_cloud.client("iam").create_role(RoleName="handed", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    role = make_role(embedded_cloud, name="handed")
     made = arn("lambda", "function:tagged")
     create = {"Action": "lambda:CreateFunction", "Resource": made}
     tag = {"Action": "lambda:TagResource", "Resource": made}
@@ -77,25 +69,24 @@ def test_making_a_function_needs_its_arn_its_tags_and_its_role(embedded_cloud):
     handing = {"Action": "iam:PassRole", "Resource": role}
     function = {"FunctionName": "tagged", "Role": role, "Code": {"ZipFile": b"x"}, "Runtime": "python3.13", "Handler": "x.y"}
     function["Tags"] = {"a": "b"}
-    for name, statements, missing in (
-        ("no-tag", [create, handing], "lambda:TagResource"),
-        ("no-role", [create, tag], "iam:PassRole"),
-        ("other-service", [create, tag, handing | {"Condition": to_ec2}], "iam:PassRole"),
+    for statements, missing in (
+        ([create, handing], "lambda:TagResource"),
+        ([create, tag], "iam:PassRole"),
+        ([create, tag, handing | {"Condition": to_ec2}], "iam:PassRole"),
     ):
-        client = User(embedded_cloud, f"maker-{name}", *statements).client("lambda")
+        client = User(embedded_cloud, *statements).client("lambda")
         assert f"perform: {missing} " in denial(lambda client=client: client.create_function(**function))
-    client = User(embedded_cloud, "maker", create, tag, handing | {"Condition": to_lambda}).client("lambda")
+    client = User(embedded_cloud, create, tag, handing | {"Condition": to_lambda}).client("lambda")
     assert "Could not unzip" in denial(lambda: client.create_function(**function))
 
 
 def test_a_profile_and_a_policy_are_resources_of_their_own(embedded_cloud):
-    user = User(embedded_cloud, "profiler", anything())
+    user = User(embedded_cloud, anything())
     iam = user.client("iam")
-    iam.create_role(RoleName="profiled", AssumeRolePolicyDocument=TRUST)
+    iam.create_role(RoleName="profiled", AssumeRolePolicyDocument=trust())
     iam.create_instance_profile(InstanceProfileName="profile", Tags=TAGS)
     iam.add_role_to_instance_profile(InstanceProfileName="profile", RoleName="profiled")
-    document = json.dumps({"Version": "2012-10-17", "Statement": [anything() | {"Effect": "Allow"}]})
-    iam.create_policy(PolicyName="policy", PolicyDocument=document)
+    iam.create_policy(PolicyName="policy", PolicyDocument=policy(anything()))
     assert user.needed() == {
         ("iam:CreateRole", arn("iam", "role/profiled")): {},
         ("iam:CreateInstanceProfile", arn("iam", "instance-profile/profile")): {},
@@ -107,7 +98,7 @@ def test_a_profile_and_a_policy_are_resources_of_their_own(embedded_cloud):
 
 
 def test_logs_are_named_with_all_their_streams_but_for_tagging(embedded_cloud):
-    user = User(embedded_cloud, "logger", anything())
+    user = User(embedded_cloud, anything())
     logs = user.client("logs")
     logs.create_log_group(logGroupName="group", tags={"a": "b"})
     logs.put_retention_policy(logGroupName="group", retentionInDays=1)
@@ -121,7 +112,7 @@ def test_logs_are_named_with_all_their_streams_but_for_tagging(embedded_cloud):
 
 
 def test_a_launch_needs_every_resource_it_uses_or_makes(embedded_cloud):
-    user = User(embedded_cloud, "launcher", anything())
+    user = User(embedded_cloud, anything())
     ec2 = user.client("ec2")
     image = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
     group = ec2.create_security_group(GroupName="launched", Description="x")["GroupId"]
@@ -149,7 +140,7 @@ def test_an_instance_can_be_limited_to_a_tag(embedded_cloud):
     named = {name: [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}] for name in ("mine-by-tag", "other-by-tag")}
     mine, other = (root.run_instances(**launch, TagSpecifications=tags)["Instances"][0]["InstanceId"] for tags in named.values())
     condition = {"StringEquals": {"aws:ResourceTag/Name": "mine-by-tag"}}
-    user = User(embedded_cloud, "terminator", {"Action": "ec2:TerminateInstances", "Resource": "*", "Condition": condition})
+    user = User(embedded_cloud, {"Action": "ec2:TerminateInstances", "Resource": "*", "Condition": condition})
     terminate = user.client("ec2").terminate_instances
     assert "UnauthorizedOperation" in denial(lambda: terminate(InstanceIds=[other]))
     assert "UnauthorizedOperation" in denial(lambda: terminate(InstanceIds=[mine, other]))
@@ -158,10 +149,10 @@ def test_an_instance_can_be_limited_to_a_tag(embedded_cloud):
 
 def test_a_policy_that_is_attached_is_the_condition_of_attaching(embedded_cloud):
     iam = embedded_cloud.client("iam")
-    iam.create_role(RoleName="attached-to", AssumeRolePolicyDocument=TRUST)
-    document = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:ListQueues", "Resource": "*"}]})
+    make_role(embedded_cloud, name="attached-to")
+    document = policy({"Action": "sqs:ListQueues", "Resource": "*"})
     mine, other = (iam.create_policy(PolicyName=name, PolicyDocument=document)["Policy"]["Arn"] for name in ("mine", "other"))
     condition = {"ArnEquals": {"iam:PolicyARN": mine}}
-    operator = User(embedded_cloud, "attaches", {"Action": "iam:AttachRolePolicy", "Resource": "*", "Condition": condition})
+    operator = User(embedded_cloud, {"Action": "iam:AttachRolePolicy", "Resource": "*", "Condition": condition})
     operator.client("iam").attach_role_policy(RoleName="attached-to", PolicyArn=mine)
     assert "iam:AttachRolePolicy" in denial(lambda: operator.client("iam").attach_role_policy(RoleName="attached-to", PolicyArn=other))

@@ -1,4 +1,4 @@
-"""AWS's public SSM parameters, which moto has and MiniStack has not, and the `resolve:ssm:` images that refer to them."""
+"""AWS's public SSM parameters, which only moto has, and the `resolve:ssm:` images that refer to them."""
 
 from ministack.core.router import extract_region
 
@@ -7,12 +7,8 @@ from embedded_cloud.base.messages import Request
 from embedded_cloud.base.moto_backend import MotoBackend
 
 PREFIX = "/aws/service/"
-_RESOLVE = "resolve:ssm:"
+RESOLVE = "resolve:ssm:"
 _READS = frozenset({"GetParameter", "GetParameters", "GetParametersByPath"})
-
-
-class UnresolvableImageError(LookupError):
-    """The parameter an image refers to does not exist."""
 
 
 def asks_for_public_parameters(call: Call) -> bool:
@@ -21,17 +17,17 @@ def asks_for_public_parameters(call: Call) -> bool:
     return call.action in _READS and bool(names) and all(f"{name}/".startswith(PREFIX) for name in names)
 
 
-async def with_image_resolved(request: Request, call: Call, moto: MotoBackend) -> Request:
-    """RunInstances as moto understands it: with the image itself where the request names a public parameter.
+def named_by_image(call: Call) -> str:
+    """The public parameter that the ImageId of a launch names; empty when it is an image's id."""
+    image = call.value("ImageId") if call.action == "RunInstances" else ""
+    return image.removeprefix(RESOLVE) if image.startswith(RESOLVE) else ""
 
-    UnresolvableImageError when there is no such parameter.
-    """
-    image = call.value("ImageId")
-    if call.action != "RunInstances" or not image.startswith(_RESOLVE):
+
+async def with_image_resolved(request: Request, call: Call, moto: MotoBackend) -> Request:
+    """RunInstances as moto understands it: with the image itself where the request names a public parameter, which exists."""
+    name = named_by_image(call)
+    if not name:
         return request
-    name = image.removeprefix(_RESOLVE)
     region = extract_region(request.headers, request.query)
     parameter = await moto.run(lambda: moto.backend("ssm", region).get_parameter(name))
-    if parameter is None:
-        raise UnresolvableImageError(f"The SSM parameter {name} of ImageId {image} does not exist")
     return with_parameter(request, call, "ImageId", parameter.value)

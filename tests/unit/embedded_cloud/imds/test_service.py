@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from botocore.credentials import InstanceMetadataFetcher, InstanceMetadataProvider
 from botocore.exceptions import ClientError
+from refusals import make_role
 
 CREDENTIALS = "latest/meta-data/iam/security-credentials/"
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -22,9 +23,7 @@ class Instance:
     def __init__(self, cloud, principal: str = "ec2.amazonaws.com", profile: bool = True):
         self.cloud, self.name = cloud, f"imds-{uuid4()}"
         self.iam, self.ec2 = cloud.client("iam"), cloud.client("ec2")
-        statement = {"Effect": "Allow", "Principal": {"Service": principal}, "Action": "sts:AssumeRole"}
-        trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        self.iam.create_role(RoleName=self.name, AssumeRolePolicyDocument=trust)
+        make_role(cloud, principal, name=self.name)
         self.iam.create_instance_profile(InstanceProfileName=self.name)
         self.iam.add_role_to_instance_profile(InstanceProfileName=self.name, RoleName=self.name)
         self.id = self.launch(IamInstanceProfile={"Name": self.name}) if profile else self.launch()

@@ -36,7 +36,7 @@ def test_a_queue_needs_no_confirmation(embedded_cloud: Any):
 
 
 def test_what_a_topic_needs_is_for_that_topic(embedded_cloud: Any):
-    user, name = User(embedded_cloud, unique("topics"), anything()), unique("topic")
+    user, name = User(embedded_cloud, anything()), unique("topic")
     sns, tags = user.client("sns"), [{"Key": "a", "Value": "b"}]
     arn = sns.create_topic(Name=name, Tags=tags)["TopicArn"]
     sns.list_tags_for_resource(ResourceArn=arn)

@@ -13,7 +13,7 @@ import pytest
 
 from embedded_cloud.base import root_key
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_the_file_of_the_key_is_private_and_stays(tmp_path):

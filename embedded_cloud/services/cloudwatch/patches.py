@@ -1,8 +1,8 @@
-"""The metrics of queues and functions that AWS publishes each minute, and MiniStack does not; the alarms are decided by them.
+"""The metrics of queues and functions that AWS publishes each minute, and MiniStack does not. They decide the alarms.
 
-"Available CloudWatch metrics for Amazon SQS"; "Types of metrics for Lambda functions". Published are those that alarms are set on:
-messages visible, in flight, delayed and sent, and the age of the oldest; invocations, errors and throttles, of mapped invocations as well.
-A minute is as long as the cloud's time scale makes it, at least a second; with a scale of 0 nothing is published.
+"Available CloudWatch metrics for Amazon SQS"; "Types of metrics for Lambda functions". Only those are published that alarms are set on:
+messages visible, in flight, delayed and sent, and the age of the oldest; invocations, errors and throttles, those of mappings too.
+The cloud's time scale shortens a minute, to a second at least. With a scale of 0 nothing is published.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from ministack.services import lambda_svc, sqs
 from moto.cloudwatch.models import MetricDatum
 
 from embedded_cloud.base.moto_backend import MotoBackend
+from embedded_cloud.base.patching import Patch, wrap
 from embedded_cloud.base.rules import Times
 from embedded_cloud.services.cloudwatch import alarms
 from embedded_cloud.services.cloudwatch.alarms import Minute, Series
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 MINUTE = 60.0
 SHORTEST_MINUTE = 1.0
-# Minutes that alarms look back on at most ("Evaluating an alarm": a day), and data points that can be read back.
+# How far back an alarm looks at most ("Evaluating an alarm": a day), and how many data points can be read back.
 MINUTES_KEPT = 1440
 POINTS_KEPT = 10_000
 # "Messages that are received three or more times and never deleted" are left out of the age.
@@ -33,7 +34,7 @@ RECEIVES_OF_AGE = 3
 
 
 class Metrics:
-    """Counts what happens, and once a minute publishes the counts and has the alarms decided."""
+    """Counts what happens; once a minute it publishes the counts and updates the alarms."""
 
     def __init__(self, moto: MotoBackend, times: Times) -> None:
         self._moto = moto
@@ -41,11 +42,14 @@ class Metrics:
         self._counted: Counter[Series] = Counter()
         self._minutes: deque[Minute] = deque(maxlen=MINUTES_KEPT)
 
-    def install(self) -> None:
-        """Count at what MiniStack looks up at each message that is sent, and at each invocation."""
-        sqs._HANDLERS["SendMessage"] = sqs._act_send_message = self._sent(sqs._HANDLERS["SendMessage"])
-        lambda_svc._execute_function_dispatch = self._executed(lambda_svc._execute_function_dispatch)
-        lambda_svc._acquire_execution_slot = self._acquired(lambda_svc._acquire_execution_slot)
+    def patches(self) -> list[Patch]:
+        """Count each message that is sent, alone or in a batch, and each invocation, also those of mappings."""
+        return [
+            wrap(sqs._HANDLERS, "SendMessage", self._send),
+            wrap(sqs, "_act_send_message", self._send),
+            wrap(lambda_svc, "_execute_function_dispatch", self._execute),
+            wrap(lambda_svc, "_acquire_execution_slot", self._acquire),
+        ]
 
     async def run(self) -> None:
         """Publish minute by minute, until cancelled."""
@@ -73,31 +77,22 @@ class Metrics:
             del backend.metric_data[:-POINTS_KEPT]
         return [change for backend in self._moto.backends("cloudwatch") for change in alarms.decide(backend, self._minutes)]
 
-    def _sent(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def send(data: dict[str, Any], url: str) -> Any:
-            answer = original(data, url)
-            name = (data.get("QueueUrl") or url).rpartition("/")[2]
-            self._counted[Series(get_region(), "AWS/SQS", "NumberOfMessagesSent", "QueueName", name)] += 1
-            return answer
+    def _send(self, original: Callable[..., Any], data: dict[str, Any], url: str) -> Any:
+        answer = original(data, url)
+        name = (data.get("QueueUrl") or url).rpartition("/")[2]
+        self._counted[Series(get_region(), "AWS/SQS", "NumberOfMessagesSent", "QueueName", name)] += 1
+        return answer
 
-        return send
+    def _execute(self, original: Callable[..., Any], function: dict[str, Any], config: dict[str, Any], *others: Any) -> Any:
+        result = original(function, config, *others)
+        self._count(config, "Invocations")
+        self._count(config, "Errors", int(bool(result.get("error"))))
+        return result
 
-    def _executed(self, original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-        def execute(function: dict[str, Any], config: dict[str, Any], *others: Any) -> dict[str, Any]:
-            result = original(function, config, *others)
-            self._count(config, "Invocations")
-            self._count(config, "Errors", int(bool(result.get("error"))))
-            return result
-
-        return execute
-
-    def _acquired(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def acquire(function: dict[str, Any], config: dict[str, Any]) -> Any:
-            slot = original(function, config)
-            self._count(config, "Throttles", int(slot[0] is None))
-            return slot
-
-        return acquire
+    def _acquire(self, original: Callable[..., Any], function: dict[str, Any], config: dict[str, Any]) -> Any:
+        slot = original(function, config)
+        self._count(config, "Throttles", int(slot[0] is None))
+        return slot
 
     def _count(self, config: dict[str, Any], metric: str, number: int = 1) -> None:
         region = config["FunctionArn"].split(":")[3]
@@ -105,7 +100,7 @@ class Metrics:
 
 
 def _of_queues() -> Minute:
-    """The counters of every queue, as they are now; nothing sent unless it was counted."""
+    """The present counters of every queue; the messages sent are counted apart."""
     now = time.time()
     found: Minute = {}
     with sqs._queues_lock:

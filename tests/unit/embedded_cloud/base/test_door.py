@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -21,6 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from h2.connection import H2Connection
+from refusals import make_function, make_role, package
 
 from embedded_cloud.base.door import Door, user_of
 
@@ -261,22 +260,13 @@ def test_a_functions_session_cannot_be_derived_from_its_name(cloud):
     digest = hashlib.sha256(f"{function}:{role}".encode()).hexdigest()
     keys = f"ASIA{digest[:16].upper()}", hashlib.sha256(f"secret:{digest}".encode()).hexdigest()
     token = hashlib.sha256(f"token:{digest}".encode()).hexdigest()
-    _make_function(cloud, "f", "r")
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    source = f"import os\ndef handler(event, context):\n    return [os.environ[name] for name in {names}]\n"
+    make_function(cloud, make_role(cloud, name="r"), FunctionName="f", Code={"ZipFile": package(source=source)})
     seen = json.load(cloud.client("lambda").invoke(FunctionName="f", Payload=b"{}")["Payload"])
     assert cloud.client("sts", *seen).get_caller_identity()["Arn"].endswith(":assumed-role/r/f")
     with pytest.raises(ClientError, match="security token"):
         cloud.client("sts", *keys, token).get_caller_identity()
-
-
-def _make_function(cloud, name: str, role: str) -> None:
-    trust = TRUST.replace('"AWS": "*"', '"Service": "lambda.amazonaws.com"')
-    arn = cloud.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-    archive = io.BytesIO()
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    with zipfile.ZipFile(archive, "w") as package:
-        package.writestr("f.py", f"import os\ndef handler(event, context):\n    return [os.environ[name] for name in {names}]\n")
-    code = {"ZipFile": archive.getvalue()}
-    cloud.client("lambda").create_function(FunctionName=name, Runtime="python3.13", Role=arn, Handler="f.handler", Code=code)
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])

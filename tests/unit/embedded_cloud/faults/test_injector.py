@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
+from refusals import ACCOUNT, policy, root, unique
+from users import User
 
 KINDS = ["throttling", "error_500", "error_503", "closed_before", "closed_after"]
 
@@ -56,7 +58,7 @@ class Faulty:
         return next((kind for kind in KINDS if after[kind] > before[kind]), None)
 
     def choose(self, kind: str, harmless: Callable[[int], Any]) -> None:
-        """Have the next call of `harmless`'s action meet this kind of fault. `harmless` is given a number, for names of its own."""
+        """Let the next call of `harmless`'s action meet this kind of fault. `harmless` is given a number, for names of its own."""
         for seed in range(200):
             self.set(rate=1.0, seed=seed)
             if self.met_by(lambda seed=seed: harmless(seed)) == kind:
@@ -165,11 +167,10 @@ def test_the_rate_is_kept_and_every_kind_is_met(faulty: Faulty, seed: int):
     assert min(counts["faults"].values()) > 0
 
 
-def test_nothing_is_wrong_unless_asked_for(start_cloud: Callable[..., Any]):
-    cloud = start_cloud()
+def test_nothing_is_wrong_unless_asked_for(embedded_cloud: Any):
     for _ in range(50):
-        cloud.client("sts").get_caller_identity()
-    assert Faulty(cloud).counts() == {"rate": 0.0, "seed": 0, "latency_ms": 0, "requests": 0, "faults": dict.fromkeys(KINDS, 0)}
+        root(embedded_cloud, "sts").get_caller_identity()
+    assert Faulty(embedded_cloud).counts() == {"rate": 0.0, "seed": 0, "latency_ms": 0, "requests": 0, "faults": dict.fromkeys(KINDS, 0)}
 
 
 def test_the_options_of_the_process_set_them_from_the_start(start_cloud: Callable[..., Any]):
@@ -197,38 +198,29 @@ def test_instance_metadata_is_spared(faulty: Faulty):
     assert faulty.counts()["requests"] == 0
 
 
-def session_of(faulty: Faulty) -> tuple[Any, dict[str, str]]:
-    """A user's client of STS, and keys of a role whose session is called as the role is: \"spared\"."""
-    trust = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
-    iam = faulty.cloud.client("iam")
-    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    arn = iam.create_role(RoleName="spared", AssumeRolePolicyDocument=document)["Role"]["Arn"]
-    iam.create_user(UserName="operator")
-    allowed = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": arn}
-    iam.put_user_policy(
-        UserName="operator", PolicyName="assume", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
-    )
-    key = iam.create_access_key(UserName="operator")["AccessKey"]
-    as_user = faulty.cloud.client("sts", key["AccessKeyId"], key["SecretAccessKey"])
-    session = as_user.assume_role(RoleArn=arn, RoleSessionName="spared")["Credentials"]
-    return as_user, {"access_key": session["AccessKeyId"], "secret_key": session["SecretAccessKey"], "token": session["SessionToken"]}
+def session_of(faulty: Faulty) -> tuple[User, dict[str, str]]:
+    """A user, and the keys of its session of a role."""
+    document = policy({"Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"})
+    arn = root(faulty.cloud, "iam").create_role(RoleName=unique("role"), AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    user = User(faulty.cloud, {"Action": "sts:AssumeRole", "Resource": arn})
+    session = user.client("sts").assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
+    return user, {"access_key": session["AccessKeyId"], "secret_key": session["SecretAccessKey"], "token": session["SessionToken"]}
 
 
 def test_a_roles_session_is_spared_and_a_user_is_not(faulty: Faulty):
-    as_user, session = session_of(faulty)
+    user, session = session_of(faulty)
     faulty.set(rate=1.0)
     as_role = faulty.cloud.client("sts", **session)
-    assert as_role.get_caller_identity()["Arn"].endswith("assumed-role/spared/spared")
+    assert as_role.get_caller_identity()["Arn"].endswith("/session")
     with pytest.raises((ClientError, ConnectionClosedError)):
-        as_user.get_caller_identity()
+        user.client("sts").get_caller_identity()
     assert faulty.counts()["requests"] == 1
 
 
-def test_the_roles_can_be_the_ones_that_meet_them(start_cloud: Callable[..., Any]):
-    faulty = Faulty(start_cloud())
-    as_user, session = session_of(faulty)
+def test_the_roles_can_be_the_ones_that_meet_them(faulty: Faulty):
+    user, session = session_of(faulty)
     faulty.set(rate=1.0, roles=True)
-    assert as_user.get_caller_identity()["Arn"].endswith("user/operator")
+    assert user.client("sts").get_caller_identity()["Arn"].endswith(f"user/{user.name}")
     with pytest.raises((ClientError, ConnectionClosedError)):
         faulty.cloud.client("sts", **session).get_caller_identity()
     assert faulty.counts()["requests"] == 1
@@ -269,9 +261,8 @@ def test_of_two_queues_one_can_be_chosen(faulty: Faulty):
     assert faulty.counts()["requests"] == 1
 
 
-def test_credentials_can_be_refused_as_expired(start_cloud: Callable[..., Any]):
-    faulty = Faulty(start_cloud())
-    _as_user, session = session_of(faulty)
+def test_credentials_can_be_refused_as_expired(faulty: Faulty):
+    _user, session = session_of(faulty)
     faulty.set(rate=1.0, roles=True, kinds=["expired"])
     with pytest.raises(ClientError) as refused:
         faulty.cloud.client("sqs", **session).list_queues()
@@ -314,14 +305,14 @@ def test_of_several_faults_a_request_meets_the_one_that_is_about_it(faulty: Faul
     [
         ({"rate": 1.5}, "from 0 to 1"),
         ({"rate": -0.1}, "from 0 to 1"),
-        ({"rate": "0.1"}, "no number"),
-        ({"seed": 1.5}, "no whole number"),
+        ({"rate": "0.1"}, "must be a number"),
+        ({"seed": 1.5}, "must be a whole number"),
         ({"latency_ms": 60_001}, "from 0 to 60000"),
         ({"latency": 5}, "expected an object of rate, seed, latency_ms"),
-        ({"roles": 1}, "no truth value"),
-        ({"kinds": "throttling"}, "no list of texts"),
+        ({"roles": 1}, "must be a truth value"),
+        ({"kinds": "throttling"}, "must be a list of texts"),
         ({"kinds": ["throtling"]}, "known are throttling, error_500"),
-        ({"actions": [1]}, "no list of texts"),
+        ({"actions": [1]}, "must be a list of texts"),
     ],
 )
 def test_nonsense_is_refused_and_changes_nothing(faulty: Faulty, settings: dict[str, Any], problem: str):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from refusals import ACCOUNT, REGION, function_request, in_time, make_function, make_role, package, refusal, root, trust, unique, user
+from refusals import ACCOUNT, REGION, function_request, in_time, make_function, make_role, package, policy, refusal, root, trust, unique
+from users import User
 
 CANNOT_BE_ASSUMED = ("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
 
@@ -96,8 +96,7 @@ def test_root_assumes_no_role(embedded_cloud: Any):
 
 def test_a_user_whom_the_role_trusts_assumes_it(embedded_cloud: Any):
     iam = root(embedded_cloud, "iam")
-    trusted = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [trusted]})
+    document = policy({"Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"})
     role = iam.create_role(RoleName=unique("role"), AssumeRolePolicyDocument=document)["Role"]["Arn"]
-    sts = embedded_cloud.client("sts", **user(embedded_cloud, {"Action": "sts:AssumeRole", "Resource": role}))
+    sts = User(embedded_cloud, {"Action": "sts:AssumeRole", "Resource": role}).client("sts")
     assert sts.assume_role(RoleArn=role, RoleSessionName="any")["Credentials"]["AccessKeyId"].startswith("ASIA")

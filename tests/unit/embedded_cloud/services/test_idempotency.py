@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from refusals import CONSUME, make_function, make_queue, make_role
 
 
 def run_instance(cloud: Any, token: str, **parameters: Any) -> dict[str, Any]:
@@ -43,37 +41,11 @@ def test_a_token_of_a_call_that_was_refused_may_be_used_again(embedded_cloud):
     assert run_instance(embedded_cloud, "refused")["InstanceId"]
 
 
-@pytest.fixture(scope="module")
-def function(embedded_cloud) -> str:
-    """A function with a published version, and the queue `repeats`."""
-    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    role = embedded_cloud.client("iam").create_role(RoleName="repeats", AssumeRolePolicyDocument=document)["Role"]["Arn"]
-    policy = {
-        "Effect": "Allow",
-        "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
-        "Resource": "arn:aws:sqs:*:*:*",
-    }
-    document = json.dumps({"Version": "2012-10-17", "Statement": [policy]})
-    embedded_cloud.client("iam").put_role_policy(RoleName="repeats", PolicyName="repeats", PolicyDocument=document)
-    package = io.BytesIO()
-    with zipfile.ZipFile(package, "w") as archive:
-        archive.writestr("function.py", "def handler(event, context):\n    return {}\n")
-    embedded_cloud.client("lambda").create_function(
-        FunctionName="repeats",
-        Runtime="python3.13",
-        Role=role,
-        Handler="function.handler",
-        Code={"ZipFile": package.getvalue()},
-        Publish=True,
-    )
-    embedded_cloud.client("sqs").create_queue(QueueName="repeats")
-    return "repeats"
-
-
-def test_a_second_mapping_of_a_queue_and_a_function_is_refused_with_the_id_of_the_first(embedded_cloud, function: str):
+def test_a_second_mapping_of_a_queue_and_a_function_is_refused_with_the_id_of_the_first(embedded_cloud):
+    function = make_function(embedded_cloud, make_role(embedded_cloud, actions=CONSUME), Publish=True)
+    _url, queue = make_queue(embedded_cloud)
     client = embedded_cloud.client("lambda")
-    wanted = {"FunctionName": function, "EventSourceArn": "arn:aws:sqs:us-east-1:000000000000:repeats", "BatchSize": 1}
+    wanted = {"FunctionName": function, "EventSourceArn": queue, "BatchSize": 1}
     made = client.create_event_source_mapping(**wanted)
     with pytest.raises(ClientError, match=f"already exists.*{made['UUID']}") as refused:
         client.create_event_source_mapping(**wanted | {"FunctionName": made["FunctionArn"], "BatchSize": 2})
