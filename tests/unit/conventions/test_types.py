@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +26,13 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], lis
     for folder in ("plugins", "tests/typing"):
         shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
+    # mypy takes a file of the same size and second for unchanged: each one is written a second later than the one before.
+    seconds = itertools.count(time.time_ns() // 10**9)
 
     def run(file: str, line: str) -> list[str]:
         whole = (copy / file).read_text()
         (copy / file).write_text(f"{whole}\n{line}\n")
+        os.utime(copy / file, (second := next(seconds), second))
         try:
             checked = subprocess.run(
                 [sys.executable, "-m", "mypy", "--no-error-summary", file], cwd=copy, capture_output=True, text=True, timeout=300
