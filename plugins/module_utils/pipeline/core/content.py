@@ -21,8 +21,8 @@ OWN_FIELDS = frozenset({"transaction_category", "processed_at_utc", "processor_v
 # "Quotas in Amazon DynamoDB" (ServiceQuotas.html of its developer guide).
 MAX_KEY_BYTES, MAX_LEVELS = 2048, 32
 MAX_DIGITS, MIN_EXPONENT, MAX_EXPONENT = 38, -130, 125
-# Characters of a value in a report.
-SHOWN_CHARACTERS = 120
+# Characters of a value in a report: the largest number that DynamoDB stores has 126 digits, and is not cut.
+SHOWN_CHARACTERS = 130
 
 
 class _Unfit:
