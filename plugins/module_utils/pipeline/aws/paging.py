@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
 from ..core.errors import error_code
+
+Answer = TypeVar("Answer")
 
 
 def pages(client: Any, operation: str, key: str, **request: Any) -> list[Any]:
@@ -15,7 +17,7 @@ def pages(client: Any, operation: str, key: str, **request: Any) -> list[Any]:
     return [entry for page in client.get_paginator(operation).paginate(**request) for entry in page.get(key) or []]
 
 
-def unless_missing(call: Callable[..., dict[str, Any]], missing: Iterable[str], **request: Any) -> dict[str, Any] | None:
+def unless_missing(call: Callable[..., Answer], missing: Iterable[str], **request: Any) -> Answer | None:
     """The answer of one call, or None when its error code is one of `missing`. Other errors are raised."""
     try:
         return call(**request)

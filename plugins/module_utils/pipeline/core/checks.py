@@ -14,7 +14,7 @@ def make_check(
 ) -> Check:
     """One finding, printable. `seconds` is the time spent on this check alone, so that a sum over checks is honest.
 
-    `unchecked`: it could not be known in time, which is no fault; `passed` is true then.
+    `unchecked`: the result was not known in time, which is no failure; `passed` is then true.
     """
     texts = {"check": name, "expected": expected, "found": found, "remedy": remedy}
     check: Check = {part: printable(text) for part, text in texts.items()} | {"passed": passed, "seconds": round(seconds, 3)}

@@ -24,7 +24,7 @@ def system_clock() -> Clock:
 
 
 def polls(clock: Clock, seconds: float, first: float = 0.2, longest: float = 2.0) -> Iterator[float]:
-    """Yield the seconds left: at once, after pauses that grow from `first` to `longest`, and a last time when they have run out."""
+    """Yield the seconds left: at once, then after pauses that grow from `first` to `longest`, and once more when no time is left."""
     end = clock.monotonic() + seconds
     pause = first
     while True:

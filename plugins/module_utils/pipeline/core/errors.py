@@ -1,11 +1,11 @@
-"""Errors of AWS: their codes, their words, and whether it helps to ask again."""
+"""Errors of AWS: their codes, their text, and whether a retry can help."""
 
 from __future__ import annotations
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 AWS_ERRORS = (BotoCoreError, ClientError)
-# Refusals of the moment, which AWS sends with status 400 like the lasting ones.
+# Temporary errors that AWS sends with status 400, like permanent ones.
 THROTTLES = frozenset(
     {
         "LimitExceededException",
@@ -33,7 +33,7 @@ def explain(error: Exception) -> str:
 
 
 def is_lasting(error: Exception) -> bool:
-    """Whether asking again is pointless (no permission, no such thing), unlike a throttle, a lost connection or a server error."""
+    """Whether no retry can help (no permission, no such thing), unlike after a throttle, a lost connection or a server error."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
         return status < 500 and error_code(error) not in THROTTLES

@@ -74,7 +74,7 @@ class FakeModule:
         ({"medium_value_threshold": "NaN"}, "medium_value_threshold must be at least 0 and below"),
         ({"medium_value_threshold": "-1"}, "medium_value_threshold must be at least 0 and below"),
         ({"medium_value_threshold": "10001"}, "medium_value_threshold must be at most high_value_threshold: found '10001' and '10000'"),
-        ({"timeout": -1}, "timeout must not be negative: found -1"),
+        ({"timeout": -1}, "timeout must be at least 0: found -1"),
     ],
 )
 def test_bad_parameters_fail_before_anything_is_sent(
