@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.pipeline.aws.dead_letter_queue import QuarantinedMessage
-from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.quarantine.journal import Journal, Outgoing
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress
 from ansible.module_utils.pipeline.reconciliation.matching import Found, _verdict
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
+from fakes import FakeClock
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from reconciliation_fakes import DAY, HOST, NOW, Entry, body, export, iso
@@ -188,8 +188,7 @@ def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool
                 journal.begin([Outgoing(message, "{}", {})], [], "run", iso(at))
             if life.deleted_by_repair:
                 repaired.write(json.dumps({"outbox_id": outbox_id, "transaction_id": life.identity}) + "\n")
-    passed = [0.0]
-    clock = Clock(now=lambda: NOW, monotonic=lambda: sum(passed), wait=passed.append)
+    clock = FakeClock(NOW)
     options = Options(
         ledgers=[export(directory / "ledger.gz", entries)],
         kept_ledgers=[],
