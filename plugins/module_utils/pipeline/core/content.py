@@ -97,7 +97,7 @@ def _is_text(text: str) -> bool:
 
 
 def same(value: Any, attribute: dict[str, Any]) -> bool:
-    """Whether a JSON value is stored as this; 1.50 equals 1.5, true is no number; sets and bytes, which JSON does not have, equal nothing."""
+    """Whether a JSON value is stored as this; 1.50 equals 1.5, true is no number; sets and bytes (not in JSON) equal nothing."""
     ((kind, content),) = attribute.items()
     if kind == "S":
         return isinstance(value, str) and value == content
