@@ -14,9 +14,11 @@ from typing import Any
 
 import ansible.module_utils
 
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
+ROOT = Path(__file__).resolve().parents[2]
+ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
+sys.path.append(str(ROOT / "tests" / "support"))
 
-from ansible.module_utils.pipeline.core.clock import Clock, system_clock  # noqa: E402, found by the line above
+from ansible.module_utils.pipeline.core.clock import Clock, system_clock  # noqa: E402, found by the lines above
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress  # noqa: E402
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation  # noqa: E402
 from ledgers import item, transactions, write_ledger  # noqa: E402
@@ -66,6 +68,7 @@ def main() -> None:
     clock = waitless()
     options = Options(
         ledgers=[str(directory / "streamed.jsonl.gz")],
+        kept_ledgers=[],
         missing_ledgers=[],
         quarantine_directory=None,
         repaired=directory / "repaired.jsonl",

@@ -70,8 +70,8 @@ class World:
                 self.sqs.delete_queue(QueueUrl=url)
         self.queue, self.dead_letters = (self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"] for name in names)
 
-    def letter(self, body: str, reason: str | None, attributes: dict[str, dict[str, Any]] | None = None, **more: str) -> str:
-        """Puts a message into the quarantine, as the function does, or without a reason, as SQS does; its id."""
+    def add_dead_letter(self, body: str, reason: str | None, attributes: dict[str, dict[str, Any]] | None = None, **more: str) -> str:
+        """Puts a message into the quarantine, as the function does, or without a reason, as SQS does; returns its id."""
         own = text(reason=reason, detail="{}", source_message_id="m-1") if reason else {}
         everything = own | text(**more) | (attributes or {})
         return self.sqs.send_message(QueueUrl=self.dead_letters, MessageBody=body, MessageAttributes=everything)["MessageId"]

@@ -15,13 +15,13 @@ from typing import Any
 
 import boto3
 from ansible.module_utils.pipeline.aws.dead_letter_queue import QuarantinedMessage
-from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.quarantine.journal import Journal, Outgoing
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress
 from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, counts, report
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
 from aws_fakes import TABLE, make_table
 from boto3.dynamodb.types import TypeSerializer
+from fakes import FakeClock
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HOST = "web-1-3fa9c2"
@@ -117,7 +117,6 @@ class World:
     """Everything together. `on_wait` is what happens meanwhile, whenever the reconciliation waits."""
 
     directory: Path
-    passed: float = 0.0
     ledgers: list[str] = field(default_factory=list)
     options: Options = field(
         default_factory=lambda: Options(
@@ -142,7 +141,7 @@ class World:
         self.sqs, self.dynamodb = map(Client, clients())
         self.queue_url, self.quarantine_url = (self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("queue", "quarantine"))
         make_table(self.dynamodb)
-        self.clock = Clock(now=lambda: NOW + timedelta(seconds=self.passed), monotonic=lambda: self.passed, wait=self._wait)
+        self.clock = FakeClock(NOW, on_wait=lambda: self.on_wait())
         self.sqs.receive_message = self._receive
 
     def ledger(self, *entries: Entry, name: str = HOST, **how: Any) -> None:
@@ -209,16 +208,17 @@ class World:
         summary, lists = report(run, self.limits)
         return summary | {name: list(elements) for name, elements in lists.items()}
 
-    def _wait(self, seconds: float) -> None:
-        self.passed += seconds
-        self.on_wait()
+    @property
+    def passed(self) -> float:
+        """For how many seconds somebody has waited."""
+        return self.clock.passed
 
     def _receive(self, **arguments: Any) -> Any:
         """A long poll that takes the test's time, not real time."""
         self.sqs.calls.append(("receive_message", arguments))
         response = self.sqs.real.receive_message(**(arguments | {"WaitTimeSeconds": 0}))
         if not response.get("Messages"):
-            self.passed += arguments["WaitTimeSeconds"]
+            self.clock.passed += arguments["WaitTimeSeconds"]
         return response
 
 

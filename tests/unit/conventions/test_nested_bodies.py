@@ -96,9 +96,9 @@ def of_the_quarantine(world: Quarantine) -> None:
     # SQS takes 256 KiB here.
     bodies = [nested(depth, identity=f"t-{depth}") for depth in DEPTHS if depth > 32]
     for body in bodies:
-        world.letter(body, "nesting_too_deep")
+        world.add_dead_letter(body, "nesting_too_deep")
     # A history that somebody else wrote is kept as it was found.
-    world.letter(nested(1), "throttled", text(history="[" * 5_000))
+    world.add_dead_letter(nested(1), "throttled", text(history="[" * 5_000))
     assert world.act("list", samples=99).facts["total"] == len(bodies) + 1
     assert world.act("archive").facts["archived"] == len(bodies) + 1
     for repair in ([], ["set amount 2"]):

@@ -18,6 +18,9 @@ from typing import Any
 from ..aws.dead_letter_queue import QuarantinedMessage
 from ..core.files import PART, ClosedLines, JsonLinesWriter, write_json_lines
 
+# Of a QuarantinedMessage, what is text or a number.
+NAMES = ("message_id", "transaction_id", "outbox_id", "source_message_id", "reason", "detail", "receive_count")
+
 
 class BusyError(Exception):
     """Another process works on the same directory."""
@@ -43,16 +46,7 @@ def iso_time(value: datetime) -> str:
 
 def names_of(message: QuarantinedMessage) -> dict[str, Any]:
     """A message by all its names, without its content."""
-    return {
-        "message_id": message.message_id,
-        "transaction_id": message.transaction_id,
-        "outbox_id": message.outbox_id,
-        "source_message_id": message.source_message_id,
-        "reason": message.reason,
-        "detail": message.detail,
-        "sent_at": iso_time(message.sent_at),
-        "receive_count": message.receive_count,
-    }
+    return {name: getattr(message, name) for name in NAMES} | {"sent_at": iso_time(message.sent_at)}
 
 
 def archived(message: QuarantinedMessage) -> dict[str, Any]:

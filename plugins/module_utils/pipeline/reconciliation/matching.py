@@ -10,19 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from ..aws.paging import in_chunks
-from ..core.content import (
-    KEY,
-    OWN_FIELDS,
-    Body,
-    Item,
-    differing,
-    fingerprint,
-    plain,
-    read_body,
-    remembered,
-    shown,
-    storable,
-)
+from ..core.content import KEY, OWN_FIELDS, Body, Item, differing, fingerprint, plain, read_body, remembered, shown, storable
 from .entry_store import ROWS_AT_ONCE, Entries, Named, missing_condition, to_blob, to_text
 
 

@@ -10,24 +10,12 @@ from typing import Any
 
 from ..core.checks import Check, make_check
 from .entry_store import Named
+from .matching import VERDICTS
 from .run import Reconciliation
 
 # Ids named in a check; the report has them all, but of what is in flight only the oldest thousand.
 NAMED, IN_FLIGHT_NAMED = 5, 1000
-COUNTED = (
-    "sent",
-    "stored",
-    "quarantined",
-    "in_flight",
-    "lost",
-    "altered",
-    "doubled",
-    "unknown",
-    "unsent",
-    "copies",
-    "repaired",
-    "archived",
-)
+COUNTED = (*VERDICTS, "doubled", "unknown")
 
 
 @dataclass(frozen=True)

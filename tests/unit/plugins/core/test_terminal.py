@@ -49,8 +49,8 @@ def test_what_the_quarantine_tells_can_be_printed(tmp_path: Path, action: str):
     with emulated() as made:
         world = made.emptied(tmp_path)
         nasty = NASTY.replace("\x07", "").replace("\x1b", "\x7f")  # of what SQS takes
-        world.letter(record(1, transaction_id=NASTY, merchant=NASTY), "conflict", outbox_id=nasty)
-        world.letter(record(2, transaction_id=NASTY, amount=NASTY), nasty)
+        world.add_dead_letter(record(1, transaction_id=NASTY, merchant=NASTY), "conflict", outbox_id=nasty)
+        world.add_dead_letter(record(2, transaction_id=NASTY, amount=NASTY), nasty)
         world.dynamodb.put_item(TableName="RealTimeTransactions", Item={"transaction_id": {"S": NASTY}, "amount": {"N": "1"}})
         for repair in ["parse amount"], ["rename amount x"]:
             report = world.act(action, repair if action == "replay" else None, confirmed=action != "replay")

@@ -100,7 +100,7 @@ def test_a_repair_may_set_the_id_of_one_message(run: Any, monkeypatch: pytest.Mo
 def test_the_result_of_an_action_is_the_module_s(run: Any, aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(quarantine_messages, "POLL_SECONDS", 0)
     world = World.make(tmp_path)
-    world.letter(record(1, amount="1"), "amount_not_a_number")
+    world.add_dead_letter(record(1, amount="1"), "amount_not_a_number")
     replay = {"action": "replay", "repair": ["parse amount"]}
     assert run(world)[1]["total"] == 1
     for dry in ({}, {"check_mode": True, "confirm": True}):
@@ -143,7 +143,7 @@ def test_a_signal_ends_it_with_everything_visible(run: Any, aws: None, tmp_path:
     monkeypatch.setattr(quarantine_messages, "POLL_SECONDS", 0)
     world = World.make(tmp_path)
     for number in range(12):
-        world.letter(record(number), None)
+        world.add_dead_letter(record(number), None)
     monkeypatch.setattr(world.sqs, "send_message_batch", lambda **_: os.kill(os.getpid(), signal.SIGTERM))
     kind, returned = run(world, action="replay", confirm=True)
     assert kind == "fail" and returned["msg"].startswith("Interrupted by SIGTERM. Nothing is lost")

@@ -27,8 +27,8 @@ def world(made: World, tmp_path: Path) -> World:
 
 
 def test_an_archive_has_the_whole_messages_and_proves_itself_whole(world: World):
-    world.letter("Ünï\tcode", "not_json", BLOB, outbox_id="web-1/1")
-    world.letter(record(2), None)
+    world.add_dead_letter("Ünï\tcode", "not_json", BLOB, outbox_id="web-1/1")
+    world.add_dead_letter(record(2), None)
     report = world.act("archive")
     ((first, second, last),) = world.archives()
     by_reason = {line["reason"]: line for line in (first, second)}
@@ -42,7 +42,7 @@ def test_an_archive_has_the_whole_messages_and_proves_itself_whole(world: World)
 
 
 def test_only_the_owner_may_look_into_what_is_kept(world: World):
-    world.letter(record(1), None)
+    world.add_dead_letter(record(1), None)
     world.act("archive")
     world.act("replay")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in world.directory.iterdir()}
@@ -51,7 +51,7 @@ def test_only_the_owner_may_look_into_what_is_kept(world: World):
 
 
 def test_an_archive_of_nothing_is_no_file(world: World):
-    world.letter("nope", "not_json")
+    world.add_dead_letter("nope", "not_json")
     report = world.act("archive", reasons=["conflict"])
     assert (report.changed, report.facts["archive_file"], world.archives()) == (False, None, [])
     assert [path.name for path in world.directory.iterdir()] == ["lock"]
@@ -59,8 +59,8 @@ def test_an_archive_of_nothing_is_no_file(world: World):
 
 def test_a_purge_deletes_what_its_archive_has_and_nothing_else(world: World):
     for number in range(12):
-        world.letter(f"nope {number}", "not_json")
-    world.letter(record(1), "conflict")
+        world.add_dead_letter(f"nope {number}", "not_json")
+    world.add_dead_letter(record(1), "conflict")
     report = world.act("purge", reasons=["not_json"])
     ((*lines, last),) = world.archives()
     assert sorted(line["body"] for line in lines) == sorted(f"nope {number}" for number in range(12))
@@ -70,13 +70,13 @@ def test_a_purge_deletes_what_its_archive_has_and_nothing_else(world: World):
 
 def test_a_limit_holds_for_a_purge(world: World):
     for number in range(12):
-        world.letter(f"nope {number}", "not_json")
+        world.add_dead_letter(f"nope {number}", "not_json")
     assert world.act("purge", limit=5).facts["purged"] == 5
     assert len(world.take(world.dead_letters)) == 7
 
 
 def test_nothing_is_purged_before_the_archive_and_its_name_are_on_the_disk(world: World, monkeypatch: pytest.MonkeyPatch):
-    world.letter("nope", "not_json")
+    world.add_dead_letter("nope", "not_json")
     make_directory(world.directory)
     events: list[str] = []
     note(events, monkeypatch, files.os, "fsync")
@@ -88,7 +88,7 @@ def test_nothing_is_purged_before_the_archive_and_its_name_are_on_the_disk(world
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 def test_a_full_disk_purges_nothing(world: World, monkeypatch: pytest.MonkeyPatch, moment: str):
-    world.letter("nope", "not_json")
+    world.add_dead_letter("nope", "not_json")
     make_directory(world.directory)
 
     def full(*_: Any) -> None:
@@ -102,7 +102,7 @@ def test_a_full_disk_purges_nothing(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_could_not_be_purged_is_named(world: World, monkeypatch: pytest.MonkeyPatch):
-    message_id = world.letter("nope", "not_json")
+    message_id = world.add_dead_letter("nope", "not_json")
     monkeypatch.setattr(world.sqs, "delete_message_batch", lambda **_: {"Failed": [{"Id": "0", "Code": "InternalError"}]})
     report = world.act("purge")
     assert report.errors == ["1 messages, which the archive has, could not be deleted"]
