@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--time-scale",
-        type=_share,
+        type=_number(0, 1, float),
         default=1.0,
         help="factor for AWS's waiting times: until a queue's name is free again, a new role is known, an instance runs"
         " (0 to 1, default: %(default)s)",
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--fault-rate",
-        type=_share,
+        type=_number(0, 1, float),
         default=0.0,
         help="share of the operator's requests that are throttled, answered with 500 or 503, or lose their connection before or after"
         " they took effect, 0 to 1; PUT /_embedded_cloud/faults changes this and the next two options (default: %(default)s)",
@@ -106,23 +106,17 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _number(lowest: int, highest: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or not lowest <= int(text) <= highest:
-            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {lowest} to {highest}")
-        return int(text)
+def _number(lowest: int, highest: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            found = kind(text)
+        except ValueError:
+            found = lowest - 1
+        if not lowest <= found <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not a {'whole ' if kind is int else ''}number from {lowest} to {highest}")
+        return found
 
     return number
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return share
 
 
 def _account(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import dataclass, field
 from typing import Any
 
 from embedded_cloud.base import calls, messages, ministack_backend
@@ -29,18 +30,16 @@ _HEADER_SCOPE = re.compile(rf"Credential={_SCOPE.pattern}")
 _READ_ONLY = ("Get", "List", "Simulate", "Generate")
 
 
+@dataclass(frozen=True)
 class Router:
     """The ASGI application behind the door."""
 
-    def __init__(
-        self, moto: MotoBackend, metadata: MetadataService, control: ControlPages, rulebook: Rulebook, faults: FaultInjector
-    ) -> None:
-        self._moto = moto
-        self._metadata = metadata
-        self._control = control
-        self._rulebook = rulebook
-        self._faults = faults
-        self._client_tokens = ClientTokens()
+    moto: MotoBackend
+    metadata: MetadataService
+    control: ControlPages
+    rulebook: Rulebook
+    faults: FaultInjector
+    client_tokens: ClientTokens = field(default_factory=ClientTokens)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -51,9 +50,9 @@ class Router:
     async def _handle(self, scope: dict[str, Any], request: Request, receive: Receive, send: Send) -> None:
         service = signed_service(request)
         if request.path.startswith(CONTROL_PREFIX):
-            await messages.send_response(send, await self._control.handle(request))
+            await messages.send_response(send, await self.control.handle(request))
         elif request.path.startswith(IMDS_PREFIX):
-            await messages.send_response(send, await self._metadata.handle(request))
+            await messages.send_response(send, await self.metadata.handle(request))
         elif not service and request.method == "GET" and request.path.startswith(OPEN_DOWNLOADS):
             await ministack_backend.handle(scope, request.body, receive, send)
         elif not service:
@@ -61,7 +60,7 @@ class Router:
         elif request.path.startswith("/_"):
             await messages.send_response(send, messages.text(404, f"This cloud has no page {request.path}"))
         else:
-            await self._faults.handle(request, service, send, lambda sent: self._handle_signed(scope, request, service, receive, sent))
+            await self.faults.handle(request, service, send, lambda sent: self._handle_signed(scope, request, service, receive, sent))
 
     async def _handle_signed(self, scope: dict[str, Any], request: Request, service: str, receive: Receive, send: Send) -> None:
         answer = authorization.unauthenticated(request, service) or await self._answer_with_moto(request, service)
@@ -82,14 +81,14 @@ class Router:
             return authorization.error_response(request, service, "InvalidAction", str(error)) if service in MOTO_SERVICES else None
         if service == "ssm" and not public_parameters.asks_for_public_parameters(call):
             return None
-        denied = await authorization.refusal(request, call, self._moto)
-        return denied or await self._rulebook.refusal(request, call) or await self._call_moto(request, call)
+        denied = await authorization.refusal(request, call, self.moto)
+        return denied or await self.rulebook.refusal(request, call) or await self._call_moto(request, call)
 
     async def _call_moto(self, request: Request, call: Call) -> Response:
         try:
-            resolved = await public_parameters.with_image_resolved(request, call, self._moto)
-            response = await self._client_tokens.answer(request, call, lambda: self._moto.handle(resolved))
-            await self._rulebook.succeeded(call, response)
+            resolved = await public_parameters.with_image_resolved(request, call, self.moto)
+            response = await self.client_tokens.answer(request, call, lambda: self.moto.handle(resolved))
+            await self.rulebook.succeeded(call, response)
             return response
         except Exception as error:
             logger.exception("moto failed at %s", call.iam_action)
@@ -108,7 +107,7 @@ class Router:
             call = calls.read_call(request, "iam")
             if call.action.startswith(_READ_ONLY):
                 return
-            response = await self._moto.handle(request)
+            response = await self.moto.handle(request)
             if response.status >= 300:
                 logger.warning("moto refused %s, which MiniStack accepted: %s", call.iam_action, response.body.decode(errors="replace"))
         except Exception:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from embedded_cloud.base import messages, ministack_backend
@@ -15,39 +16,39 @@ from embedded_cloud.iam import permission_record
 PREFIX = "/_embedded_cloud/"
 
 
+@dataclass(frozen=True)
 class ControlPages:
-    def __init__(self, moto: MotoBackend, faults: FaultInjector, deliveries: Deliveries, region: str) -> None:
-        self._moto = moto
-        self._faults = faults
-        self._deliveries = deliveries
-        self._region = region
-        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    moto: MotoBackend
+    faults: FaultInjector
+    deliveries: Deliveries
+    region: str
+    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"))
 
     async def handle(self, request: Request) -> Response:
         name = request.path.removeprefix(PREFIX)
         if request.method == "PUT" and name in ("faults", "deliveries"):
-            return _changed(request, self._faults if name == "faults" else self._deliveries)
+            return _changed(request, self.faults if name == "faults" else self.deliveries)
         if request.method != "GET":
             return messages.text(405, "Method Not Allowed")
         match name:
             case "faults":
-                return messages.as_json(200, self._faults.counts)
+                return messages.as_json(200, self.faults.counts)
             case "deliveries":
-                return messages.as_json(200, self._deliveries.counts)
+                return messages.as_json(200, self.deliveries.counts)
             case "health":
                 return await self._health()
             case "resources":
-                return messages.as_json(200, await list_resources(self._moto))
+                return messages.as_json(200, await list_resources(self.moto))
             case "permissions":
                 return _permissions(request)
         return messages.text(404, f"This cloud has no page {request.path}")
 
     async def _health(self) -> Response:
-        emulators = {"ministack": await ministack_backend.is_ready(), "moto": await self._moto.is_ready(self._region)}
+        emulators = {"ministack": await ministack_backend.is_ready(), "moto": await self.moto.is_ready(self.region)}
         ready = all(emulators.values())
-        state = {"status": "ready" if ready else "not ready", "emulators": emulators, "faults": self._faults.settings}
-        process = {"pid": os.getpid(), "supervisor": os.getppid(), "started_at": self._started_at}
-        return messages.as_json(200 if ready else 503, state | process | {"account": self._moto.account, "region": self._region})
+        state = {"status": "ready" if ready else "not ready", "emulators": emulators, "faults": self.faults.settings}
+        process = {"pid": os.getpid(), "supervisor": os.getppid(), "started_at": self.started_at}
+        return messages.as_json(200 if ready else 503, state | process | {"account": self.moto.account, "region": self.region})
 
 
 def _changed(request: Request, settings: FaultInjector | Deliveries) -> Response:

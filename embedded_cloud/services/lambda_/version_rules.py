@@ -18,7 +18,7 @@ def version_missing(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda API Reference, CreateAlias and UpdateAlias, ResourceNotFoundException: "The resource specified in the request does not
     exist"; an alias points to a version that is there."""
     function = _function(call)
-    versions = [version for version in (call.value("FunctionVersion"), *_weights(call)) if version]
+    versions = [version for version in (call.value("FunctionVersion"), *weights_of(call.parameters)) if version]
     missing = next((version for version in versions if function and version != LATEST and version not in function["versions"]), None)
     if missing is None:
         return None
@@ -27,7 +27,7 @@ def version_missing(call: Call, context: RuleContext) -> Refusal | None:
 
 def invalid_weights(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda Developer Guide, "Implement Lambda canary deployments using a weighted alias": at most two versions, both published."""
-    weights, version = _weights(call), _version(call)
+    weights, version = weights_of(call.parameters), _version(call)
     if len(weights) > 1:
         return invalid("Number of items in AdditionalVersionWeights cannot be greater than 1")
     if weights and version == LATEST:
@@ -117,10 +117,6 @@ def _version(call: Call) -> str:
     function = _function(call)
     alias = function["aliases"].get(call.value("Name"), {}) if function else {}
     return call.value("FunctionVersion") or str(alias.get("FunctionVersion", ""))
-
-
-def _weights(call: Call) -> dict[str, float]:
-    return weights_of(call.parameters)
 
 
 def weights_of(alias: dict[str, Any]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from plays import wait_until
 from refusals import make_function, make_queue, make_role, package, root
 
 # Tells what it was given, in the order it was given it, by the queue whose URL it has.
@@ -37,6 +38,9 @@ class Mapped:
         code = {"ZipFile": package(source=SOURCE)}
         role = make_role(cloud, actions=["sqs:*", "logs:*"])
         self.name = make_function(cloud, role, Code=code, Timeout=2, Environment=variables)
+        # The first start loads boto3, which a busy machine may not do within the timeout.
+        warm = lambda: "FunctionError" not in self.functions.invoke(FunctionName=self.name, Payload=b'{"Records": []}')  # noqa: E731
+        wait_until(warm, 30, "a function that has started")
         self.mapping = self.functions.create_event_source_mapping(EventSourceArn=queue, FunctionName=self.name, BatchSize=10)["UUID"]
 
     def set(self, **settings: Any) -> dict[str, Any]:
