@@ -37,16 +37,18 @@ description:
 extends_documentation_fragment: [default_callback, result_format_callback]
 """
 
-ROOT = Path(__file__).resolve().parents[2]
 # A plugin of the controller cannot import what modules share.
-printable: Callable[[str], str] = run_path(str(ROOT / "plugins/module_utils/pipeline/core/terminal.py"))["printable"]
+TERMINAL = Path(__file__).resolve().parents[1] / "module_utils/pipeline/core/terminal.py"
+printable: Callable[[str], str] = run_path(str(TERMINAL))["printable"]
 
 FIRST_PROGRESS = 15  # seconds, where the output is not a terminal
 NEXT_PROGRESS = 30
 TIME_COLUMN = 70
-END_OF_DIFF = re.compile(r"(\n(\x1b\[[\d;]*m)*)+$")
+END_OF_DIFF = re.compile(r"\n(\x1b\[[\d;]*m|\s)*$")
 # What a text that is said has in a colour.
 COLOURED = re.compile(r"(?P<green>(?<=\| )pass\b|\b\d+ passed\b)|(?P<red>(?<=\| )FAIL\b|\b\d+ FAILED\b)|(?P<yellow>\b(?:\d+ )?unchecked\b)")
+# amazon.aws.lambda warns so of every new function.
+NOISE = ("Arch Change",)
 # Of a recap: Ansible's names and ours.
 COUNTS = {"failures": "failed", "unreachable": "unreachable", "ok": "ok", "changed": "changed", "ignored": "ignored", "rescued": "rescued"}
 
@@ -136,6 +138,8 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._warned: set[str] = set()
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
+        if hasattr(self, "_over"):
+            self._screen.write("")
         self._began, self._over = time.monotonic(), threading.Event()
         threading.Thread(target=self._show_progress, args=(self._over,), daemon=True).start()
 
@@ -184,7 +188,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         items = self._ended(result)
         if result.task.action in constants._ACTION_DEBUG:
             for item in items:
-                self._say(item)
+                self._say([] if item.get("skipped") else self._debugged(item))
         elif result.result.get("changed"):
             self._tell_changed(result, [item for item in items if item.get("changed")])
         self._handle_warnings(result.result)
@@ -196,17 +200,18 @@ class CallbackModule(Default):  # type: ignore[misc]
         items = self._ended(result)
         for item in [one for one in items if one.get("failed")] or items:
             label = self._labels([item]) if item is not result.result else ""
-            place = str(result.task.get_path()).removeprefix(f"{ROOT}/")
+            place = str(result.task.get_path()).removeprefix(f"{Path.cwd()}/")
             tries = f", {item['attempts']} attempts" if item.get("attempts", 1) > 1 else ""
             self._tell(word, tone, f"{self._name(result.task)}{label}{self._where(result, self._many_hosts)} [{place}{tries}]")
-            self._say(item, failed=True)
+            self._say(self._failure(item), indent=4)
+            self._say(["", *lines_of(item["table"])] if item.get("table") else [])
         self._handle_warnings(result.result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         word = "unreachable, ignored" if result.task.ignore_unreachable else "UNREACHABLE"
         self._tell(word, constants.COLOR_UNREACHABLE, self._name(result.task) + self._where(result, True))
         for item in self._ended(result):
-            self._say(item, failed=True)
+            self._say(self._failure(item), indent=4)
 
     def v2_on_file_diff(self, result: Any) -> None:
         changed = [one for one in result.result.get("results", [result.result]) if one.get("diff") and one.get("changed")]
@@ -248,7 +253,7 @@ class CallbackModule(Default):  # type: ignore[misc]
     def _below(self, lines: list[str], indent: int, hang: int, paint: Callable[[str], str]) -> None:
         """Print lines below the play's own."""
         with self._lock:
-            if not self._titled:
+            if lines and not self._titled:
                 self._titled = True
                 self._screen.line(self._title())
             for line in lines:
@@ -265,25 +270,24 @@ class CallbackModule(Default):  # type: ignore[misc]
         for diff in self._diffs.pop(self._key(result), []):
             self._screen.write(textwrap.indent(END_OF_DIFF.sub("", diff), "    "))
 
-    def _say(self, result: Mapping[str, Any], failed: bool = False) -> None:
-        """Print what the result says to a person."""
-        if result.get("skipped"):
-            return
-        if failed or "censored" in result:
-            said = lines_of(result.get("censored", result.get("msg", "It failed without a message.")))
-            for key in ("stderr", "stdout", "module_stderr", "module_stdout", "table"):
-                said += lines_of(result[key]) if str(result.get(key, "")).strip() else []
-        else:
-            value = result.get("msg", {key: value for key, value in result.items() if key not in self._hide_in_debug})
-            said = lines_of(textwrap.dedent(self._dump_results(value).strip("\n")) if isinstance(value, dict) else value)
-        self._below(
-            said, 4 if failed else 2, 4, lambda line: COLOURED.sub(lambda found: color.stringc(found[0], str(found.lastgroup)), line)
-        )
+    def _say(self, lines: list[str], indent: int = 2) -> None:
+        """Print what is said to a person."""
+        self._below(lines, indent, 4, lambda line: COLOURED.sub(lambda found: color.stringc(found[0], str(found.lastgroup)), line))
+
+    def _debugged(self, result: Mapping[str, Any]) -> list[str]:
+        shown = {key: value for key, value in result.items() if key not in self._hide_in_debug}
+        value = result.get("censored", result.get("msg", shown))
+        return lines_of(textwrap.dedent(self._dump_results(value).strip("\n")) if isinstance(value, dict) else value)
+
+    def _failure(self, result: Mapping[str, Any]) -> list[str]:
+        texts = [result.get("censored", result.get("msg", "It failed without a message."))]
+        texts += [result.get(key, "") for key in ("stderr", "stdout", "module_stderr", "module_stdout")]
+        return [line for text in texts if text for line in lines_of(text)]
 
     def _handle_warnings(self, res: Any) -> None:
         for warning in self._current_task_result.warnings if res.get("warnings") else []:
             text = " ".join(lines_of(warning.event.msg))
-            if text not in self._warned:
+            if text not in self._warned and text not in NOISE:
                 self._warned.add(text)
                 self._tell("warning", constants.COLOR_WARN, text)
 
