@@ -49,8 +49,7 @@ END_OF_DIFF = re.compile(r"\n(\x1b\[[\d;]*m|\s)*$")
 COLOURED = re.compile(r"(?P<green>(?<=\| )pass\b|\b\d+ passed\b)|(?P<red>(?<=\| )FAIL\b|\b\d+ FAILED\b)|(?P<yellow>\b(?:\d+ )?unchecked\b)")
 # amazon.aws.lambda warns so of every new function.
 NOISE = ("Arch Change",)
-# Of a recap: Ansible's names and ours.
-COUNTS = {"failures": "failed", "unreachable": "unreachable", "ok": "ok", "changed": "changed", "ignored": "ignored", "rescued": "rescued"}
+COUNTS = ("failures", "unreachable", "ok", "changed", "ignored", "rescued")  # of a recap, as Ansible names them
 
 
 def clock(seconds: float) -> str:
@@ -146,7 +145,8 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_playbook_on_play_start(self, play: Any) -> None:
         with self._lock:
             self._end_play()
-            self._play, self._titled, self._play_began = play, False, time.monotonic()
+            self._play, self._title, self._titled = play, printable(play.get_name().strip()), False
+            self._play_began = time.monotonic()
         self._many_hosts = len(play.get_variable_manager().get_vars(play=play)["ansible_play_hosts_all"]) > 1
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
@@ -159,11 +159,11 @@ class CallbackModule(Default):  # type: ignore[misc]
         hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
         bad = ", ".join(printable(host) for host, one in hosts.items() if one["failures"] or one["unreachable"])
         sums = {key: sum(one[key] for one in hosts.values()) for key in COUNTS}
-        counts = ", ".join(f"{count} {COUNTS[key]}" for key, count in sums.items() if count or key in ("ok", "changed"))
+        counts = ", ".join(f"{count} {key}" for key, count in sums.items() if count or key in ("ok", "changed"))
         if context.CLIARGS["check"]:
             counts = counts.replace("changed", "would change") + "; nothing was changed (--check)"
         tone = constants.COLOR_ERROR if bad else constants.COLOR_CHANGED if sums["changed"] else constants.COLOR_OK
-        text = f"{f'FAILED on {bad}' if bad else 'Done'} in {lasted(self._began)}: {counts}"
+        text = f"{f'FAILED on {bad}' if bad else 'Done'} in {lasted(self._began)}: {counts.replace('failures', 'failed')}"
         self._screen.write("")
         self._screen.line(text, paint=lambda line: color.stringc(line, tone))
 
@@ -189,7 +189,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         if result.task.action in constants._ACTION_DEBUG:
             for item in items:
                 self._say([] if item.get("skipped") else self._debugged(item))
-        elif result.result.get("changed"):
+        else:
             self._tell_changed(result, [item for item in items if item.get("changed")])
         self._handle_warnings(result.result)
 
@@ -198,6 +198,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         if ignore_errors or self._is_rescued(result.task):
             word, tone = ("failed, ignored" if ignore_errors else "failed, rescued"), constants.COLOR_WARN
         items = self._ended(result)
+        self._tell_changed(result, [item for item in items if item.get("changed") and not item.get("failed", item is result.result)])
         for item in [one for one in items if one.get("failed")] or items:
             label = self._labels([item]) if item is not result.result else ""
             place = str(result.task.get_path()).removeprefix(f"{Path.cwd()}/")
@@ -227,16 +228,13 @@ class CallbackModule(Default):  # type: ignore[misc]
     v2_playbook_on_task_start = v2_playbook_on_handler_task_start = v2_playbook_on_include = v2_playbook_on_no_hosts_remaining = _silent
     v2_runner_on_async_poll = v2_runner_on_async_ok = v2_runner_on_async_failed = v2_runner_item_on_skipped = _silent
 
-    def v2_runner_on_skipped(self, result: Any) -> None:
-        self._ended(result)
-
     def _end_play(self, instead_of_time: str = "") -> None:
         if self._play:
             took = instead_of_time or lasted(self._play_began)
             if self._titled:
                 self._screen.line(f"took {took}", indent=2, paint=lambda line: color.stringc(line, constants.COLOR_SKIP))
             else:
-                self._screen.line(f"{self._title():<{TIME_COLUMN}} {took:>9}")
+                self._screen.line(f"{self._title:<{TIME_COLUMN}} {took:>9}")
         self._play = None
 
     def _show_progress(self, over: threading.Event) -> None:
@@ -244,7 +242,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             with self._lock:
                 wait = min(self._waits.values(), key=lambda one: one.began, default=None)
                 if wait and self._screen.rewrites:
-                    name, room = f"{self._title()}: {wait.name}", self._screen.width - len(wait.progress()) - 6
+                    name, room = f"{self._title}: {wait.name}", self._screen.width - len(wait.progress()) - 6
                     self._screen.status(f"  {name if len(name) <= room else f'{name[: room - 1]}…'}: {wait.progress()}")
                 elif wait and time.monotonic() - wait.began >= wait.next_progress:
                     wait.next_progress += NEXT_PROGRESS
@@ -255,7 +253,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         with self._lock:
             if lines and not self._titled:
                 self._titled = True
-                self._screen.line(self._title())
+                self._screen.line(self._title)
             for line in lines:
                 self._screen.line(line, indent, hang, paint)
 
@@ -263,6 +261,8 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._below([f"{word:<7}  {text}"], 2, 9, lambda line: line.replace(word, color.stringc(word, tone), 1))
 
     def _tell_changed(self, result: Any, items: list[Mapping[str, Any]]) -> None:
+        if not items:
+            return
         word = "would change" if result.task.check_mode else "changed"
         labels = "" if items == [result.result] else self._labels(items)
         where = self._where(result, self._many_hosts and not self._play.strategy.endswith("free"))
@@ -304,14 +304,13 @@ class CallbackModule(Default):  # type: ignore[misc]
             self._waits.pop(self._key(result), None)
         return list(result.result["results"] if result.task.loop and "results" in result.result else [result.result])
 
+    v2_runner_on_skipped = _ended
+
     def _key(self, result: Any) -> tuple[str, str]:
         return result.host.get_name(), result.task._uuid
 
     def _name(self, task: Any) -> str:
         return printable((task.name or task.action).strip())
-
-    def _title(self) -> str:
-        return printable(self._play.get_name().strip())
 
     def _labels(self, items: list[Mapping[str, Any]]) -> str:
         return f": {', '.join(printable(str(self._get_item_label(item))) for item in items)}"
