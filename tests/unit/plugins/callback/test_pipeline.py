@@ -28,6 +28,13 @@ all:
     gone: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}
   vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}
 """
+WARNING_MODULE = r"""
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule({})
+module.warn("Look \x1b[31m out")
+module.warn("Arch Change")
+module.exit_json()
+"""
 KINDS = r"""
 - name: Deploy
   hosts: here
@@ -69,6 +76,11 @@ KINDS = r"""
       ansible.builtin.debug: {msg: not said}
       loop: [1]
       when: false
+    - name: Warn
+      careful:
+    - name: Warn again
+      careful:
+      loop: [1]
     - name: Include
       ansible.builtin.include_tasks: included.yml
     - name: Rescued block
@@ -123,15 +135,16 @@ KINDS_PRINTED = r"""Deploy
       {x101}
       end
   inventory_hostname: here
+  warning  Look \x1b[31m out
   changed  Change what is included
-  failed, rescued  Break [play.yml:46]
+  failed, rescued  Break [play.yml:51]
     broken
     in two
   changed  Mend
   changed  Be ignored: a
-  failed, ignored  Be ignored: b [play.yml:52]
+  failed, ignored  Be ignored: b [play.yml:57]
     no b
-  failed, ignored  Try again [play.yml:57, 2 attempts]
+  failed, ignored  Try again [play.yml:62, 2 attempts]
     non-zero return code
     wrong
     out
@@ -140,7 +153,7 @@ KINDS_PRINTED = r"""Deploy
 Nowhere                                                                 no hosts
 Quiet \x1b[31m                                                             0.0 s
 
-Done in 0.0 s: 17 ok, 9 changed, 2 ignored, 1 rescued
+Done in 0.0 s: 19 ok, 9 changed, 2 ignored, 1 rescued
 """.replace("{x101}", "x" * 101)
 HOSTS_AND_FAILURES = r"""
 - name: Side by side
@@ -246,6 +259,8 @@ def play(tmp_path: Path) -> Any:
     (tmp_path / "included.yml").write_text(
         "- name: Change what is included\n  ansible.builtin.assert: {that: true}\n  changed_when: true\n"
     )
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "careful.py").write_text(WARNING_MODULE)
 
     def run(text: str, *options: str, terminal: bool = False, **environment: str) -> tuple[int, str]:
         (tmp_path / "play.yml").write_text(text)
