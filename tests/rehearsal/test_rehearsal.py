@@ -86,7 +86,7 @@ def test_check_mode_works_on_an_empty_host_and_makes_nothing(rehearsal: Rehearsa
     ids=["refused", "denied"],
 )
 def test_a_host_that_lets_nobody_in_is_said_with_what_to_look_at(rehearsal: Rehearsal, where: dict[str, Any], reason: str):
-    run = rehearsal.play("site", "--tags", "producer_service", __pipeline_reach_seconds=3, **where)
+    run = rehearsal.play("site", "--tags", "producer_service", __producer_instance_connection_seconds=3, **where)
     assert run.status != 0
     said = " ".join(run.output.split())
     assert re.search(f"did not let this machine in within 3 s: .*{reason}.* Expected was a login as", said)
