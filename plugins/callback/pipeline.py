@@ -135,6 +135,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._waits: dict[tuple[str, str], Wait] = {}
         self._diffs: dict[tuple[str, str], list[str]] = {}
         self._warned: set[str] = set()
+        self._counted: dict[str, int] = {}
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         if hasattr(self, "_over"):
@@ -158,7 +159,9 @@ class CallbackModule(Default):  # type: ignore[misc]
             self._over.set()
         hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
         bad = ", ".join(printable(host) for host, one in hosts.items() if one["failures"] or one["unreachable"])
-        sums = {key: sum(one[key] for one in hosts.values()) for key in COUNTS}
+        # Ansible counts on from one playbook of a command to the next.
+        sums = {key: sum(one[key] for one in hosts.values()) - self._counted.get(key, 0) for key in COUNTS}
+        self._counted = {key: self._counted.get(key, 0) + count for key, count in sums.items()}
         counts = ", ".join(f"{count} {key}" for key, count in sums.items() if count or key in ("ok", "changed"))
         if context.CLIARGS["check"]:
             counts = counts.replace("changed", "would change") + "; nothing was changed (--check)"
