@@ -125,7 +125,7 @@ class Screen:
         sys.stdout.flush()
 
 
-class CallbackModule(Default):  # type: ignore[misc]
+class CallbackModule(Default):
     """What Ansible tells of a play, made lines of a screen. A lock keeps them apart from those of the thread that shows progress."""
 
     def __init__(self) -> None:
