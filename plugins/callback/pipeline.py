@@ -245,7 +245,8 @@ class CallbackModule(Default):
             with self._lock:
                 wait = min(self._waits.values(), key=lambda one: one.began, default=None)
                 if wait and self._screen.rewrites:
-                    name, room = f"{self._title}: {wait.name}", self._screen.width - len(wait.progress()) - 6
+                    name = wait.name if self._titled else f"{self._title}: {wait.name}"
+                    room = self._screen.width - len(wait.progress()) - 6
                     self._screen.status(f"  {name if len(name) <= room else f'{name[: room - 1]}…'}: {wait.progress()}")
                 elif wait and time.monotonic() - wait.began >= wait.next_progress:
                     wait.next_progress += NEXT_PROGRESS

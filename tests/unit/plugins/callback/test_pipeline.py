@@ -327,7 +327,7 @@ def test_a_terminal_shows_colours_and_how_long_a_task_still_takes_on_a_line_that
 """
     _, printed = play(WAYS.replace("\n\n", wait + "\n", 1), "--diff", terminal=True)
 
-    assert re.search(r"\r\x1b\[K  Deploy: Wait for a while: 0:0\d elapsed, at most 0:0\d more\r", printed)
+    assert re.search(r"\r\x1b\[K  Wait for a while: 0:0\d elapsed, at most 0:0\d more\r", printed)
     coloured = re.sub(r"\r\x1b\[K[^\r\n]*\r|\x1b\[K", "", printed)
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == WAYS_PRINTED.replace("2 ok", "3 ok")
     green, red, yellow = ("\x1b[0;32m", "\x1b[0;31m", "\x1b[0;33m")
