@@ -37,18 +37,19 @@ description:
 extends_documentation_fragment: [default_callback, result_format_callback]
 """
 
-ROOT = Path(__file__).resolve().parents[2]
 # A plugin of the controller cannot import what modules share.
-printable: Callable[[str], str] = run_path(str(ROOT / "plugins/module_utils/pipeline/core/terminal.py"))["printable"]
+TERMINAL = Path(__file__).resolve().parents[1] / "module_utils/pipeline/core/terminal.py"
+printable: Callable[[str], str] = run_path(str(TERMINAL))["printable"]
 
 FIRST_PROGRESS = 15  # seconds, where the output is not a terminal
 NEXT_PROGRESS = 30
 TIME_COLUMN = 70
-END_OF_DIFF = re.compile(r"(\n(\x1b\[[\d;]*m)*)+$")
+END_OF_DIFF = re.compile(r"\n(\x1b\[[\d;]*m|\s)*$")
 # What a text that is said has in a colour.
 COLOURED = re.compile(r"(?P<green>(?<=\| )pass\b|\b\d+ passed\b)|(?P<red>(?<=\| )FAIL\b|\b\d+ FAILED\b)|(?P<yellow>\b(?:\d+ )?unchecked\b)")
-# Of a recap: Ansible's names and ours.
-COUNTS = {"failures": "failed", "unreachable": "unreachable", "ok": "ok", "changed": "changed", "ignored": "ignored", "rescued": "rescued"}
+# amazon.aws.lambda warns so of every new function.
+NOISE = ("Arch Change",)
+COUNTS = ("failures", "unreachable", "ok", "changed", "ignored", "rescued")  # of a recap, as Ansible names them
 
 
 def clock(seconds: float) -> str:
@@ -134,15 +135,19 @@ class CallbackModule(Default):
         self._waits: dict[tuple[str, str], Wait] = {}
         self._diffs: dict[tuple[str, str], list[str]] = {}
         self._warned: set[str] = set()
+        self._counted: dict[str, int] = {}
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
+        if hasattr(self, "_over"):
+            self._screen.write("")
         self._began, self._over = time.monotonic(), threading.Event()
         threading.Thread(target=self._show_progress, args=(self._over,), daemon=True).start()
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         with self._lock:
             self._end_play()
-            self._play, self._titled, self._play_began = play, False, time.monotonic()
+            self._play, self._title, self._titled = play, printable(play.get_name().strip()), False
+            self._play_began = time.monotonic()
         self._many_hosts = len(play.get_variable_manager().get_vars(play=play)["ansible_play_hosts_all"]) > 1
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
@@ -154,12 +159,14 @@ class CallbackModule(Default):
             self._over.set()
         hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
         bad = ", ".join(printable(host) for host, one in hosts.items() if one["failures"] or one["unreachable"])
-        sums = {key: sum(one[key] for one in hosts.values()) for key in COUNTS}
-        counts = ", ".join(f"{count} {COUNTS[key]}" for key, count in sums.items() if count or key in ("ok", "changed"))
+        # Ansible counts on from one playbook of a command to the next.
+        sums = {key: sum(one[key] for one in hosts.values()) - self._counted.get(key, 0) for key in COUNTS}
+        self._counted = {key: self._counted.get(key, 0) + count for key, count in sums.items()}
+        counts = ", ".join(f"{count} {key}" for key, count in sums.items() if count or key in ("ok", "changed"))
         if context.CLIARGS["check"]:
             counts = counts.replace("changed", "would change") + "; nothing was changed (--check)"
         tone = constants.COLOR_ERROR if bad else constants.COLOR_CHANGED if sums["changed"] else constants.COLOR_OK
-        text = f"{f'FAILED on {bad}' if bad else 'Done'} in {lasted(self._began)}: {counts}"
+        text = f"{f'FAILED on {bad}' if bad else 'Done'} in {lasted(self._began)}: {counts.replace('failures', 'failed')}"
         self._screen.write("")
         self._screen.line(text, paint=lambda line: color.stringc(line, tone))
 
@@ -184,8 +191,8 @@ class CallbackModule(Default):
         items = self._ended(result)
         if result.task.action in constants._ACTION_DEBUG:
             for item in items:
-                self._say(item)
-        elif result.result.get("changed"):
+                self._say([] if item.get("skipped") else self._debugged(item))
+        else:
             self._tell_changed(result, [item for item in items if item.get("changed")])
         self._handle_warnings(result.result)
 
@@ -194,19 +201,21 @@ class CallbackModule(Default):
         if ignore_errors or self._is_rescued(result.task):
             word, tone = ("failed, ignored" if ignore_errors else "failed, rescued"), constants.COLOR_WARN
         items = self._ended(result)
+        self._tell_changed(result, [item for item in items if item.get("changed") and not item.get("failed", item is result.result)])
         for item in [one for one in items if one.get("failed")] or items:
             label = self._labels([item]) if item is not result.result else ""
-            place = str(result.task.get_path()).removeprefix(f"{ROOT}/")
+            place = str(result.task.get_path()).removeprefix(f"{Path.cwd()}/")
             tries = f", {item['attempts']} attempts" if item.get("attempts", 1) > 1 else ""
             self._tell(word, tone, f"{self._name(result.task)}{label}{self._where(result, self._many_hosts)} [{place}{tries}]")
-            self._say(item, failed=True)
+            self._say(self._failure(item), indent=4)
+            self._say(["", *lines_of(item["table"])] if item.get("table") else [])
         self._handle_warnings(result.result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         word = "unreachable, ignored" if result.task.ignore_unreachable else "UNREACHABLE"
         self._tell(word, constants.COLOR_UNREACHABLE, self._name(result.task) + self._where(result, True))
         for item in self._ended(result):
-            self._say(item, failed=True)
+            self._say(self._failure(item), indent=4)
 
     def v2_on_file_diff(self, result: Any) -> None:
         changed = [one for one in result.result.get("results", [result.result]) if one.get("diff") and one.get("changed")]
@@ -222,16 +231,13 @@ class CallbackModule(Default):
     v2_playbook_on_task_start = v2_playbook_on_handler_task_start = v2_playbook_on_include = v2_playbook_on_no_hosts_remaining = _silent
     v2_runner_on_async_poll = v2_runner_on_async_ok = v2_runner_on_async_failed = v2_runner_item_on_skipped = _silent
 
-    def v2_runner_on_skipped(self, result: Any) -> None:
-        self._ended(result)
-
     def _end_play(self, instead_of_time: str = "") -> None:
         if self._play:
             took = instead_of_time or lasted(self._play_began)
             if self._titled:
                 self._screen.line(f"took {took}", indent=2, paint=lambda line: color.stringc(line, constants.COLOR_SKIP))
             else:
-                self._screen.line(f"{self._title():<{TIME_COLUMN}} {took:>9}")
+                self._screen.line(f"{self._title:<{TIME_COLUMN}} {took:>9}")
         self._play = None
 
     def _show_progress(self, over: threading.Event) -> None:
@@ -239,7 +245,8 @@ class CallbackModule(Default):
             with self._lock:
                 wait = min(self._waits.values(), key=lambda one: one.began, default=None)
                 if wait and self._screen.rewrites:
-                    name, room = f"{self._title()}: {wait.name}", self._screen.width - len(wait.progress()) - 6
+                    name = wait.name if self._titled else f"{self._title}: {wait.name}"
+                    room = self._screen.width - len(wait.progress()) - 6
                     self._screen.status(f"  {name if len(name) <= room else f'{name[: room - 1]}…'}: {wait.progress()}")
                 elif wait and time.monotonic() - wait.began >= wait.next_progress:
                     wait.next_progress += NEXT_PROGRESS
@@ -248,9 +255,9 @@ class CallbackModule(Default):
     def _below(self, lines: list[str], indent: int, hang: int, paint: Callable[[str], str]) -> None:
         """Print lines below the play's own."""
         with self._lock:
-            if not self._titled:
+            if lines and not self._titled:
                 self._titled = True
-                self._screen.line(self._title())
+                self._screen.line(self._title)
             for line in lines:
                 self._screen.line(line, indent, hang, paint)
 
@@ -258,6 +265,8 @@ class CallbackModule(Default):
         self._below([f"{word:<7}  {text}"], 2, 9, lambda line: line.replace(word, color.stringc(word, tone), 1))
 
     def _tell_changed(self, result: Any, items: list[Mapping[str, Any]]) -> None:
+        if not items:
+            return
         word = "would change" if result.task.check_mode else "changed"
         labels = "" if items == [result.result] else self._labels(items)
         where = self._where(result, self._many_hosts and not self._play.strategy.endswith("free"))
@@ -265,25 +274,24 @@ class CallbackModule(Default):
         for diff in self._diffs.pop(self._key(result), []):
             self._screen.write(textwrap.indent(END_OF_DIFF.sub("", diff), "    "))
 
-    def _say(self, result: Mapping[str, Any], failed: bool = False) -> None:
-        """Print what the result says to a person."""
-        if result.get("skipped"):
-            return
-        if failed or "censored" in result:
-            said = lines_of(result.get("censored", result.get("msg", "It failed without a message.")))
-            for key in ("stderr", "stdout", "module_stderr", "module_stdout", "table"):
-                said += lines_of(result[key]) if str(result.get(key, "")).strip() else []
-        else:
-            value = result.get("msg", {key: value for key, value in result.items() if key not in self._hide_in_debug})
-            said = lines_of(textwrap.dedent(self._dump_results(value).strip("\n")) if isinstance(value, dict) else value)
-        self._below(
-            said, 4 if failed else 2, 4, lambda line: COLOURED.sub(lambda found: color.stringc(found[0], str(found.lastgroup)), line)
-        )
+    def _say(self, lines: list[str], indent: int = 2) -> None:
+        """Print what is said to a person."""
+        self._below(lines, indent, 4, lambda line: COLOURED.sub(lambda found: color.stringc(found[0], str(found.lastgroup)), line))
+
+    def _debugged(self, result: Mapping[str, Any]) -> list[str]:
+        shown = {key: value for key, value in result.items() if key not in self._hide_in_debug}
+        value = result.get("censored", result.get("msg", shown))
+        return lines_of(textwrap.dedent(self._dump_results(value).strip("\n")) if isinstance(value, dict) else value)
+
+    def _failure(self, result: Mapping[str, Any]) -> list[str]:
+        texts = [result.get("censored", result.get("msg", "It failed without a message."))]
+        texts += [result.get(key, "") for key in ("stderr", "stdout", "module_stderr", "module_stdout")]
+        return [line for text in texts if text for line in lines_of(text)]
 
     def _handle_warnings(self, res: Any) -> None:
         for warning in self._current_task_result.warnings if res.get("warnings") else []:
             text = " ".join(lines_of(warning.event.msg))
-            if text not in self._warned:
+            if text not in self._warned and text not in NOISE:
                 self._warned.add(text)
                 self._tell("warning", constants.COLOR_WARN, text)
 
@@ -300,14 +308,13 @@ class CallbackModule(Default):
             self._waits.pop(self._key(result), None)
         return list(result.result["results"] if result.task.loop and "results" in result.result else [result.result])
 
+    v2_runner_on_skipped = _ended
+
     def _key(self, result: Any) -> tuple[str, str]:
         return result.host.get_name(), result.task._uuid
 
     def _name(self, task: Any) -> str:
         return printable((task.name or task.action).strip())
-
-    def _title(self) -> str:
-        return printable(self._play.get_name().strip())
 
     def _labels(self, items: list[Mapping[str, Any]]) -> str:
         return f": {', '.join(printable(str(self._get_item_label(item))) for item in items)}"
