@@ -136,7 +136,7 @@ def _text(spec: Spec, value: Any) -> str:
 
 
 def _path(spec: Spec, value: Any) -> str:
-    path = os.path.expanduser(_text(spec | {"matches": f"[/~].{{0,{LONGEST}}}", "format": "an absolute path"}, value))
+    path = os.path.expanduser(_text({**spec, "matches": f"[/~].{{0,{LONGEST}}}", "format": "an absolute path"}, value))
     if not os.path.isabs(path):
         raise Refused("an absolute path")
     return path
