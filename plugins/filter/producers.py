@@ -45,7 +45,7 @@ def unreachable_producers(hosts: Iterable[Host], instances: Iterable[Mapping[str
 
 def _without(instances: Iterable[Mapping[str, str]], hosts: Iterable[Host]) -> list[Mapping[str, str]]:
     """The instances that are none of the hosts': a host knows its instance by id or by name."""
-    known = {host["pipeline_producer_instance"] for host in hosts}
+    known = {host["producer_service_instance"] for host in hosts}
     return [one for one in instances if not known & {one["id"], one["name"]}]
 
 

@@ -85,7 +85,7 @@ def test_a_queue_that_does_not_empty_keeps_everything(pipeline: Pipeline):
     assert "after 6 s (teardown_drain_timeout): the function does not take them" in said
     assert "table RealTimeTransactions:" in said
     assert "ansible-playbook teardown.yml -e discard_data=default" in said
-    assert "waiting for another" in said
+    assert "Wait until the function has taken what the queue holds" in said
     assert exports(pipeline) == []
     assert listings(pipeline) == before
     assert "STOPPED" in supervisorctl(pipeline, "status", SERVICE)

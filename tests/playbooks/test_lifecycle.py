@@ -56,9 +56,12 @@ def test_site_deploys_and_says_what_there_is(pipeline: Pipeline):
     assert listings(pipeline)["tables"] == ["RealTimeTransactions"]
 
 
-def test_what_needs_the_other_side_is_not_tried_when_that_failed(pipeline: Pipeline):
+def test_what_needs_the_other_side_is_not_tried_when_that_failed(pipeline: Pipeline, tmp_path: Path):
     tags = "transaction_queue,stream_processor,producer_service"
-    run = pipeline.play("site", "--tags", tags, transaction_queue_visibility_timeout="ninety")
+    # Of a host, so that not every play is refused but the role's argument specification refuses it there.
+    broken = tmp_path / "broken.yml"
+    broken.write_text("all: {hosts: {workstation-2: {transaction_queue_visibility_timeout: ninety}}}")
+    run = pipeline.play("site", "-i", "inventories/local", "-i", str(broken), "--tags", tags)
     assert run.status != 0
     assert "workstation-2 failed above; what needs it was not tried." in run.output
     assert "TASK [stream_processor" not in run.output

@@ -13,7 +13,10 @@ PLAY = [
     {
         "hosts": "producers",
         "tasks": [
-            {"name": "Host of the producer", "ansible.builtin.import_role": {"name": "producer_instance", "tasks_from": "wait_for_connection"}},
+            {
+                "name": "Host of the producer",
+                "ansible.builtin.import_role": {"name": "producer_instance", "tasks_from": "wait_for_connection"},
+            },
             {"name": "Change something", "ansible.builtin.debug": {"msg": "it went on"}},
         ],
     }

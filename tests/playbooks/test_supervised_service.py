@@ -45,8 +45,6 @@ class Host:
             "producer_service_supervisor_directory": str(self.directory),
             "producer_service_source": str(self.directory / "source"),
             "producer_service_wheelhouse": str(self.directory),
-            "producer_service_queue_url": "http://127.0.0.1:9/000000000000/Example",
-            "producer_service_region": "us-east-1",
         }
         return self.pipeline.run("ansible-playbook", str(self.directory / f"{tasks}.yml"), "-e", json.dumps(settings))
 

@@ -31,10 +31,11 @@ HEALTHY = {
 def service(manager: str = "supervisord", **variables: Any) -> Templar:
     """The variables of the role producer_service."""
     loader = DataLoader()
-    found: dict[str, Any] = {"producer_service_name": "it", "producer_service_source": str(ROOT / "producer_src")}
-    for file in ("defaults", "vars"):
-        found |= loader.load_from_file(str(ROOT / f"roles/producer_service/{file}/main.yml"), trusted_as_template=True)
-    return Templar(loader=loader, variables=found | {"producer_service_manager": manager} | variables)
+    given = {"producer_service_name": "it", "producer_service_source": str(ROOT / "producer_src"), "producer_service_manager": manager}
+    found: dict[str, Any] = {}
+    for file in ("roles/producer_service/defaults/main.yml", "inventories/shared/settings.yml", "roles/producer_service/vars/main.yml"):
+        found |= loader.load_from_file(str(ROOT / file), trusted_as_template=True)
+    return Templar(loader=loader, variables=found | given | variables)
 
 
 def failed(answer: dict[str, Any], **variables: Any) -> list[str]:

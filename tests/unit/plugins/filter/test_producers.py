@@ -23,7 +23,7 @@ plugin = load_plugin()
 
 
 def host(name: str, **facts: Any) -> dict[str, Any]:
-    return {"inventory_hostname": name, "pipeline_producer_instance": f"i-{name}", **facts}
+    return {"inventory_hostname": name, "producer_service_instance": f"i-{name}", **facts}
 
 
 def instance(identity: str, state: str = "running", name: str = "Producer") -> dict[str, str]:
@@ -41,7 +41,7 @@ def test_ledgers_that_were_fetched_are_compared_and_those_that_were_not_are_miss
 
 
 def test_where_every_producer_answers_nothing_is_stopped_and_nothing_said():
-    by_id, by_name = host("a", teardown_answers=True), host("b", teardown_answers=True) | {"pipeline_producer_instance": "Named"}
+    by_id, by_name = host("a", teardown_answers=True), host("b", teardown_answers=True) | {"producer_service_instance": "Named"}
     found = plugin.unreachable_producers([by_id, by_name], [instance("i-a"), instance("i-x", name="Named")])
     assert found == {"instances": [], "to_stop": [], "lines": []}
 

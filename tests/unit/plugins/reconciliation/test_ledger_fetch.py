@@ -75,15 +75,19 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], P
         "producer_service_name": "it",
         "producer_service_source": str(ROOT / "producer_src"),
         "producer_service_directory": str(directory / "producer"),
-        "producer_service_wheelhouse": "",
-        "producer_service_queue_url": "",
-        "producer_service_region": "",
+        "producer_service_manager": "supervisord",
+        "pipeline_account_id": "000000000000",
+        "pipeline_sqs_endpoint": "http://127.0.0.1:9",
         "producer_service_ledger_directory": str(ledgers),
         "told": str(directory / "told.json"),
     }
     operator = {"hosts": {"here": {"ansible_connection": "local"}}}
     groups = {"operator": operator, "producers": {"hosts": hosts, "vars": far}}
-    inventory.write_text(json.dumps({"all": {"vars": every, "children": groups}}))
+    inventory.write_text(json.dumps({"all": {"children": groups}}))
+    variables = directory / "group_vars" / "all"
+    variables.mkdir(parents=True)
+    (variables / "00_settings.yml").symlink_to(ROOT / "inventories" / "shared" / "settings.yml")
+    (variables / "90_own.yml").write_text(json.dumps(every))
     (directory / "producer" / "financial_producer.py").symlink_to(ROOT / "producer_src" / "financial_producer.py")
     play.write_text(json.dumps(PLAY))
     run = Pipeline(directory, 0).run("ansible-playbook", "-f", "4", "-i", str(inventory), str(play))
