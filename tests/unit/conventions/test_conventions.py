@@ -59,6 +59,25 @@ def test_a_value_stands_in_the_settings_or_in_the_defaults_of_its_role(role: str
     assert [name for entry in entries(role) for name, spec in options(role, entry).items() if "default" in spec] == []
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_names_every_setting_that_it_reads(role: str):
+    settings = {name for other in ROLES for entry in entries(other) for name in entries(other)[entry].get("options", {})}
+    folders = ("tasks", "vars", "defaults", "templates", "handlers")
+    texts = [file.read_text() for folder in folders for file in (ROOT / "roles" / role / folder).rglob("*")]
+    found = {name for text in texts for name in re.findall(r"(?<!-e )\b([a-z_]+)\b(?!:)", text)} & settings
+    handed_on = {name for text in texts for name in re.findall(r"(?m)^ +([a-z_]+): ", text)}  # to another role, or a fact
+    named = {name for entry in entries(role).values() for name in entry.get("options", {})}
+    assert found - handed_on - named == set()
+
+
+def test_only_reconcile_yml_can_be_told_to_delete_altered_items():
+    # As an extra variable the switch would hold in every play: in verify.yml, and in the comparison of teardown.yml.
+    files = [*PLAYBOOKS.glob("*.yml"), *(ROOT / "roles").glob("*/[tv]a*/*.yml")]
+    readers = [file.name for file in files if re.search(r"{{[^}]*\breconcile_repair_altered\b", file.read_text())]
+    assert readers == ["reconcile.yml"]
+    assert entries("reconciliation")["main"]["options"]["reconciliation_repair_altered"]["derived"] is True
+
+
 @pytest.mark.parametrize("role", OWNERS)
 def test_what_a_role_reads_of_others_is_required_and_stands_in_an_inventory(role: str):
     files = [file for file in (ROOT / "inventories").rglob("*.yml") if file.parent.name in ("shared", "all")]

@@ -119,7 +119,7 @@ def test_type_range_and_meaning_of_a_setting_stand_in_one_role():
         if role == owner:
             assert spec == OPTIONS[name], f"{role}: {name} is specified twice"
         else:
-            assert set(spec) == {"type", "required", "description"}, f"{role} only reads {name}: its range is for {owner} to say"
+            assert set(spec) <= {"type", "required", "description"}, f"{role} only reads {name}: its range is for {owner} to say"
             assert spec["type"] == OPTIONS[name]["type"], f"{role}: {name}"
 
 
@@ -137,10 +137,15 @@ def test_every_option_is_read_by_a_play_a_role_or_an_inventory():
     assert set(OPTIONS) - read == set()
 
 
+STANDARD = {"type", "elements", "required", "choices", "description"}
+KEYS = STANDARD | {"range", "multiple_of", "matches", "format", "names", "at_most", "decimal", "empty", "whole"}
+
+
 @pytest.mark.parametrize("name", VALUED)
 def test_every_specification_says_what_it_is_and_where_it_ends(name: str):
     spec = OPTIONS[name]
     assert re.fullmatch(r"[A-Z0-9][^\n]*[.]", spec["description"].strip())
+    assert set(spec) <= KEYS
     assert spec["type"] in ("int", "float", "str", "bool", "path", "list", "dict")
     assert not is_number(name) or "choices" in spec or "range" in spec
     if spec["type"] in ("list", "dict"):
