@@ -65,7 +65,3 @@ def main() -> int:
     except OutboxTrouble as trouble:
         say("error", error=str(trouble), what_to_do=trouble.what_to_do)
         return EXIT_OUTBOX
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -62,7 +62,7 @@ def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     with _opened(found.state_directory) as held:
         facts = _facts(held)
         if found.check:
-            facts["complaints"] = held.complaints()
+            facts["integrity_errors"] = held.complaints()
         if found.json:
             print(json_line(facts))
             return EXIT_OK
@@ -182,7 +182,7 @@ def _facts(held: Outbox) -> dict[str, Any]:
 def _feed_facts(held: Outbox) -> dict[str, Any]:
     """What of the feed is not in the ledger.
 
-    `feed`: its path, or null; `feed_trouble`: why it cannot be read; `feed_unread_*`: what is not read yet (null if that is not known);
+    `feed`: its path, or null; `feed_error`: why it cannot be read; `feed_unread_*`: what is not read yet (null if that is not known);
     `feed_waiting_bytes`: what has no line end for too long; `feed_rejected_lines`, `feed_lost_places`: what nobody has settled yet.
     """
     feed, trouble = held.value("SELECT feed FROM ledger"), None
@@ -202,7 +202,7 @@ def _feed_facts(held: Outbox) -> dict[str, Any]:
                 trouble = f"no source: {feed}: {who} expected a file of JSON lines"
     return {
         "feed": feed,
-        "feed_trouble": trouble,
+        "feed_error": trouble,
         "feed_unread_bytes": size,
         "feed_unread_lines": lines,
         "feed_waiting_bytes": held.number("SELECT sum(waiting) FROM feed_file WHERE feed = ? AND state = 'open'", feed or ""),

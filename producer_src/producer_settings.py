@@ -98,7 +98,7 @@ class Options:
 
     def __init__(self, command: str, description: str, environment: Mapping[str, str], epilog: str = "") -> None:
         self._environment = environment
-        name = f"financial_producer.py {command}"
+        name = f"financial_producer {command}"
         form = argparse.RawDescriptionHelpFormatter
         self.parser = Parser(prog=name, description=description, epilog=epilog, formatter_class=form, allow_abbrev=False)
 

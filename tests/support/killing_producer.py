@@ -124,7 +124,7 @@ def main() -> int:
     name, _, at = sys.argv[1].partition(":")
     sys.path.insert(0, str(PRODUCER))
     arm((STEPS | COMMAND_STEPS)[name], int(at or 1))
-    sys.argv[:2] = [str(PRODUCER / "financial_producer.py")]
+    sys.argv[:2] = [str(PRODUCER)]
     return int(importlib.import_module("financial_producer").main())
 
 

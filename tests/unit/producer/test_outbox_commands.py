@@ -202,8 +202,8 @@ def test_the_list_of_what_is_unsent_is_bounded(outbox: Outbox):
 
 def test_the_outbox_as_json_is_for_programs_and_checks_the_file_on_request(outbox: Outbox):
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert facts["unsent"] == 2 and "complaints" not in facts and facts["bytes"] > 0
-    assert lines(run(outbox, "outbox", "--json", "--check"))[0]["complaints"] == []
+    assert facts["unsent"] == 2 and "integrity_errors" not in facts and facts["bytes"] > 0
+    assert lines(run(outbox, "outbox", "--json", "--check"))[0]["integrity_errors"] == []
 
 
 def test_the_outbox_says_when_it_sent_the_oldest_of_what_it_has_sent_and_is_not_to_send_again(outbox: Outbox):
@@ -229,7 +229,7 @@ def test_the_outbox_says_how_much_of_a_feed_is_not_in_the_ledger(outbox: Outbox,
     # then the rest of both is counted, whether or not the last line has an end
     (facts,) = lines(run(outbox, "outbox", "--json"))
     assert {key: value for key, value in facts.items() if key.startswith("feed")} == {
-        "feed": str(path), "feed_trouble": None, "feed_unread_bytes": 6 + 7, "feed_unread_lines": 1 + 2, "feed_waiting_bytes": 0,
+        "feed": str(path), "feed_error": None, "feed_unread_bytes": 6 + 7, "feed_unread_lines": 1 + 2, "feed_waiting_bytes": 0,
         "feed_rejected_lines": 2, "feed_lost_places": 1}  # fmt: skip
 
 
@@ -246,7 +246,7 @@ def test_a_feed_that_was_not_begun_is_unread_as_a_whole(outbox: Outbox, director
 def test_a_feed_that_cannot_be_read_is_said_by_the_outbox(path: str, trouble: str, unread: int | None, outbox: Outbox, directory: Path):
     outbox.record_start(str(directory / path))
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert facts["feed_trouble"].startswith(f"{trouble}: {directory / path}: found no ") and facts["feed_unread_bytes"] == unread
+    assert facts["feed_error"].startswith(f"{trouble}: {directory / path}: found no ") and facts["feed_unread_bytes"] == unread
 
 
 def test_a_feed_that_the_service_does_not_see_is_said_though_others_see_it(outbox: Outbox, directory: Path):
@@ -257,15 +257,15 @@ def test_a_feed_that_the_service_does_not_see_is_said_though_others_see_it(outbo
     outbox.add(source.draw(0.0, 10))
     path.write_bytes(b"one\n")
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert facts["feed_trouble"].startswith(f"no source: {path}: the service found no file, though") and facts["feed_unread_lines"] == 1
+    assert facts["feed_error"].startswith(f"no source: {path}: the service found no file, though") and facts["feed_unread_lines"] == 1
     # until it finds it
     outbox.add(source.draw(1.0, 10))
-    assert lines(run(outbox, "outbox", "--json"))[0]["feed_trouble"] is None
+    assert lines(run(outbox, "outbox", "--json"))[0]["feed_error"] is None
 
 
 def test_without_a_feed_nothing_is_unread(outbox: Outbox):
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert (facts["feed"], facts["feed_unread_bytes"], facts["feed_trouble"]) == (None, 0, None)
+    assert (facts["feed"], facts["feed_unread_bytes"], facts["feed_error"]) == (None, 0, None)
 
 
 @pytest.mark.parametrize(("recorded", "age"), [(timedelta(hours=-1), 3_600), (timedelta(hours=1), -3_600)], ids=["past", "future"])
@@ -427,7 +427,7 @@ def cloud() -> Iterator[Cloud]:
 @pytest.mark.parametrize("name", ["run", "drain", "ledger", "outbox", "resend", "reconciled", "rejected", "lost"])
 def test_every_command_has_its_help(name: str):
     done = subprocess.run([sys.executable, str(PROGRAM), name, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.startswith(f"usage: financial_producer.py {name} ")
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: financial_producer {name} ")
     assert "--state-directory" in done.stdout and "PRODUCER_STATE_DIRECTORY" in done.stdout
 
 
@@ -464,6 +464,6 @@ def test_the_ledger_needs_nothing_but_python(outbox: Outbox):
         "import sys; sys.path[:0] = [sys.argv.pop(1)]; import financial_producer as p; sys.exit(p.main())",
     ]
     done = subprocess.run(
-        [*command, str(PROGRAM.parent), "ledger", "--json", "--state-directory", str(outbox.directory)], capture_output=True, text=True
+        [*command, str(PROGRAM), "ledger", "--json", "--state-directory", str(outbox.directory)], capture_output=True, text=True
     )
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 7, done.stderr

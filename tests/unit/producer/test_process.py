@@ -136,7 +136,7 @@ sys.addaudithook(refuse)
 sys.path.insert(0, sys.argv[1])
 import financial_producer
 """
-    command = [sys.executable, "-c", guard, str(PROGRAM.parent)]
+    command = [sys.executable, "-c", guard, str(PROGRAM)]
     done = subprocess.run(command, env={"AWS_PROFILE": "of-nobody"}, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 

@@ -84,7 +84,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], P
     operator = {"hosts": {"here": {"ansible_connection": "local"}}}
     groups = {"operator": operator, "producers": {"hosts": hosts, "vars": far}}
     inventory.write_text(json.dumps({"all": {"vars": every, "children": groups}}))
-    (directory / "producer" / "financial_producer.py").symlink_to(ROOT / "producer_src" / "financial_producer.py")
+    (directory / "producer" / "financial_producer.pyz").symlink_to(ROOT / "producer_src")
     play.write_text(json.dumps(PLAY))
     run = Pipeline(directory, 0).run("ansible-playbook", "-f", "4", "-i", str(inventory), str(play))
     assert run.status in (0, 4), run.output
