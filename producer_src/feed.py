@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from feed_files import CHUNK_BYTES, HASHED_BYTES, POLL_SECONDS, FeedFile, Unreadable
-from outbox_records import Draft, LostPlace, Position
-from outbox_trouble import OutboxTrouble
+from outbox_error import OutboxError
+from outbox_records import Draft, LostPlace, Message, Position
 from producer_settings import Settings
-from transaction_stream import Message
 
 OPEN_FILES = 200  # at most; the others wait until those are read
 CUT = "cut off at its end"
@@ -57,7 +56,7 @@ class Feed:
     def draw(self, now: float, limit: int) -> Draft:
         """The next lines, `limit` at most, and what became of the files; an empty draft when there is nothing now.
 
-        Raises OutboxTrouble if they cannot be read.
+        Raises OutboxError if they cannot be read.
         """
         draft = Draft()
         try:
@@ -68,7 +67,7 @@ class Feed:
                 if draft.size < limit and not draft.size and file.unread:
                     self._read(file, limit, now, draft)
         except (OSError, Unreadable) as error:
-            raise OutboxTrouble("source not readable", self.path, str(error), "a file that this user may read",
+            raise OutboxError("source not readable", self.path, str(error), "a file that this user may read",
                                 "correct --source (variable PRODUCER_SOURCE), or the permissions of the file and its directory; "
                                 "see the kernel's log (dmesg) too") from error  # fmt: skip
         if not draft.size:
@@ -94,11 +93,11 @@ class Feed:
         final = file.packed or not self._settings.follow or (file.away and self._is_quiet(file, now))
         while found.size < limit and (next_ := file.next_line(line, final)):
             line = next_
-            found.take(line.judged(file.position.name, self._settings.message_bytes))
+            found.take(line.parsed(file.position.name, self._settings.message_bytes))
         if found.size < limit and not final and file.left_behind and self._is_quiet(file, now):
             # Nobody writes to it any more, as it seems: what is whole without a line end is taken, a fragment waits for its rest.
             last = file.next_line(line, True)
-            whole = last.judged(file.position.name, self._settings.message_bytes) if last else None
+            whole = last.parsed(file.position.name, self._settings.message_bytes) if last else None
             if last and isinstance(whole, Message):
                 line = last
                 found.take(whole)
@@ -171,7 +170,7 @@ class Feed:
                     key = its.st_dev, its.st_ino
                     found[key] = (self.path if key in found and found[key][0] == self.path else each.path, its)
                 elif each.name == name:
-                    raise OutboxTrouble("source not usable", self.path, "no regular file", "a file of JSON lines",
+                    raise OutboxError("source not usable", self.path, "no regular file", "a file of JSON lines",
                                         "correct --source (variable PRODUCER_SOURCE); a pipe goes to stdin, with --source -")  # fmt: skip
         return found
 
@@ -370,7 +369,7 @@ class Feed:
 
     def _wait_for_it(self) -> None:
         if not self._settings.follow:
-            raise OutboxTrouble("no source", self.path, "no file", "a file of JSON lines", "correct --source (variable PRODUCER_SOURCE)")
+            raise OutboxError("no source", self.path, "no file", "a file of JSON lines", "correct --source (variable PRODUCER_SOURCE)")
         if not self._waits:
             self._waits = True
             self._log("source", source=self.path, reason="waiting for the file", file=self.path)

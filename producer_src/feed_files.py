@@ -12,10 +12,9 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from feed_lines import judge
-from outbox_records import Position, Rejected
+from feed_lines import parse_line
+from outbox_records import Message, Position, Rejected
 from producer_settings import MAX_BYTES
-from transaction_stream import Message
 
 POLL_SECONDS = 0.2  # between looks for more
 CHUNK_BYTES = 65_536  # of one read
@@ -39,14 +38,14 @@ class Line:
     content: bytes
     after: int
 
-    def judged(self, source: str, message_bytes: int) -> Message | Rejected | None:
+    def parsed(self, source: str, message_bytes: int) -> Message | Rejected | None:
         """The transaction, or the line with the reason why it is none; None for a blank one."""
         content, length = self.content, self.length
         if self.start == 0 and content.startswith(BOM):
             content, length = content[len(BOM) :], length - len(BOM)
         if length == len(content) and content.endswith(b"\r"):
             content, length = content[:-1], length - 1
-        found = judge(content, message_bytes) if length == len(content) else "too_large"
+        found = parse_line(content, message_bytes) if length == len(content) else "too_large"
         if isinstance(found, Message):
             return found
         return Rejected(source, self.number, self.start, length, found, content) if content.strip() else None

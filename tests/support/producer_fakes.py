@@ -15,9 +15,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from outbox import Outbox
+from outbox_records import Message
 from producer_settings import Settings
 from sending import Producer, Source
-from transaction_stream import Message, TransactionStream
+from synthetic_transactions import SyntheticTransactions
 
 URL = "http://127.0.0.1:4566/000000000000/FinancialTransactionQueue"
 
@@ -93,7 +94,7 @@ class World:
 
     def run_from(self, source: Source | None, client: Any = None, **changes: Any) -> int:
         """One life of the producer; the outbox stays for the next one."""
-        outbox = Outbox(self.directory, alone=True)
+        outbox = Outbox(self.directory, exclusive=True)
         try:
             link = (lambda: client) if client else self.connect
             return Producer(wanted(**changes), outbox, link, self.say, self.stop, self.now, self.wait, source).run()
@@ -126,5 +127,5 @@ def fail(*ids: str, fault: bool = False) -> Callable[[list[dict]], dict]:
 
 
 def stream_of(count: int, seed: int = 1, rate: float = 1.0) -> list[dict[str, Any]]:
-    stream = TransactionStream(rate, seed)
+    stream = SyntheticTransactions(rate, seed)
     return [json.loads(stream.draw().body, parse_float=Decimal) for _ in range(count) if stream.gap() >= 0]

@@ -15,7 +15,7 @@ from ansible.module_utils.pipeline.export.run import ExportError, whole_ledger
 from ansible.module_utils.pipeline.quarantine.outcomes import ArchiveError, purged
 from ansible.module_utils.pipeline.quarantine.repairs import NotRepairableError, Repair, repaired
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerError, LedgerExport
-from feed_lines import judge
+from feed_lines import parse_line
 from hypothesis import given
 from hypothesis import strategies as st
 from lambda_harness import emulated, message, process
@@ -52,7 +52,7 @@ def test_every_reader_of_a_body_answers(depth: int, form: str):
         assert (poison.reason, fits) == ("nesting_too_deep", False)
     else:
         assert fits
-    judged = judge(body.encode(), 2**20)
+    judged = parse_line(body.encode(), 2**20)
     assert judged in ("not_json", "too_large") or judged.body == body
     if found is None:
         with pytest.raises(NotRepairableError, match=f"nested in more than {LEVELS} levels"):

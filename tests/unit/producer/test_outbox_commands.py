@@ -20,8 +20,8 @@ import outbox_commands as program
 import pytest
 from feed import Feed
 from outbox import Outbox
+from outbox_error import OutboxError
 from outbox_records import Draft, LostPlace, Rejected
-from outbox_trouble import OutboxTrouble
 from producer_fakes import in_memory, message, wanted
 from producer_process import PROGRAM, Cloud, Program, serving
 from producer_settings import say
@@ -40,7 +40,7 @@ def directory() -> Iterator[Path]:
 def outbox(directory: Path) -> Iterator[Outbox]:
     """Entries 1 to 6, recorded an hour apart: 1 and 2 reconciled, 3 and 4 sent, 5 and 6 unsent."""
     hours = itertools.count()
-    made = Outbox(directory / "state", alone=True, now=lambda: START + timedelta(hours=next(hours)))
+    made = Outbox(directory / "state", exclusive=True, now=lambda: START + timedelta(hours=next(hours)))
     made.add(Draft([message(f"t-{number}", amount=f"{number}.50", timestamp="2026-11-24T11:00:00Z") for number in range(1, 7)]))
     made.mark({number: f"m-{number}" for number in range(1, 5)})
     made.settle(2)
@@ -123,7 +123,7 @@ def test_since_is_a_moment_at_which_entries_were_recorded(since: str, first: int
 
 
 def test_the_ledger_of_an_empty_outbox_is_its_proof(directory: Path):
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     (proof,) = lines(run(made, "ledger", "--json"))
     assert (proof["entries"], proof["first"], proof["last"]) == (0, None, None)
     made.close()
@@ -151,13 +151,13 @@ def test_the_ledger_goes_to_a_file_whole_and_for_nobody_elses_eyes(name: str, ou
 def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(outbox: Outbox, directory: Path, monkeypatch: pytest.MonkeyPatch):
     (directory / "ledger").write_text("the old one")
     monkeypatch.setattr(program, "_write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OutboxTrouble, match=r"not written: .*/ledger: found .*No space left on device"):
+    with pytest.raises(OutboxError, match=r"not written: .*/ledger: found .*No space left on device"):
         run(outbox, "ledger", "--json", "--output", str(directory / "ledger"))
     assert (directory / "ledger").read_text() == "the old one" and len(list(directory.iterdir())) == 2
 
 
 def test_a_long_ledger_streams_in_bounded_memory(directory: Path):
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     for _ in range(100):
         made.add(Draft([message("t", body="x" * 20_000) for _ in range(10)]))
     tracemalloc.start()
@@ -270,7 +270,7 @@ def test_without_a_feed_nothing_is_unread(outbox: Outbox):
 
 @pytest.mark.parametrize(("recorded", "age"), [(timedelta(hours=-1), 3_600), (timedelta(hours=1), -3_600)], ids=["past", "future"])
 def test_an_age_is_by_the_clock_of_now_also_when_that_was_set_back(recorded: timedelta, age: int, directory: Path):
-    made = Outbox(directory / "state", alone=True, now=lambda: datetime.now(UTC) + recorded)
+    made = Outbox(directory / "state", exclusive=True, now=lambda: datetime.now(UTC) + recorded)
     made.add(Draft([message("a"), message("b")]))
     (never,) = lines(run(made, "outbox", "--json"))
     made.mark({1: "m-1"})
@@ -294,7 +294,7 @@ def test_resend_makes_unsent_what_is_named_and_counts_the_rest(outbox: Outbox):
 
 
 def test_resend_takes_a_long_list(directory: Path):
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     made.add(Draft([message("t") for _ in range(1_300)]))
     made.mark(dict.fromkeys(range(1, 1301), "m"))
     assert lines(run(made, "resend", "--lost", lost(made, *range(1, 1_301))))[0]["made_unsent"] == 1_300
@@ -304,14 +304,14 @@ def test_resend_takes_a_long_list(directory: Path):
 @pytest.mark.parametrize("gone", [1, 99])
 def test_resend_of_what_has_no_body_names_it_and_changes_nothing(gone: int, outbox: Outbox):
     outbox._delete([1], "body")
-    with pytest.raises(OutboxTrouble, match=rf"found 1 pruned or unknown \({outbox.host}/{gone}\), expected a body of each") as trouble:
+    with pytest.raises(OutboxError, match=rf"found 1 pruned or unknown \({outbox.host}/{gone}\), expected a body of each") as trouble:
         run(outbox, "resend", "--lost", lost(outbox, 3, gone))
     assert "nothing was changed" in trouble.value.what_to_do and states(outbox) == "rrssuu"
 
 
 def test_resend_that_races_a_prune_changes_nothing_and_says_so(directory: Path, monkeypatch: pytest.MonkeyPatch):
     # given a list of more entries than a step of pruning has, and a service that prunes the last one while the list is read
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     made.add(Draft([message("t") for _ in range(1_300)]))
     made.mark(dict.fromkeys(range(1, 1_301), "m"))
     path, resend = lost(made, *range(1, 1_301)), Outbox.resend
@@ -321,7 +321,7 @@ def test_resend_that_races_a_prune_changes_nothing_and_says_so(directory: Path, 
         return resend(other, sequences)
 
     monkeypatch.setattr(Outbox, "resend", race)
-    with pytest.raises(OutboxTrouble, match=rf"no body to send any more: .*found 1 pruned or unknown \({made.host}/1300\)") as trouble:
+    with pytest.raises(OutboxError, match=rf"no body to send any more: .*found 1 pruned or unknown \({made.host}/1300\)") as trouble:
         run(made, "resend", "--lost", path)
     assert "nothing was changed" in trouble.value.what_to_do and set(states(made)) == {"s"}
     made.close()
@@ -332,13 +332,13 @@ def test_resend_of_no_list_says_in_which_line(content: str, outbox: Outbox):
     path = lost(outbox, 3)
     with open(path, "a") as file:
         file.write(content)
-    with pytest.raises(OutboxTrouble, match=r"not a list of entries: .*/lost, line 2: found "):
+    with pytest.raises(OutboxError, match=r"not a list of entries: .*/lost, line 2: found "):
         run(outbox, "resend", "--lost", path)
     assert states(outbox) == "rrssuu"
 
 
 def test_resend_of_no_file_says_so(outbox: Outbox):
-    with pytest.raises(OutboxTrouble, match=r"not readable: /nowhere: found .*No such file"):
+    with pytest.raises(OutboxError, match=r"not readable: /nowhere: found .*No such file"):
         run(outbox, "resend", "--lost", "/nowhere")
 
 
@@ -397,7 +397,7 @@ EVIL = "a\x1b[31m\x07\x9b2J\x7f\u202eb\n\r\udc9b"
 def test_nothing_from_outside_reaches_the_terminal_as_a_control_character(arguments: list[str], directory: Path):
     # given an id, an amount, a time, a body, a file's name and a rejected line, each with characters that a terminal obeys
     evil = EVIL[:-1]  # SQLite takes no lone surrogate
-    made = Outbox(directory / f"state{evil.replace(chr(10), '')}x", alone=True)
+    made = Outbox(directory / f"state{evil.replace(chr(10), '')}x", exclusive=True)
     made.record_start(f"/feed{evil}")
     made.add(Draft([message(evil, amount=evil, timestamp=evil, body=json.dumps({"m": evil}, ensure_ascii=False))]))
     made.add(
@@ -446,7 +446,7 @@ def test_a_second_producer_on_the_same_outbox_is_one_line_and_exit_code_4(cloud:
 @pytest.mark.parametrize("command", ["ledger --json", "ledger", "rejected"])
 def test_a_reader_that_has_seen_enough_ends_a_list_quietly(command: str, directory: Path):
     # given more than a pipe holds
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     made.add(Draft([message("t" * 100) for _ in range(2_000)], [Rejected("/feed", 1, 1, 1, "not_json", b"x" * 100)] * 2_000))
     made.close()
     shell = f"{sys.executable} {PROGRAM} {command} --state-directory {directory}/state | head -n 1"

@@ -9,18 +9,18 @@ from collections.abc import Callable
 import pytest
 from botocore.exceptions import NoCredentialsError
 from outbox import Outbox
+from outbox_error import OutboxError
 from outbox_records import Draft
-from outbox_trouble import OutboxTrouble
 from producer_fakes import World, fail, message, refusal, stream_of, take_all, wanted
-from queue_link import Trouble
 from sending import Producer
+from sqs_client import SendError
 
 AWAY = refusal("ServiceUnavailable", 503)
 
 
 def record(world: World, count: int, body: str = "") -> None:
     """What an earlier life of the producer committed and did not send."""
-    outbox = Outbox(world.directory, alone=True)
+    outbox = Outbox(world.directory, exclusive=True)
     for number in range(1, count + 1):
         outbox.add(Draft([message(f"old-{number}", **({"body": json.dumps({"transaction_id": f"old-{number}", "x": body})}))]))
     outbox.close()
@@ -116,7 +116,7 @@ def test_a_great_backlog_is_sent_with_a_bounded_window_in_memory():
 
     world = World(*[look] * 1_000)
     record(world, 3_000)
-    outbox = Outbox(world.directory, alone=True)
+    outbox = Outbox(world.directory, exclusive=True)
     producer = Producer(wanted(), outbox, world.connect, world.say, world.stop, world.now, world.wait, Nothing())
     assert producer.run() == 0
     outbox.close()
@@ -132,7 +132,7 @@ def test_large_bodies_make_the_window_smaller():
 
     world = World(*[look] * 1_000)
     record(world, 40, body="x" * 1_000_000)
-    outbox = Outbox(world.directory, alone=True)
+    outbox = Outbox(world.directory, exclusive=True)
     producer = Producer(wanted(), outbox, world.connect, world.say, world.stop, world.now, world.wait, Nothing())
     assert producer.run() == 0
     outbox.close()
@@ -203,7 +203,7 @@ def test_a_signal_ends_a_drain_sooner():
 def test_a_refused_drain_ends_at_once_and_keeps_all():
     world = World(refusal("QueueDoesNotExist"))
     record(world, 5)
-    with pytest.raises(Trouble, match="no such queue"):
+    with pytest.raises(SendError, match="no such queue"):
         world.run(count=0, within=600.0)
     assert set(world.states().values()) == {"unsent"}
 
@@ -251,8 +251,8 @@ def test_a_full_outbox_by_bytes_takes_in_no_more():
 Work = Callable[[Outbox], object]
 
 
-def trouble(name: str, passing: bool = True) -> OutboxTrouble:
-    return OutboxTrouble(name, "/state/outbox.sqlite3", "f", "e", "do this", passing=passing)
+def trouble(name: str, transient: bool = True) -> OutboxError:
+    return OutboxError(name, "/state/outbox.sqlite3", "f", "e", "do this", transient=transient)
 
 
 @pytest.mark.parametrize("work", ["add", "mark", "record_start"])
@@ -279,9 +279,9 @@ def test_a_trouble_that_passes_is_waited_out_and_said(work: str, monkeypatch: py
 
 @pytest.mark.parametrize("work", ["add", "mark", "record_start"])
 def test_a_trouble_that_lasts_ends_the_run(work: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Outbox, work, lambda *_: (_ for _ in ()).throw(trouble("outbox damaged", passing=False)))
+    monkeypatch.setattr(Outbox, work, lambda *_: (_ for _ in ()).throw(trouble("outbox damaged", transient=False)))
     world = World()
-    with pytest.raises(OutboxTrouble, match="outbox damaged"):
+    with pytest.raises(OutboxError, match="outbox damaged"):
         world.run(count=25, rate=100)
     assert len(world.requests) == (1 if work == "mark" else 0)
 
@@ -289,7 +289,7 @@ def test_a_trouble_that_lasts_ends_the_run(work: str, monkeypatch: pytest.Monkey
 def test_a_stop_while_the_disk_is_full_ends_in_time(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Outbox, "mark", lambda *_: (_ for _ in ()).throw(trouble("disk full")))
     world = World(stop_at=60.0)
-    with pytest.raises(OutboxTrouble, match="disk full"):
+    with pytest.raises(OutboxError, match="disk full"):
         world.run(rate=10)
     assert world.time - 1_060 <= 20 and len(world.requests) == 1
 
@@ -300,8 +300,8 @@ def test_without_credentials_nothing_is_drawn_and_nothing_committed():
     def nothing() -> None:
         raise NoCredentialsError()
 
-    outbox = Outbox(world.directory, alone=True)
-    with pytest.raises(Trouble):
+    outbox = Outbox(world.directory, exclusive=True)
+    with pytest.raises(SendError):
         Producer(wanted(), outbox, nothing, world.say, world.stop, world.now, world.wait).run()
     outbox.close()
     assert world.states() == {}
@@ -309,7 +309,7 @@ def test_without_credentials_nothing_is_drawn_and_nothing_committed():
 
 def test_a_refused_start_keeps_what_was_committed_for_the_next():
     world = World(refusal("AccessDenied"))
-    with pytest.raises(Trouble):
+    with pytest.raises(SendError):
         world.run(count=3, rate=100)
     assert set(world.states().values()) == {"unsent"}
     assert world.run(count=1, rate=100) == 0

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from outbox_records import Entry
 from producer_fakes import URL, World, fail, refusal, stream_of, take_all, wanted
-from queue_link import Trouble, explain
-from sending import Batch, MadeUp, Producer
-from transaction_stream import TransactionStream
+from sending import Batch, Producer
+from sqs_client import SendError, explain
+from synthetic_transactions import SyntheticSource, SyntheticTransactions
 
 NO_OUTBOX: Any = None
 
@@ -53,7 +53,7 @@ def test_a_transaction_waits_no_longer_than_the_linger():
     # given one transaction a minute or so, when five are sent, then each goes alone, five seconds after it was drawn
     world = World()
     world.run(rate=1 / 60, count=5, linger=5.0)
-    arrivals, stream = [], TransactionStream(1 / 60, 1)
+    arrivals, stream = [], SyntheticTransactions(1 / 60, 1)
     for _ in range(5):
         arrivals.append((arrivals[-1] if arrivals else 0) + stream.gap())
     assert [len(ids) for _, ids in world.requests] == [1] * 5
@@ -187,7 +187,7 @@ def test_an_outage_stops_no_transaction_from_being_recorded_in_time_and_sent_in_
 
 
 def test_the_moments_of_a_long_pause_are_let_go_but_for_the_last_minute():
-    made_up = MadeUp(10.0, 1, now=0.0)
+    made_up = SyntheticSource(10.0, 1, now=0.0)
     assert made_up.next_moment(3_600.0) == 3_540.0
     assert len(made_up.draw(3_600.0, 10_000).messages) == pytest.approx(600, rel=0.2)
 
@@ -207,7 +207,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("code", "advice"), REFUSALS)
 def test_a_refusal_before_anything_was_sent_ends_the_run_with_advice(code: str, advice: str):
-    with pytest.raises(Trouble) as trouble:
+    with pytest.raises(SendError) as trouble:
         World(refusal(code)).run(count=1)
     assert advice in trouble.value.what_to_do and URL in trouble.value.detail
 
@@ -225,7 +225,7 @@ def test_no_credentials_show_before_the_first_transaction():
     def nothing() -> None:
         raise NoCredentialsError()
 
-    with pytest.raises(Trouble, match="no credentials from instance metadata") as trouble:
+    with pytest.raises(SendError, match="no credentials from instance metadata") as trouble:
         Producer(wanted(), NO_OUTBOX, nothing, world.say, world.stop, world.now, world.wait).run()
     assert "instance profile" in trouble.value.what_to_do and world.time == 1_000
 
@@ -233,8 +233,8 @@ def test_no_credentials_show_before_the_first_transaction():
 def test_no_part_of_a_session_token_reaches_the_log():
     token = "IQoJb3JpZ2luX2VjEJr" * 9
     text = f"The request signature does not match {token}.\nThe Canonical String was x-amz-security-token:{token[:30]}"
-    trouble = explain(refusal("SignatureDoesNotMatch", 403, text), wanted())
-    assert "does not match" in trouble.detail and token[:30] not in trouble.detail
+    error = explain(refusal("SignatureDoesNotMatch", 403, text), wanted())
+    assert "does not match" in error.detail and token[:30] not in error.detail
 
 
 # Stopping

@@ -12,7 +12,7 @@ import pytest
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerExport
 from outbox import Draft, Outbox
 from plays import ROOT, Pipeline
-from transaction_stream import Message
+from outbox_records import Message
 
 # Runs what it is told on this machine. A host named cut-3 answers three calls; the third is cut off in the middle, and then nothing is.
 SSH = """#!/bin/bash
@@ -55,7 +55,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], P
     ssh, ledgers, play, inventory = (directory / name for name in ("ssh", "ledgers", "play.yml", "hosts.yml"))
     ssh.write_text(SSH)
     ssh.chmod(0o700)
-    outbox = Outbox(directory / "producer" / "state", alone=True)
+    outbox = Outbox(directory / "producer" / "state", exclusive=True)
     outbox.add(Draft([Message("new", '{"transaction_id": "new", "amount": 1}', "1", None)]))
     outbox.close()
     hosts = {f"cut-{calls}": {} for calls in CUTS}
