@@ -55,7 +55,7 @@ def run(outbox: Outbox, name: str, *arguments: str) -> str:
     """What a command prints; it must end well."""
     printed = io.StringIO()
     with redirect_stdout(printed):
-        assert getattr(program, name)(arguments, {"PRODUCER_STATE_DIRECTORY": str(outbox.directory)}) == 0
+        assert getattr(program, name)(arguments, {"PRODUCER_STATE_DIRECTORY": str(outbox.directory)}) is None
     return printed.getvalue()
 
 
@@ -102,7 +102,7 @@ def test_the_ledger_as_json_has_every_field_and_ends_with_its_proof(outbox: Outb
 
 
 def test_bodies_come_on_request_and_are_null_once_pruned(outbox: Outbox):
-    outbox._delete([1], "body")
+    outbox._delete([(1,)], "body")
     entries = lines(run(outbox, "ledger", "--json", "--bodies"))[:-1]
     assert [entry["body"] for entry in entries[:2]] == [None, '{"transaction_id": "t-2"}']
 
@@ -303,7 +303,7 @@ def test_resend_takes_a_long_list(directory: Path):
 
 @pytest.mark.parametrize("gone", [1, 99])
 def test_resend_of_what_has_no_body_names_it_and_changes_nothing(gone: int, outbox: Outbox):
-    outbox._delete([1], "body")
+    outbox._delete([(1,)], "body")
     with pytest.raises(OutboxError, match=rf"found 1 pruned or unknown \({outbox.host}/{gone}\), expected a body of each") as trouble:
         run(outbox, "resend", "--lost", lost(outbox, 3, gone))
     assert "nothing was changed" in trouble.value.what_to_do and states(outbox) == "rrssuu"
@@ -317,7 +317,7 @@ def test_resend_that_races_a_prune_changes_nothing_and_says_so(directory: Path, 
     path, resend = lost(made, *range(1, 1_301)), Outbox.resend
 
     def race(other: Outbox, sequences: list[int]) -> int:
-        made._delete([1_300], "body")
+        made._delete([(1_300,)], "body")
         return resend(other, sequences)
 
     monkeypatch.setattr(Outbox, "resend", race)
