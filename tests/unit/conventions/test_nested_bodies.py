@@ -23,7 +23,7 @@ from quarantine_fakes import World as Quarantine
 from quarantine_fakes import emulated as emulated_quarantine
 from quarantine_fakes import text
 from reconciliation_fakes import HOST, Entry, World
-from transaction import Poison, parse
+from transaction import InvalidRecord, parse
 
 DEPTHS = [1, 32, 100, 500, 700, 950, 1_000, 10_000, 100_000]
 OPENINGS = {"lists": ("[", "]"), "objects": ('{"a":', "}"), "both": ('[{"a":', "}]")}
@@ -48,8 +48,8 @@ def test_every_reader_of_a_body_answers(depth: int, form: str):
     assert shown(found or {}, "deep") is None or found
     try:
         parse(body)
-    except Poison as poison:
-        assert (poison.reason, fits) == ("nesting_too_deep", False)
+    except InvalidRecord as error:
+        assert (error.reason, fits) == ("nesting_too_deep", False)
     else:
         assert fits
     judged = parse_line(body.encode(), 2**20)
