@@ -19,13 +19,6 @@ from outbox_records import Draft
 from producer_fakes import World, in_memory, wanted
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = in_memory()
-    yield made
-    shutil.rmtree(made)
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.binary(max_size=40)), st.booleans())
 def test_of_any_bytes_each_line_is_sent_or_kept_aside(lines: list[bytes], ended: bool):
@@ -194,7 +187,7 @@ def test_too_many_rejected_lines_stop_the_reading_until_some_are_removed(directo
     class Removing(World):
         def wait(self, event, seconds):
             super().wait(event, seconds)
-            if self.time >= 1_100 and not self.removed:
+            if self.now() >= 100 and not self.removed:
                 other = self.outbox()
                 self.removed = other.remove("rejected", 20)
                 other.close()

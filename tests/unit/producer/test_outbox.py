@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
 import subprocess
 import tempfile
@@ -20,13 +19,6 @@ from outbox_records import Draft, LostPlace, Position, Rejected, Usage
 from producer_fakes import in_memory, message
 
 PLENTY = Usage(10**6, 10**9)
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = in_memory()
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture
@@ -335,7 +327,9 @@ def test_a_directory_that_may_not_be_written_is_named_with_user_and_mode():
         try:
             with pytest.raises(OutboxError, match=r"outbox not writable: .*for user 65534, expected a file that this") as trouble:
                 Outbox(state, exclusive=True)
-            with pytest.raises(OutboxError, match=r"state directory not usable: .*Permission denied.*, expected a directory that this user"):
+            with pytest.raises(
+                OutboxError, match=r"state directory not usable: .*Permission denied.*, expected a directory that this user"
+            ):
                 Outbox(Path(parent) / "other", exclusive=True)
         finally:
             os.seteuid(0)

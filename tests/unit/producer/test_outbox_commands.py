@@ -6,7 +6,6 @@ import gzip
 import io
 import itertools
 import json
-import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -22,18 +21,11 @@ from feed import Feed
 from outbox import Outbox
 from outbox_error import OutboxError
 from outbox_records import Draft, LostPlace, Rejected
-from producer_fakes import in_memory, message, wanted
-from producer_process import PROGRAM, Cloud, Program, serving
+from producer_fakes import message, wanted
+from producer_process import PROGRAM, Cloud, Program
 from producer_settings import say
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = in_memory()
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture
@@ -416,12 +408,6 @@ def test_a_log_line_has_no_control_character(capsys: pytest.CaptureFixture[str])
 
 
 # As programs
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with serving() as server:
-        yield server
 
 
 @pytest.mark.parametrize("name", ["run", "drain", "ledger", "outbox", "resend", "reconciled", "rejected", "lost"])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerExport
 from outbox import Draft, Outbox
-from plays import ROOT, Pipeline
 from outbox_records import Message
+from plays import ROOT, Pipeline
 
 # Runs what it is told on this machine. A host named cut-3 answers three calls; the third is cut off in the middle, and then nothing is.
 SSH = """#!/bin/bash
