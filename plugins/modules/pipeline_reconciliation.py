@@ -22,7 +22,7 @@ description:
 options:
   ledgers:
     description:
-      - Paths, on this machine, of what C(financial_producer.py ledger --json --bodies) exported (gzip), one for each ledger.
+      - Paths, on this machine, of what C(financial_producer.pyz ledger --json --bodies) exported (gzip), one for each ledger.
       - Several may hold the same transaction.
     type: list
     elements: str

@@ -51,7 +51,7 @@ class Flow:
         """The JSON lines that a command of the producer prints; none where it has no outbox."""
         if not (self.state / "outbox.sqlite3").exists():
             return []
-        program = [sys.executable, "-Es", str(ROOT / "producer_src" / "financial_producer.py"), *command]
+        program = [sys.executable, "-Es", str(ROOT / "producer_src"), *command]
         done = subprocess.run([*program, "--state-directory", str(self.state)], capture_output=True, text=True, check=True, timeout=60)
         return [json.loads(one) for one in done.stdout.splitlines()]
 

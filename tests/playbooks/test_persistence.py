@@ -59,7 +59,7 @@ class Demo:
 
     def outbox(self) -> dict[str, Any]:
         directory = self.pipeline.directory / PRODUCER
-        command = [str(directory / "financial_producer.py"), "outbox", "--json", "--state-directory", str(directory / "state")]
+        command = [str(directory / "financial_producer.pyz"), "outbox", "--json", "--state-directory", str(directory / "state")]
         done = subprocess.run([shutil.which("python3") or "", "-Es", *command], capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
 

@@ -335,7 +335,7 @@ def run_aws(pipeline: Pipeline, command: str) -> None:
 def newest_sent(pipeline: Pipeline) -> float:
     """How long ago the producer has sent something, in seconds."""
     state = next(pipeline.directory.rglob("outbox.sqlite3")).parent
-    told = pipeline.run("python", str(ROOT / "producer_src" / "financial_producer.py"), "outbox", "--json", "--state-directory", str(state))
+    told = pipeline.run("python", str(ROOT / "producer_src"), "outbox", "--json", "--state-directory", str(state))
     return json.loads(told.ended_well().output)["newest_sent_seconds"]
 
 

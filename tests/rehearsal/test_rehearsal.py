@@ -52,7 +52,7 @@ class Rehearsal(Pipeline):
 
     def ledger(self) -> list[dict[str, Any]]:
         """What the host's outbox has, and the line that proves it whole."""
-        program = "runuser -u financial-producer -- venv-*/bin/python -Es financial_producer.py"
+        program = "runuser -u financial-producer -- venv-*/bin/python -Es financial_producer.pyz"
         return [json.loads(line) for line in self.shell(f"cd {HOME}; {program} ledger --json --state-directory {STATE}").splitlines()]
 
 
@@ -163,6 +163,7 @@ SABOTAGES = [
         f"systemctl stop {SERVICE}; rm {UNIT}; systemctl mask {SERVICE}",
         frozenset({"running", "starts at boot", "unit"}),
     ),
+    Sabotage("program altered", f"printf x >>{HOME}/financial_producer.pyz", frozenset({"program"})),
     Sabotage("virtual environment broken", f"rm -r {HOME}/venv-*/lib/python3*/site-packages/botocore", frozenset({"packages"})),
     Sabotage(
         "wrong queue URL",

@@ -15,7 +15,7 @@ from ansible.module_utils.pipeline.export.run import ExportError, whole_ledger
 from ansible.module_utils.pipeline.quarantine.archive import ArchiveError, purged
 from ansible.module_utils.pipeline.quarantine.repairs import NotRepairableError, Repair, repaired
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerError, LedgerExport
-from feed_lines import judge
+from feed_lines import parse_line
 from hypothesis import given
 from hypothesis import strategies as st
 from lambda_harness import emulated, message, process
@@ -23,7 +23,7 @@ from quarantine_fakes import World as Quarantine
 from quarantine_fakes import emulated as emulated_quarantine
 from quarantine_fakes import text
 from reconciliation_fakes import HOST, Entry, World
-from transaction import Poison, parse
+from transaction import InvalidRecord, parse
 
 DEPTHS = [1, 32, 100, 500, 700, 950, 1_000, 10_000, 100_000]
 OPENINGS = {"lists": ("[", "]"), "objects": ('{"a":', "}"), "both": ('[{"a":', "}]")}
@@ -48,11 +48,11 @@ def test_every_reader_of_a_body_answers(depth: int, form: str):
     assert shown(found or {}, "deep") is None or found
     try:
         parse(body)
-    except Poison as poison:
-        assert (poison.reason, fits) == ("nesting_too_deep", False)
+    except InvalidRecord as error:
+        assert (error.reason, fits) == ("nesting_too_deep", False)
     else:
         assert fits
-    judged = judge(body.encode(), 2**20)
+    judged = parse_line(body.encode(), 2**20)
     assert judged in ("not_json", "too_large") or judged.body == body
     if found is None:
         with pytest.raises(NotRepairableError, match=f"nested in more than {LEVELS} levels"):

@@ -191,8 +191,8 @@ class Rules:
         """The reason and the detail with which the function would refuse this body, or ""."""
         try:
             self._module.check_size(self._module.parse(body))
-        except self._module.Poison as poison:
-            return f"{poison.reason} {json.dumps(poison.detail)}"
+        except self._module.InvalidRecord as error:
+            return f"{error.reason} {json.dumps(error.detail)}"
         return ""
 
     def differences(self, body: str, stored: dict[str, dict[str, Any]]) -> dict[str, tuple[Any, Any]]:

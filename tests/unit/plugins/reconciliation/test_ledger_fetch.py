@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerExport
 from outbox import Draft, Outbox
+from outbox_records import Message
 from plays import ROOT, Pipeline
-from transaction_stream import Message
 
 # Runs what it is told on this machine. A host named cut-3 answers three calls; the third is cut off in the middle, and then nothing is.
 SSH = """#!/bin/bash
@@ -55,7 +55,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], P
     ssh, ledgers, play, inventory = (directory / name for name in ("ssh", "ledgers", "play.yml", "hosts.yml"))
     ssh.write_text(SSH)
     ssh.chmod(0o700)
-    outbox = Outbox(directory / "producer" / "state", alone=True)
+    outbox = Outbox(directory / "producer" / "state", exclusive=True)
     outbox.add(Draft([Message("new", '{"transaction_id": "new", "amount": 1}', "1", None)]))
     outbox.close()
     hosts = {f"cut-{calls}": {} for calls in CUTS}
@@ -88,7 +88,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], P
     variables.mkdir(parents=True)
     (variables / "00_settings.yml").symlink_to(ROOT / "inventories" / "shared" / "settings.yml")
     (variables / "90_own.yml").write_text(json.dumps(every))
-    (directory / "producer" / "financial_producer.py").symlink_to(ROOT / "producer_src" / "financial_producer.py")
+    (directory / "producer" / "financial_producer.pyz").symlink_to(ROOT / "producer_src")
     play.write_text(json.dumps(PLAY))
     run = Pipeline(directory, 0).run("ansible-playbook", "-f", "4", "-i", str(inventory), str(play))
     assert run.status in (0, 4), run.output

@@ -15,7 +15,7 @@ from lambda_harness import Cloud, body, emulated, message, process
 from reconciliation_fakes import HOST, Entry, export
 from strategies import bodies, good, numerals
 from transaction import OWN_FIELDS as FUNCTIONS_OWN_FIELDS
-from transaction import Poison, differing_fields, parse
+from transaction import InvalidRecord, differing_fields, parse
 
 examples = hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Any amount that DynamoDB can hold: 38 digits, from 1E-130 to 9.9...E+125.
@@ -104,7 +104,7 @@ def test_any_body_ends_stored_or_quarantined_and_is_reported_so(tmp_path: Path):
 def test_what_the_function_would_store_is_storable_and_the_same(text: str):
     try:
         item = parse(text)
-    except Poison:
+    except InvalidRecord:
         assert not storable(read_body(text))
         return
     assert storable(read_body(text))

@@ -1,4 +1,4 @@
-"""The producer's link to its queue: a client with the credentials of the instance, and what went wrong in words."""
+"""The producer's SQS client, with the credentials of the instance, and its errors in words."""
 
 import os
 import re
@@ -14,14 +14,14 @@ from producer_settings import Settings
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, REQUEST_SECONDS = 2, 5, 7  # of one request
 
 
-class Trouble(Exception):
-    """Why a request failed, and what to do; `refused`: trying again does not help unless somebody changes something."""
+class SendError(Exception):
+    """Why a request failed, and what to do; `refused`: a retry does not help until somebody changes something."""
 
     def __init__(self, code: str, detail: str, what_to_do: str, refused: bool) -> None:
         self.code, self.detail, self.what_to_do, self.refused = code, detail, what_to_do, refused
 
 
-# Codes (without prefix) of what only a person can mend, what they mean, and what to do
+# Error codes (without prefix) that only a person can mend, what they mean, and what to do
 REFUSALS = (
     ("NoCredentialsError CredentialRetrievalError MetadataRetrievalError InvalidIMDSEndpointError", "no credentials from instance metadata",
      "attach an instance profile with a role to the instance, allow IMDSv2, and check AWS_EC2_METADATA_SERVICE_ENDPOINT"),
@@ -35,13 +35,13 @@ REFUSALS = (
 
 
 def plain(text: object) -> str:
-    """The first line of a text from outside, bounded, without anything as long as a secret key or a session token."""
+    """The first line of a text from outside, cut, without anything as long as a secret key or a session token."""
     line = str(text).partition("\n")[0].partition("Canonical String")[0]
     return re.sub(r"[A-Za-z0-9/+=%]{40,}", "***", line)[:300]
 
 
-def explain(error: Exception, settings: Settings) -> Trouble:
-    """Turn an exception of botocore into what went wrong and what to do about it."""
+def explain(error: Exception, settings: Settings) -> SendError:
+    """Put an exception of botocore into words, with what to do about it."""
     code, detail, status = type(error).__name__, plain(error), 0
     if isinstance(error, ClientError):
         code = re.split(r"[.#]", error.response["Error"].get("Code", "Unknown"))[-1]
@@ -50,16 +50,16 @@ def explain(error: Exception, settings: Settings) -> Trouble:
     where = f"{settings.queue_url} in {settings.region}"
     for codes, meaning, what_to_do in REFUSALS:
         if code in codes.split():
-            return Trouble(code, f"{meaning}: {where}: {detail}", what_to_do, refused=True)
+            return SendError(code, f"{meaning}: {where}: {detail}", what_to_do, refused=True)
     if 400 <= status < 500 and status not in (408, 429) and not re.search("Throttl|Limit", code):
-        return Trouble(code, f"request refused: {where}: {detail}", "check that --queue-url is the URL of an SQS queue", refused=True)
-    return Trouble(code, f"{where}: {detail}", "if it lasts, check the network, the endpoint and the quotas", refused=False)
+        return SendError(code, f"request refused: {where}: {detail}", "check that --queue-url is the URL of an SQS queue", refused=True)
+    return SendError(code, f"{where}: {detail}", "if it lasts, check the network, the endpoint and the quotas", refused=False)
 
 
 def connect(settings: Settings) -> Any:
-    """Build an SQS client whose credentials come from instance metadata alone and are refreshed before they expire.
+    """An SQS client whose credentials come only from instance metadata, and are refreshed before they expire.
 
-    The session ignores AWS_* variables and ~/.aws, but for AWS_CA_BUNDLE. Raises NoCredentialsError or another BotoCoreError.
+    The session ignores AWS_* variables (except AWS_CA_BUNDLE) and ~/.aws. Raises NoCredentialsError or another BotoCoreError.
     """
     variables: dict[str, Any] = {name: (None, None, *rest) for name, (_, _, *rest) in Session.SESSION_VARIABLES.items()}
     variables |= dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
@@ -70,7 +70,7 @@ def connect(settings: Settings) -> Any:
     session.register_component("credential_provider", CredentialResolver([InstanceMetadataProvider(fetcher)]))
     if session.get_credentials() is None:
         raise NoCredentialsError()
-    retries = {"total_max_attempts": 1, "mode": "standard"}  # the producer retries, and can be stopped meanwhile
+    retries = {"total_max_attempts": 1, "mode": "standard"}  # the producer itself retries, and can be stopped meanwhile
     config = Config(connect_timeout=CONNECT_TIMEOUT_SECONDS, read_timeout=READ_TIMEOUT_SECONDS, retries=retries)
     endpoint = settings.queue_url.rsplit("/", 2)[0]  # scheme, host and port
     return session.create_client("sqs", region_name=settings.region, endpoint_url=endpoint, config=config)

@@ -1,13 +1,15 @@
-"""What the producer sends: a message as SQS counts it, and the made-up transactions for when there is no feed."""
+"""Synthetic transactions, for when there is no feed."""
 
 import json
 import random
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from outbox_records import Draft, Message, utc
+
 SEEDED_START = datetime(2026, 1, 1, tzinfo=UTC)  # the timestamps of a seeded stream count from here
+CATCH_UP_SECONDS = 60.0  # after a longer pause the missed moments are skipped instead of sent in one burst
 
 # (name, currency, weight, lowest and highest amount in cents): every category (< 1,000, >= 1,000, >= 10,000) is hit.
 MERCHANTS = (
@@ -24,29 +26,14 @@ MERCHANTS = (
 )
 
 
-@dataclass(frozen=True)
-class Message:
-    """One transaction. `body` is sent as it is; the rest is read off it, `amount` and `timestamp` as they are written (or None)."""
-
-    transaction_id: str
-    body: str
-    amount: str | None = None
-    timestamp: str | None = None
-
-
-def utc(moment: datetime) -> str:
-    """ISO 8601 in UTC, to the millisecond, with a Z."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class TransactionStream:
+class SyntheticTransactions:
     """Random transactions and the gaps between them; the same `seed` (None: a new stream) gives the same of both."""
 
     def __init__(self, rate: float, seed: int | None) -> None:
         self._rate = rate
         self._seeded = seed is not None
         self._elapsed = 0.0
-        # Two generators, so that the rate (which draws gaps) leaves the contents alone. Nothing here guards a secret.
+        # Two generators, so that the rate (which draws gaps) does not change the contents. Nothing here guards a secret.
         self._contents = random.Random(f"{seed} contents" if self._seeded else None)
         self._gaps = random.Random(f"{seed} gaps" if self._seeded else None)
 
@@ -65,7 +52,30 @@ class TransactionStream:
         transaction_id = str(uuid.UUID(int=contents.getrandbits(128), version=4))
         moment = SEEDED_START + timedelta(seconds=self._elapsed) if self._seeded else datetime.now(UTC)
         user, amount, timestamp = f"user-{contents.randint(1, 5_000):05d}", str(Decimal(cents).scaleb(-2)), utc(moment)
-        # json.dumps knows no Decimal: the amount is written as its own text, which is a JSON number.
+        # json.dumps does not support Decimal: the amount is written as its own text, which is a JSON number.
         body = f'{{"transaction_id":"{transaction_id}","user_id":"{user}","amount":{amount},"currency":"{currency}",'
         body += f'"timestamp":"{timestamp}","merchant":{json.dumps(name, ensure_ascii=False)}}}'
         return Message(transaction_id, body, amount, timestamp)
+
+
+class SyntheticSource:
+    """The source of synthetic transactions, at random moments."""
+
+    path = None
+
+    def __init__(self, rate: float, seed: int | None, now: float) -> None:
+        self._stream = SyntheticTransactions(rate, seed)
+        self._arrival = now + self._stream.gap()
+
+    def next_moment(self, now: float) -> float:
+        """When the next one comes."""
+        self._arrival = max(self._arrival, now - CATCH_UP_SECONDS)
+        return self._arrival
+
+    def draw(self, now: float, limit: int) -> Draft:
+        """The transactions that have come, `limit` at most."""
+        draft = Draft()
+        while self._arrival <= now and len(draft.messages) < limit:
+            draft.messages.append(self._stream.draw())
+            self._arrival += self._stream.gap()
+        return draft
