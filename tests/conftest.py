@@ -18,7 +18,7 @@ import ansible.module_utils
 import boto3
 import pytest
 from botocore.config import Config
-from plays import Pipeline, free_port, root_keys, supervisorctl, wait_until
+from plays import Pipeline, ended, free_port, root_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 REGION = "us-east-1"
@@ -26,6 +26,31 @@ ACCOUNT = "000000000000"
 
 # The modules' helpers, under the name that they have where they run.
 ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
+
+# What several files share: they run on one worker.
+SHARED = ("infrastructure", "deployed_pipeline")
+
+
+def pytest_itemcollected(item: pytest.Function) -> None:
+    """Mark slow tests, and group what has to run on one worker: the tests of a file, and of the files that share a deployment."""
+    used = set(getattr(item, "fixturenames", []))
+    # An embedded cloud, a clone with all that runs in one, or the producer's program with a cloud to send to.
+    if used & {"start_cloud", "clone"} or ("cloud" in used and hasattr(item.module, "Program")):
+        item.add_marker(pytest.mark.slow)
+    item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in used), item.path.stem)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of plays, which need the processors, and other files, which mostly wait, in turns: so the processors are always busy."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        (group,) = [marker.args[0] for marker in item.iter_markers("xdist_group")]
+        groups.setdefault(group, []).append(item)
+    plays = [group for group in groups.values() if "playbooks" in group[0].path.parts]
+    others = [group for group in groups.values() if "playbooks" not in group[0].path.parts]
+    turns = max(len(plays), 1)
+    items[:] = [item for turn in range(turns) for group in [*plays[turn : turn + 1], *others[turn::turns]] for item in group]
 
 
 @dataclass
@@ -132,6 +157,4 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """A pipeline that is not deployed yet; whatever of it still runs at the end of the module is stopped."""
     made = Pipeline(tmp_path_factory.mktemp("pipeline"), free_port(), {"probe_timeout": 30})
     yield made
-    if (made.directory / "supervisor" / "supervisord.conf").exists():
-        supervisorctl(made, "shutdown")
-        wait_until(lambda: not made.processes(), 30, f"an end of {made.processes()}")
+    ended(made)

@@ -13,7 +13,7 @@ from ansible.template import Templar
 from plays import ROOT, Pipeline, Run, confirm_alarm_address, listings
 
 TYPES = yaml.safe_load((ROOT / "inventories" / "shared" / "setting_types.yml").read_text())
-SETTINGS = [name for name, spec in TYPES.items() if name.startswith("pipeline_") and spec["type"] != "derived"]
+SETTINGS = [name for name, spec in TYPES.items() if spec["type"] != "derived"]
 # Other values than the inventory's, so that a setting which is not read as it was given shows.
 OTHERS = {
     "pipeline_tags": {"CostCenter": 4711, "Prod": True},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plays import ACCOUNT, REGION, ROOT, Pipeline, Run, free_port, listings, supervisorctl, wait_until
+from plays import ACCOUNT, REGION, ROOT, Pipeline, Run, ended, free_port, listings, supervisorctl, wait_until
 
 # The first tests wait for a deployment.
 pytestmark = pytest.mark.timeout(600)
@@ -109,9 +109,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     quarantined = lambda: counted(made, "-dlq") == 1  # noqa: E731
     wait_until(lambda: {("table", "a"), ("table", "b")} <= made.holds() and quarantined(), 60, "what the feed had")
     yield made
-    if (directory / "supervisor" / "supervisord.conf").exists():
-        supervisorctl(made.pipeline, "shutdown")
-        wait_until(lambda: not made.pipeline.processes(), 30, f"an end of {made.pipeline.processes()}")
+    ended(made.pipeline)
 
 
 def counted(flow: Flow, suffix: str = "") -> int:
@@ -209,7 +207,7 @@ def test_a_way_past_the_steps_before_it_deletes_nothing(full: Flow, options: lis
     run = full.pipeline.play("teardown", *options)
 
     assert run.status != 0
-    assert sentence in " ".join(run.output.split())
+    assert sentence in run.message
     nothing_is_lost(full, run, before, exports)
     assert full.holds() == before
 
@@ -221,7 +219,7 @@ def test_a_role_alone_deletes_nothing(full: Flow, role: str, tmp_path: Path):
     run = full.pipeline.play(alone(role, tmp_path), "-i", "inventories/local")
 
     assert run.status != 0
-    assert GATE in " ".join(run.output.split())
+    assert GATE in run.message
     nothing_is_lost(full, run, before, exports)
 
 
@@ -231,7 +229,7 @@ def test_site_does_not_delete_by_a_setting(full: Flow):
     run = full.pipeline.play("site", "--tags", "transaction_table", transaction_table_state="absent")
 
     assert run.status != 0
-    assert GATE in " ".join(run.output.split())
+    assert GATE in run.message
     nothing_is_lost(full, run, before, exports)
 
 
@@ -253,7 +251,7 @@ def test_a_table_that_may_not_be_deleted_is_said_before_anything_is_gone(full: F
     run = full.pipeline.play("teardown", "--tags", "tagged", "-e", "discard_data=default")
 
     assert run.status != 0
-    assert f"Table {TABLE} has deletion protection" in " ".join(run.output.split())
+    assert f"Table {TABLE} has deletion protection" in run.message
     nothing_is_lost(full, run, before, exports)
     assert full.holds() == before
     dynamodb.update_table(TableName=TABLE, DeletionProtectionEnabled=False)
@@ -269,7 +267,7 @@ def test_a_security_group_that_is_used_elsewhere_is_said_before_anything_is_gone
     run = full.pipeline.play("teardown", "--tags", "producer_instance")
 
     assert run.status != 0
-    assert f"Security group {SERVICE} is used by a rule of {other}" in " ".join(run.output.split())
+    assert f"Security group {SERVICE} is used by a rule of {other}" in run.message
     assert full.holds() == before
     ec2.delete_security_group(GroupId=other)
 
@@ -293,7 +291,7 @@ def test_a_producer_that_does_not_answer_is_stopped_and_ends_it(full: Flow, tmp_
     run = full.pipeline.play("teardown", "-i", "inventories/local", "-i", str(unreachable), "--tags", "producer_service,transaction_table")
 
     assert run.status != 0
-    said = " ".join(run.output.split())
+    said = run.message
     assert f"Stopped, so that nothing is sent meanwhile; the disk stays: {instance}" in said
     assert f"aws ec2 start-instances --region us-east-1 --instance-ids {instance}" in said
     assert state_of(ec2, instance) in ("stopping", "stopped")
@@ -311,7 +309,7 @@ def test_what_cannot_be_sent_keeps_everything(full: Flow):
     run = full.pipeline.play("teardown", "--tags", "transaction_queue")
 
     assert run.status != 0
-    assert "did not send all that its outbox holds" in " ".join(run.output.split())
+    assert "did not send all that its outbox holds" in run.message
     nothing_is_lost(full, run, before, exports)
     assert full.holds() == before
 
@@ -326,7 +324,7 @@ def test_what_of_a_feed_is_not_read_keeps_everything(full: Flow):
     run = full.pipeline.play("teardown", "--tags", "transaction_table", producer_service_drain_seconds=60)
 
     assert run.status != 0
-    said = " ".join(run.output.split())
+    said = run.message
     assert "feed of producer that are not read yet: 1; places of it that were not found again: 0" in said, run.output[-6000:]
     nothing_is_lost(full, run, before, exports)
     assert full.holds() == before
@@ -340,7 +338,7 @@ def test_what_the_function_does_not_take_keeps_everything(full: Flow):
     run = full.pipeline.play("teardown", "--tags", "producer_instance")
 
     assert run.status != 0
-    assert "after 4 s (teardown_drain_timeout): the function does not take them" in " ".join(run.output.split())
+    assert "after 4 s (teardown_drain_timeout): the function does not take them" in run.message
     nothing_is_lost(full, run, before, exports)
     assert full.holds() == before
 

@@ -41,7 +41,7 @@ def test_a_host_that_lets_in_and_has_room_is_gone_on_with(tmp_path: Path, here: 
 def test_a_refused_login_says_where_as_whom_and_what_to_look_at(tmp_path: Path):
     refusing = {"ansible_host": "127.0.0.1", "ansible_port": free_port(), "ansible_user": "ec2-user"}
     run = reach(tmp_path, refusing | {"ansible_ssh_private_key_file": "/nowhere/key"}, __pipeline_reach_seconds=2)
-    said = " ".join(run.output.split())
+    said = run.message
     assert run.status != 0
     assert "producer (127.0.0.1) did not let this machine in within 2 s" in said
     assert "Connection refused" in said
@@ -52,7 +52,7 @@ def test_a_refused_login_says_where_as_whom_and_what_to_look_at(tmp_path: Path):
 
 def test_a_full_disk_is_measured_before_anything_is_copied(tmp_path: Path, here: dict[str, Any]):
     run = reach(tmp_path, here, __pipeline_needed_mebibytes=10**9)
-    said = " ".join(run.output.split())
+    said = run.message
     assert run.status != 0
     assert "MiB free on /, the service needs 1000000000 MiB" in said
     assert "it went on" not in said
@@ -62,4 +62,4 @@ def test_what_the_inventory_advises_of_a_host_is_said_with_the_rest(tmp_path: Pa
     unseen = {"ansible_host": "127.0.0.1", "ansible_port": free_port(), "ansible_user": "ec2-user"}
     run = reach(tmp_path, unseen | {"pipeline_reach_advice": "It has no public address."}, __pipeline_reach_seconds=1)
     assert run.status != 0
-    assert "It has no public address. Permission denied: the key is not the one" in " ".join(run.output.split())
+    assert "It has no public address. Permission denied: the key is not the one" in run.message

@@ -83,13 +83,15 @@ def stranger(behave: Callable[[socket.socket], None]) -> Iterator[int]:
 @pytest.mark.parametrize(("behave", "called"), STRANGERS.values(), ids=STRANGERS)
 def test_a_port_that_something_else_has_is_said_in_one_sentence(tmp_path: Path, behave: Callable[[socket.socket], None], called: str):
     with stranger(behave) as port:
-        run = start(Pipeline(tmp_path, port), __embedded_cloud_port_seconds=1, __embedded_cloud_health_seconds=2)
+        pipeline = Pipeline(tmp_path, port)
+        run = start(pipeline, __embedded_cloud_port_seconds=1, __embedded_cloud_health_seconds=2)
     assert run.status != 0
-    assert f"127.0.0.1:{port} is taken, and not by the embedded cloud of this clone: what listens there" in run.words
-    assert called in run.words
-    assert "-e embedded_cloud_port=" in run.words
+    assert f"127.0.0.1:{port} is taken, and not by the embedded cloud of this clone: what listens there" in run.message
+    assert called in run.message
+    assert "-e embedded_cloud_port=" in run.message
     assert run.totals["changed"] == 0
     assert list(tmp_path.iterdir()) == []
+    assert pipeline.processes() == []
 
 
 def test_a_proxy_in_the_shell_diverts_no_call_of_a_play(pipeline: Pipeline):
@@ -149,7 +151,7 @@ def test_a_directory_for_the_socket_that_is_not_safe_is_refused(tmp_path: Path, 
     pipeline = Pipeline(tmp_path / "cloud", free_port())
     run = start(pipeline, embedded_cloud_supervisor_socket=str(place / "supervisor.sock"))
     assert run.status != 0
-    assert f"{place} is to hold the socket of supervisord, but is not a directory of mode 0700 that belongs to this user" in run.words
+    assert f"{place} is to hold the socket of supervisord, but is not a directory of mode 0700 that belongs to this user" in run.message
     assert not pipeline.answers()
 
 
@@ -179,5 +181,5 @@ def test_a_clone_may_have_spaces_and_letters_of_any_language_in_its_path(tmp_pat
 def test_a_clone_whose_path_something_would_misread_is_refused_in_one_sentence(tmp_path: Path, name: str):
     run = start(Pipeline(tmp_path / name, free_port()))
     assert run.status != 0
-    assert "would be read as something else than a character of a name. Nothing was changed." in run.words
+    assert "would be read as something else than a character of a name. Nothing was changed." in run.message
     assert list(tmp_path.iterdir()) == []

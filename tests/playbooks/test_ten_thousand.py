@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from plays import Pipeline, wait_until
-from streams import BAD, MEBIBYTE, ODD, body, send, stored, waiting
+from streams import BAD, ODD, body, send, stored, waiting
 
 TOTAL = 10_000
 BAD_OF_EACH_KIND = 6
@@ -113,19 +113,10 @@ def kill_workers(pipeline: Pipeline) -> int:
 
 
 @pytest.fixture(scope="module")
-def deployed(pipeline: Pipeline) -> Pipeline:
-    """The infrastructure without the producer, with capacity for the test and short times, so that a killed batch is soon retried."""
-    pipeline.settings |= {
-        "transaction_table_write_capacity": 4000,
-        "transaction_queue_maximum_message_size": MEBIBYTE,
-        "stream_processor_timeout": 15,
-        "stream_processor_batching_window": 0,
-        "transaction_queue_maximum_receives": 200,
-    }
-    pipeline.play("site", "--limit", "embedded_cloud:operator").ended_well()
+def deployed(infrastructure: Pipeline) -> Pipeline:
     # The least that Lambda takes is the function's own timeout; site.yml wants six times that, which would be waited out here.
-    pipeline.client("sqs").set_queue_attributes(QueueUrl=pipeline.queue_url(), Attributes={"VisibilityTimeout": "20"})
-    return pipeline
+    infrastructure.client("sqs").set_queue_attributes(QueueUrl=infrastructure.queue_url(), Attributes={"VisibilityTimeout": "20"})
+    return infrastructure
 
 
 @pytest.mark.parametrize("kills", [0, 4], ids=["undisturbed", "with-workers-killed"])

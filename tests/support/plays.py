@@ -26,6 +26,7 @@ BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 PLAY_SECONDS = 300
+COMPILED_ONCE = ROOT / ".local" / "compiled-once"
 PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 AWS_INVENTORY = ("-i", "inventories/aws")
 PROFILE = "[default]\naws_access_key_id = {aws_access_key_id}\naws_secret_access_key = {aws_secret_access_key}\n"
@@ -54,11 +55,6 @@ class Run:
         return sums
 
     @property
-    def words(self) -> str:
-        """What was printed, as one line: Ansible breaks long ones."""
-        return " ".join(self.output.split())
-
-    @property
     def failed_checks(self) -> set[str]:
         """The checks that verify.yml's table shows as failed."""
         rows = [line.strip().split("|") for line in self.output.splitlines() if re.search(r"\|\s*FAIL\s*\|", line)]
@@ -72,8 +68,19 @@ class Run:
 
     @property
     def message(self) -> str:
-        """All that was printed, on one line."""
+        """All that was printed, on one line: Ansible breaks long ones."""
         return " ".join(self.output.split())
+
+    @property
+    def changed_tasks(self) -> list[str]:
+        """The names of the tasks that changed something, or would change it where --check was given."""
+        found, task = [], ""
+        for line in self.output.splitlines():
+            if heading := re.match(r"TASK \[(.*?)\] \*", line):
+                task = heading[1]
+            elif line.startswith("changed: ["):
+                found.append(task)
+        return found
 
     def diffs(self) -> list[str]:
         """The changed lines of every diff that was printed, without their indentation."""
@@ -118,12 +125,15 @@ class Pipeline:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_") and k.lower() != "no_proxy"} | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "ANSIBLE_NOCOLOR": "1",
+            "PYTHONPATH": str(ROOT / "tests" / "support" / "compiled_once"),
+            "COMPILED_ONCE": str(COMPILED_ONCE),
             # What an operator's shell may hold must not matter.
             "AWS_ACCESS_KEY_ID": "AKIAOPERATORSOWN",
             "AWS_SECRET_ACCESS_KEY": "of-the-shell",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
             **dict.fromkeys(PROXIES, "http://127.0.0.1:9"),
         }
+        COMPILED_ONCE.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             [str(BIN / command[0]), *command[1:]],
             cwd=self.root,
@@ -250,6 +260,13 @@ def supervisorctl(pipeline: Pipeline, *words: str) -> str:
     config = pipeline.directory / "supervisor" / "supervisord.conf"
     done = subprocess.run([str(BIN / "supervisorctl"), "-c", str(config), *words], capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
+
+
+def ended(pipeline: Pipeline) -> None:
+    """End whatever of it still runs."""
+    if (pipeline.directory / "supervisor" / "supervisord.conf").exists():
+        supervisorctl(pipeline, "shutdown")
+        wait_until(lambda: not pipeline.processes(), 30, f"an end of {pipeline.processes()}")
 
 
 def kill_play(name: str, directory: Path) -> None:
