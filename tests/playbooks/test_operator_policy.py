@@ -76,11 +76,11 @@ def rehearsed(pipeline: Pipeline) -> Rehearsed:
     supervisorctl(pipeline, "stop", "FinancialTransactionProducer")
     wait_until(lambda: waiting(pipeline) == 0, 60, "an empty queue")
     drift_everything(pipeline)
-    runs["check"] = pipeline.play("site", "--check")
+    runs["check"] = pipeline.play("site", "--check", "--tags", RESOURCES)
     # After it, so that it is seen to have changed nothing; whatever comes out at the end.
     runs["drift"] = pipeline.play("verify", "--tags", RESOURCES)
     runs["second site"] = pipeline.play("site").ended_well()
-    runs["site in sync"] = pipeline.play("site").ended_well()
+    runs["site in sync"] = pipeline.play("site", "--tags", RESOURCES).ended_well()
     runs["verify"] = pipeline.play("verify").ended_well()
     # With new code, amazon.aws.lambda publishes by itself; with another setting alone it does not.
     # An instance that runs is stopped for another type.

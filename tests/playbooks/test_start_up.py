@@ -102,6 +102,14 @@ def test_a_proxy_in_the_shell_diverts_no_call_of_a_play(pipeline: Pipeline):
     assert "Ask the cloud whose account this is" in start(pipeline).ended_well().output
 
 
+@pytest.fixture
+def running(pipeline: Pipeline) -> Pipeline:
+    """The cloud, started unless it runs already."""
+    if not pipeline.answers():
+        start(pipeline).ended_well()
+    return pipeline
+
+
 def supervisord_pid(pipeline: Pipeline) -> str:
     return supervisorctl(pipeline, "pid").strip()
 
@@ -114,25 +122,23 @@ SWEPT = {
 
 
 @pytest.mark.parametrize("sweep", SWEPT.values(), ids=SWEPT)
-def test_a_cloud_whose_socket_was_swept_away_is_ended_and_started_again(pipeline: Pipeline, sweep: Callable[[Path], None]):
-    start(pipeline).ended_well()
-    before = supervisord_pid(pipeline)
-    sweep(pipeline.directory / "supervisor")
-    run = start(pipeline, "--check").ended_well()
+def test_a_cloud_whose_socket_was_swept_away_is_ended_and_started_again(running: Pipeline, sweep: Callable[[Path], None]):
+    before = supervisord_pid(running)
+    sweep(running.directory / "supervisor")
+    run = start(running, "--check").ended_well()
     assert "End a supervisord that takes no orders any more" not in run.output  # it is not ended by a check
-    assert pipeline.answers()
-    start(pipeline).ended_well()
-    assert supervisord_pid(pipeline) not in (before, "")
-    assert len([line for line in pipeline.processes() if "/supervisord " in line]) == 1
-    assert start(pipeline).ended_well().totals["changed"] == 0
+    assert running.answers()
+    start(running).ended_well()
+    assert supervisord_pid(running) not in (before, "")
+    assert len([line for line in running.processes() if "/supervisord " in line]) == 1
+    assert start(running).ended_well().totals["changed"] == 0
 
 
-def test_a_cloud_whose_socket_was_swept_away_is_removed_when_it_is_empty(pipeline: Pipeline):
-    start(pipeline).ended_well()
-    (pipeline.directory / "supervisor" / "supervisor.sock").unlink()
-    remove(pipeline)
-    assert pipeline.processes() == []
-    assert not (pipeline.directory / "supervisor").exists()
+def test_a_cloud_whose_socket_was_swept_away_is_removed_when_it_is_empty(running: Pipeline):
+    (running.directory / "supervisor" / "supervisor.sock").unlink()
+    remove(running)
+    assert running.processes() == []
+    assert not (running.directory / "supervisor").exists()
 
 
 def foreign(place: Path) -> None:
