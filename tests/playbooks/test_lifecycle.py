@@ -1,4 +1,4 @@
-"""From an empty cloud to a pipeline and back, in the order in which an operator goes. Each test starts where the one before ended."""
+"""From an empty cloud to a pipeline and back, in the order of an operator's work. Each test starts where the one before it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANGED_BY_A_THRESHOLD = 99
 
 @pytest.fixture(scope="module")
 def remembered() -> dict[str, Any]:
-    """What a test leaves for a later one to compare with."""
+    """What a test keeps for a later test."""
     return {}
 
 
@@ -63,7 +63,7 @@ def test_a_second_site_changes_nothing(pipeline: Pipeline):
 def test_check_mode_shows_exactly_the_property_that_would_change(pipeline: Pipeline):
     run = pipeline.play("site", "--check", "--diff", stream_processor_high_value_threshold="25000").ended_well()
     assert sorted(run.diffs()) == ["+HIGH_VALUE_THRESHOLD: '25000'", "-HIGH_VALUE_THRESHOLD: '10000'"]
-    # What does not concern the threshold is in sync, and --check says so.
+    # All other roles are in sync, and --check reports no change in them.
     assert {task.partition(" : ")[0] for task in run.changed_tasks} == {"stream_processor"}
     assert len(run.changed_tasks) == run.totals["changed"] == CHANGED_BY_A_THRESHOLD
 
@@ -92,7 +92,7 @@ def test_a_role_runs_alone_by_its_tag(pipeline: Pipeline):
     assert "Compare the transaction table" not in run.output
 
 
-def test_of_a_replaced_producer_verify_wants_the_ledger_that_was_kept(pipeline: Pipeline):
+def test_after_a_producer_is_replaced_verify_needs_the_ledger_that_was_exported(pipeline: Pipeline):
     roles = ("--tags", "producer_service,producer_instance")
     pipeline.play("teardown", *roles, confirm_teardown="default").ended_well()
     pipeline.play("site", *roles).ended_well()
@@ -110,7 +110,7 @@ def test_the_guard_stops_on_another_account_before_anything_changes(pipeline: Pi
     assert not [queue for queue in listings(pipeline)["queues"] if queue.endswith("-other")]
 
 
-def test_the_guard_refuses_an_environment_name_that_no_resource_could_carry(pipeline: Pipeline):
+def test_the_guard_refuses_an_environment_name_that_is_not_valid_in_a_resource_name(pipeline: Pipeline):
     run = pipeline.play("site", pipeline_environment="Not Good")
     assert run.status != 0
     assert "1 to 20 of a-z, 0-9 and -" in run.message
@@ -144,7 +144,7 @@ def test_another_environment_and_a_strangers_queue_survive_a_teardown_with_a_dea
     assert "RUNNING" in supervisorctl(pipeline, "status", "FinancialTransactionProducer-blue")
 
 
-def test_an_unreachable_producer_keeps_nothing_from_being_discarded(pipeline: Pipeline, remembered: dict[str, Any], tmp_path: Path):
+def test_discarding_works_with_an_unreachable_producer(pipeline: Pipeline, remembered: dict[str, Any], tmp_path: Path):
     unreachable = tmp_path / "unreachable.yml"
     host = f"{{ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: {free_port()}}}"
     unreachable.write_text(f"all: {{hosts: {{producer: {host}}}}}")

@@ -1,6 +1,6 @@
-"""The embedded cloud keeps its state in memory and ends with it, however it ends: what `make demo` runs brings back all that was sent.
+"""The embedded cloud keeps its state in memory and loses it when it ends. The plays of `make demo` restore all that was sent.
 
-Each test begins with what the one before brought back; the feed grows meanwhile, also while there is no cloud.
+Each test starts with what the one before it restored. The feed grows meanwhile, also while no cloud runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from plays import ROOT, Pipeline, Run, supervisorctl, wait_until
 PRODUCER, TABLE = "FinancialTransactionProducer", "RealTimeTransactions"
 SENT = ("user_id", "amount", "currency", "timestamp", "merchant")
 Contents = dict[str, tuple[str, ...]]
-# Verify looks at what the last fifty lines of the log name, ten transactions each: the odd ones come before these.
+# Verify looks at the last fifty lines of the log, ten transactions each. The odd records come before these.
 LINES = 600
 
 
@@ -48,13 +48,13 @@ class Demo:
         return self.pipeline.play(first.removesuffix(".yml"), *others)
 
     def stored(self) -> Contents:
-        """What the table holds, as it was sent; nothing, where there is no table."""
+        """The items of the table, as they were sent."""
         pages = self.pipeline.client("dynamodb").get_paginator("scan").paginate(TableName=TABLE, ConsistentRead=True)
         items = [item for page in pages for item in page["Items"]]
         return {item["transaction_id"]["S"]: tuple(next(iter(item[name].values())) for name in SENT) for item in items}
 
     def counts(self) -> dict[str, int]:
-        """What the last reconciliation came to."""
+        """The counts of the last reconciliation."""
         return json.loads((self.pipeline.directory / "reconcile" / "reconciliation.json").read_text())["counts"]
 
     def outbox(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def transaction(name: str, amount: str) -> str:
 
 
 def cloud_killed(demo: Demo) -> None:
-    """supervisord starts it anew by itself: it answers, and is empty."""
+    """supervisord restarts it by itself; the new one is empty."""
     before = demo.pid("embedded_cloud")
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: demo.pid("embedded_cloud") not in (0, before), 60, "another cloud")
@@ -82,7 +82,7 @@ def cloud_killed(demo: Demo) -> None:
 def supervisord_killed(demo: Demo) -> None:
     producer = demo.pid(PRODUCER)
     os.kill(demo.pid(""), signal.SIGKILL)
-    # A feed is quiet: nothing but the end of its parent tells the producer.
+    # The feed is quiet, so the producer notices only that its parent ended.
     wait_until(lambda: not Path(f"/proc/{producer}").exists(), 30, "an end of the producer, which holds the outbox")
 
 
@@ -100,7 +100,7 @@ def stopped(demo: Demo) -> None:
 
 @pytest.fixture(scope="module")
 def demo(pipeline: Pipeline) -> Demo:
-    """Two contents under one id, of which the table takes one, a record that can never be stored, and many others."""
+    """The feed has two contents under one id, of which one is stored, a record that can never be stored, and many others."""
     made = Demo(pipeline, pipeline.directory / "feed.jsonl")
     made.feed.write_text(transaction("twice", "1.10") + transaction("poison", '"none"'))
     made.write(LINES)
@@ -114,7 +114,7 @@ def demo(pipeline: Pipeline) -> Demo:
 
 
 def comes_back(demo: Demo, before: Contents, counted: dict[str, int]) -> None:
-    """The demo's plays say what happened, pass, and leave all that was sent, and what was written since, stored or quarantined."""
+    """Run the demo. It says what happened and passes; everything, also what was written since, is stored or quarantined."""
     run = demo.run().ended_well()
     assert "The embedded cloud ended and began again, empty" in run.message
     assert "-e reconcile_resend_lost=true sends again what is lost" in run.message
@@ -124,7 +124,7 @@ def comes_back(demo: Demo, before: Contents, counted: dict[str, int]) -> None:
 
 def is_back(demo: Demo, before: Contents, counted: dict[str, int]) -> None:
     after, more = demo.stored(), 1 + demo.written - counted["stored"]
-    # Of two contents under one id either may come first.
+    # Either of two contents under one id may be stored first.
     assert {name: after.get(name) for name in before if name != "twice"} == {name: before[name] for name in before if name != "twice"}
     assert set(after) == {"twice", *(f"line-{number}" for number in range(demo.written))}
     assert demo.counts() == counted | {"sent": counted["sent"] + more, "stored": counted["stored"] + more}

@@ -1,4 +1,4 @@
-"""A host that cannot be configured is said to be so before anything is changed on it, with what to look at."""
+"""A host that cannot be configured is reported before anything is changed on it, with what to look at."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def here() -> dict[str, Any]:
     return {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 
 
-def test_a_host_that_lets_in_and_has_room_is_gone_on_with(tmp_path: Path, here: dict[str, Any]):
+def test_the_play_continues_on_a_reachable_host_with_free_space(tmp_path: Path, here: dict[str, Any]):
     assert "it went on" in reach(tmp_path, here).ended_well().output
 
 
@@ -58,7 +58,7 @@ def test_a_full_disk_is_measured_before_anything_is_copied(tmp_path: Path, here:
     assert "it went on" not in said
 
 
-def test_what_the_inventory_advises_of_a_host_is_said_with_the_rest(tmp_path: Path):
+def test_the_message_has_the_advice_of_the_inventory(tmp_path: Path):
     unseen = {"ansible_host": "127.0.0.1", "ansible_port": free_port(), "ansible_user": "ec2-user"}
     run = reach(tmp_path, unseen | {"pipeline_reach_advice": "It has no public address."}, __pipeline_reach_seconds=1)
     assert run.status != 0

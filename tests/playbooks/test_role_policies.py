@@ -34,7 +34,7 @@ def transaction(**fields: Any) -> dict[str, Any]:
 
 
 def invoke(pipeline: Pipeline, *records: dict[str, Any]) -> list[str]:
-    """The message ids that the function reports as failed, when it is handed these records as a batch."""
+    """Invoke the function with these records as a batch; the message ids that it reports as failed."""
     event = {
         "Records": [
             {
@@ -88,7 +88,7 @@ def inserts_odd_names(pipeline: Pipeline) -> bool:
 
 
 def recognises_duplicates(pipeline: Pipeline) -> bool:
-    """The table knows the id already: only reading it back tells the same content from a conflict."""
+    """The id is already stored: only a read tells a repetition from a conflict."""
     known = transaction(transaction_id="known")
     table = pipeline.client("dynamodb")
     item = {"transaction_id": {"S": "known"}, "amount": {"N": "1"}, "currency": {"S": "EUR"}}

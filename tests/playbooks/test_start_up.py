@@ -1,4 +1,4 @@
-"""The embedded cloud is started, or refused in one sentence: whatever has its port, has become of its socket, or is in the clone's path."""
+"""The embedded cloud starts, or says in one sentence why not: a taken port, a deleted socket, or characters in the path of the clone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(pipeline: Pipeline, *options: str, **settings: object) -> Run:
 
 
 def remove(pipeline: Pipeline) -> None:
-    """The role alone, which ends a cloud that holds nothing; no play that starts it before."""
+    """Run the role alone, which stops an empty cloud. A play would start it first."""
     settings = {"embedded_cloud_port": pipeline.port, "embedded_cloud_directory": str(pipeline.directory), "embedded_cloud_state": "absent"}
     role = ["-m", "ansible.builtin.include_role", "-a", "name=embedded_cloud"]
     pipeline.run("ansible", "cloud", *role, "-e", json.dumps(settings)).ended_well()
@@ -45,7 +45,7 @@ def hang(connection: socket.socket) -> None:
     connection.recv(65536)  # until the other side gives up
 
 
-# Who may have the port: what it does with a connection, and how the refusal calls that.
+# What may listen on the port: how it treats a connection, and what the message says about it.
 STRANGERS = {
     "404": (answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "answers with HTTP status 404"),
     "302": (answer(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"), "answers with HTTP status 302"),
@@ -57,7 +57,7 @@ STRANGERS = {
 
 @contextmanager
 def stranger(behave: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Something that listens on a port of its own, and treats every connection so."""
+    """Listen on a port, and treat every connection in this way."""
 
     def serve() -> None:
         while True:
@@ -81,7 +81,7 @@ def stranger(behave: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("behave", "called"), STRANGERS.values(), ids=STRANGERS)
-def test_a_port_that_something_else_has_is_said_in_one_sentence(tmp_path: Path, behave: Callable[[socket.socket], None], called: str):
+def test_a_taken_port_is_reported_in_one_sentence(tmp_path: Path, behave: Callable[[socket.socket], None], called: str):
     with stranger(behave) as port:
         pipeline = Pipeline(tmp_path, port)
         run = start(pipeline, __embedded_cloud_port_seconds=1, __embedded_cloud_health_seconds=2)
@@ -114,7 +114,7 @@ def supervisord_pid(pipeline: Pipeline) -> str:
     return supervisorctl(pipeline, "pid").strip()
 
 
-# What may have been swept away of a cloud that runs; and, last, nothing.
+# What may have been deleted while the cloud runs.
 SWEPT = {
     "socket": lambda supervisor: (supervisor / "supervisor.sock").unlink(),
     "directory of the socket": shutil.rmtree,
@@ -184,7 +184,7 @@ def test_a_clone_may_have_spaces_and_letters_of_any_language_in_its_path(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["100% sure", "it's $5", "a;b"])
-def test_a_clone_whose_path_something_would_misread_is_refused_in_one_sentence(tmp_path: Path, name: str):
+def test_a_clone_with_a_special_character_in_its_path_is_refused_in_one_sentence(tmp_path: Path, name: str):
     run = start(Pipeline(tmp_path / name, free_port()))
     assert run.status != 0
     assert "would be read as something else than a character of a name. Nothing was changed." in run.message

@@ -1,4 +1,4 @@
-"""Runs the real plays, each group of tests on an embedded cloud of its own: a free port, and a directory that nothing else uses."""
+"""Runs the real plays on embedded clouds, each with a free port and a directory of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def root_keys(config: Path) -> dict[str, str]:
 
 @dataclass
 class Run:
-    """What a play printed, and how it ended."""
+    """The output and the exit status of a play."""
 
     status: int
     output: str
@@ -93,7 +93,7 @@ class Run:
 
 @dataclass
 class Pipeline:
-    """An inventory's worth of pipeline on an embedded cloud of its own; `environment` is what the operator's shell holds besides."""
+    """A pipeline on an embedded cloud of its own. `environment` is added to the environment of the operator's shell."""
 
     directory: Path
     port: int
@@ -127,7 +127,7 @@ class Pipeline:
             "ANSIBLE_NOCOLOR": "1",
             "PYTHONPATH": str(ROOT / "tests" / "support" / "compiled_once"),
             "COMPILED_ONCE": str(COMPILED_ONCE),
-            # What an operator's shell may hold must not matter.
+            # The environment of an operator's shell must not matter.
             "AWS_ACCESS_KEY_ID": "AKIAOPERATORSOWN",
             "AWS_SECRET_ACCESS_KEY": "of-the-shell",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -177,9 +177,9 @@ class Pipeline:
 
 
 def aws_pipeline(home: Path, endpoint: str, config: Path, **settings: Any) -> Pipeline:
-    """inventories/aws on an operator's machine that has a profile and no more, AWS being the embedded cloud at `endpoint`.
+    """inventories/aws on an operator's machine that has only a profile. AWS is the embedded cloud at `endpoint`.
 
-    `config` has its root's key.
+    `config` has the key of its root.
     """
     (home / "config").write_text(PROFILE.format(**root_keys(config)))
     shutil.copy(config, home / "aws.cfg")
@@ -199,7 +199,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The first true answer of `condition`, asked four times a second; fails naming `what` when the time is up."""
+    """Call `condition` four times a second until its answer is true, and return that. Fails with `what` after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -250,7 +250,7 @@ def versions(client: Any) -> list[str]:
 
 
 def confirm_alarm_address(pipeline: Pipeline) -> None:
-    """What the owner of the mail address does: open the link, whose token the cloud's log has."""
+    """Open the link in the mail, as the owner of the address does. The token is in the log of the cloud."""
     log = (pipeline.directory / "log" / "embedded_cloud.log").read_text()
     token, topic = re.findall(r"would be sent the token (\S+) of (\S+):[0-9a-f-]+$", log, re.MULTILINE)[-1]
     pipeline.client("sns").confirm_subscription(TopicArn=topic, Token=token)
@@ -263,14 +263,14 @@ def supervisorctl(pipeline: Pipeline, *words: str) -> str:
 
 
 def ended(pipeline: Pipeline) -> None:
-    """End whatever of it still runs."""
+    """Stop the processes of the pipeline that still run."""
     if (pipeline.directory / "supervisor" / "supervisord.conf").exists():
         supervisorctl(pipeline, "shutdown")
         wait_until(lambda: not pipeline.processes(), 30, f"an end of {pipeline.processes()}")
 
 
 def kill_play(name: str, directory: Path) -> None:
-    """Ends with SIGKILL the ansible-playbook of this name and directory and everything below it, the module among them."""
+    """Kill the ansible-playbook of this name and directory, and all its child processes."""
     parents: dict[int, int] = {}
     doomed: set[int] = set()
     for entry in Path("/proc").glob("[0-9]*"):
