@@ -49,7 +49,9 @@ class Refused(ValueError):
 @cache
 def types() -> dict[str, Spec]:
     """The table: the specification of each setting and switch, by name."""
-    return yaml.load((ROOT / "inventories/shared/setting_types.yml").read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    text = (ROOT / "inventories/shared/setting_types.yml").read_text()
+    table: dict[str, Spec] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return table
 
 
 @cache
@@ -119,7 +121,7 @@ def _text(spec: Spec, value: Any) -> str:
 
 
 def _path(spec: Spec, value: Any) -> str:
-    path = os.path.expanduser(_text(spec | {"matches": f"[/~].{{0,{LONGEST}}}", "as": "an absolute path"}, value))
+    path = os.path.expanduser(_text({**spec, "matches": f"[/~].{{0,{LONGEST}}}", "as": "an absolute path"}, value))
     if not os.path.isabs(path):
         raise Refused("an absolute path")
     return path

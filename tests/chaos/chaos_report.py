@@ -1,13 +1,11 @@
-"""The results as a table and as JSON."""
+"""The results of a run, as the tables of docs/chaos.md."""
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from chaos_judge import Verdict
 
@@ -37,14 +35,6 @@ class Report:
     without: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "seconds": round(time.monotonic() - self.started),
-            "faults": [_as_json(row) | {"protection": row.protection, "without": self.without.get(row.name)} for row in self.faults],
-            "mixes": [_as_json(row) for row in self.mixes],
-        }
-
     def tables(self) -> list[str]:
         """Both tables, in Markdown."""
         lines = [f"| fault | {' | '.join(HEAD)} | without its protection |", "|---|" + "---:|" * (len(COUNTS) + 1) + "---|---|"]
@@ -55,21 +45,14 @@ class Report:
         return lines + [_cells(row) for row in self.mixes]
 
     def write(self, directory: Path) -> None:
-        """Write chaos.json, and the part of chaos.md below the mark."""
-        found = self.as_json()
-        (directory / "chaos.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        """Write the part of chaos.md below the mark."""
         page = directory / "chaos.md"
         head = page.read_text(encoding="utf-8").partition(MARK)[0]
-        said = f"Run of {found['at']}, which took {found['seconds'] // 60} minutes."
+        ended = datetime.now(UTC).isoformat(timespec="minutes").replace("+00:00", "Z")
+        said = f"Run of {ended}, which took {round(time.monotonic() - self.started) // 60} minutes."
         page.write_text("\n".join([f"{head}{MARK}", "", said, "", *self.tables()]) + "\n", encoding="utf-8")
 
 
 def _cells(row: Row) -> str:
     counts = [f"{getattr(row.verdict, name):,}" for name in COUNTS]
     return f"| {row.name} | {' | '.join(counts)} | {row.seconds:.1f} | {row.recovery or 'itself'} |"
-
-
-def _as_json(row: Row) -> dict[str, Any]:
-    found = asdict(row.verdict)
-    del found["named"]
-    return {"fault": row.name} | found | {"seconds": row.seconds, "recovery": row.recovery}

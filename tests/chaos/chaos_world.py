@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.pipeline.aws.dead_letter_queue import held
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
 from chaos_judge import Content, Verdict, judge, read_items, read_letters
 from chaos_stream import Line, Stream
 from plays import ROOT, Pipeline, Run, free_port, supervisorctl, wait_until

@@ -16,7 +16,7 @@ import ansible.module_utils
 
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
-from ansible.module_utils.pipeline.core.checks import Clock, system_clock  # noqa: E402, found by the line above
+from ansible.module_utils.pipeline.core.clock import Clock, system_clock  # noqa: E402, found by the line above
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress  # noqa: E402
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation  # noqa: E402
 from ledgers import item, transactions, write_ledger  # noqa: E402

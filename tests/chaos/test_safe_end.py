@@ -78,7 +78,7 @@ def test_a_queue_that_does_not_empty_keeps_everything(pipeline: Pipeline):
     pipeline.client("sqs").send_message(QueueUrl=pipeline.queue_url(), MessageBody='{"transaction_id": "held", "amount": 1}')
     before = listings(pipeline)
 
-    run = pipeline.play("teardown", __pipeline_round_seconds=2)
+    run = pipeline.play("teardown", __teardown_attempt_seconds=2)
 
     said = in_one_line(run.output)
     assert run.status != 0

@@ -192,7 +192,7 @@ SHUT: dict[str, tuple[list[str], str]] = {
     "tagged-without-always": (["--tags", "tagged", "--skip-tags", "always"], GATE),
     "limit-producers": (["--limit", "producers"], GATE),
     "limit-operator": (["--limit", "operator"], "producer was not asked"),
-    "start-at-a-deletion": (["--start-at-task", "transaction_table : Bring the role to its state", *FORGED], GATE),
+    "start-at-a-deletion": (["--start-at-task", "transaction_table : Create, update or remove the table", *FORGED], GATE),
     "start-at-the-export": (["--start-at-task", "Export the ledgers, the table and the quarantine"], "undefined"),
     "start-at-the-receipt": (["--start-at-task", "Write the receipt of what may be deleted now"], "undefined"),
     "discard-another": (["-e", "discard_data=blue"], "discard_data is 'blue', the environment is default"),
@@ -348,7 +348,7 @@ def test_a_run_that_starts_after_the_guard_deletes_nothing(full: Flow):
     wait_until(lambda: counted(full) == 0, 120, "an empty queue")
     before, exports = full.holds(), full.exports()
 
-    run = full.pipeline.play("teardown", "--start-at-task", "Count what would be destroyed, and ask whether it can be", **PATIENT)
+    run = full.pipeline.play("teardown", "--start-at-task", "Count what would be destroyed, and check whether it can be", **PATIENT)
 
     assert run.status != 0
     nothing_is_lost(full, run, before, exports)
@@ -359,7 +359,7 @@ def test_an_idle_pipeline_is_exported_and_then_removed(full: Flow):
     before, exports = full.holds(), full.exports()
     assert len({where for where, _what in before}) == 7
 
-    run = full.pipeline.play("teardown", "--skip-tags", "pipeline,embedded_cloud", **PATIENT).ended_well()
+    run = full.pipeline.play("teardown", "--skip-tags", "probe,reconciliation,embedded_cloud", **PATIENT).ended_well()
 
     nothing_is_lost(full, run, before, exports)
     assert full.holds() == set()

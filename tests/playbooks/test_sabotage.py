@@ -336,7 +336,7 @@ def test_a_service_that_runs_and_sends_nothing_is_named_beside_the_other_checks(
         os.kill(pid, signal.SIGCONT)
     assert found.failed_checks == {f"producer {PRODUCER}: sends"}
     quiet.ended_well()
-    assert re.search(rf"producer {PRODUCER}: \d+ properties", found.output), "the other checks of the service are gone"
+    assert re.search(rf"producer {PRODUCER} +\| pass +\| \d+ checks", found.output), "the other checks of the service are gone"
     assert "Action failed" not in found.output, "a task ran out of tries"
 
 

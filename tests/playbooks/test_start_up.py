@@ -187,5 +187,5 @@ def test_a_clone_may_have_spaces_and_letters_of_any_language_in_its_path(tmp_pat
 def test_a_clone_with_a_special_character_in_its_path_is_refused_in_one_sentence(tmp_path: Path, name: str):
     run = start(Pipeline(tmp_path / name, free_port()))
     assert run.status != 0
-    assert "would be read as something else than a character of a name. Nothing was changed." in run.message
+    assert "which supervisord, Ansible or a shell would misread. Nothing was changed." in run.message
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import boto3
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.probe.checks import Targets
 from ansible.module_utils.pipeline.probe.records import Thresholds
 from ansible.module_utils.pipeline.probe.run import Clients, Outcome, PipelineProbe

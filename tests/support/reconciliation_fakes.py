@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress
 from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, counts, report
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation

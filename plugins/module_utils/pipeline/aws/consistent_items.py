@@ -8,7 +8,9 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer
 
-from ..core.checks import AWS_ERRORS, Clock, explain, in_chunks, is_lasting, polls
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
+from .paging import in_chunks
 
 KEY = "transaction_id"
 # BatchGetItem takes no more keys in one call.

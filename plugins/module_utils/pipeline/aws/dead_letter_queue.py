@@ -16,7 +16,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..core.bounded_json import decode
-from ..core.checks import AWS_ERRORS, Clock, explain, in_chunks
+from ..core.clock import Clock
+from ..core.errors import AWS_ERRORS, explain
+from .paging import in_chunks
 
 # A standard queue has at most 120,000 messages in flight, and a long poll beyond that answers nothing at all. The rest is for others.
 MAX_HELD = 100_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.checks import Clock, polls
+from ..core.clock import Clock, polls
 from ..export.data_info import count_messages, total_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.checks import Clock
+from ..core.clock import Clock
 from .dead_letter_queue import COUNTERS
 
 

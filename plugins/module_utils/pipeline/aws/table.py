@@ -10,8 +10,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ..core.checks import AWS_ERRORS, Clock, is_lasting, polls
+from ..core.clock import Clock, polls
 from ..core.content import KEY, Item, is_key, item_bytes
+from ..core.errors import AWS_ERRORS, is_lasting
 
 # A consistent read takes a unit for every 4 KB: BatchGetItem rounds each item up, and takes one for an id that is not there; Scan rounds
 # the sum of a page ("Capacity unit consumption for read operations" of the DynamoDB developer guide).

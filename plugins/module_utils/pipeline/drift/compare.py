@@ -16,7 +16,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..core.canonical import Canonical, as_text
-from ..core.checks import AWS_ERRORS, Clock, is_lasting, make_check, polls
+from ..core.checks import make_check
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, is_lasting
 from ..release.mapping import BUSY_ERRORS
 from . import data_stores as aws_drift_data
 from . import ec2 as aws_drift_ec2

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import boolean, document, number, structure, text, text_map, text_set
-from .resource_type import LAST_CHANGE, Mender, ResourceType, always, lacks, page, pages, tag_dict, unless_missing
+from .resource_type import LAST_CHANGE, Mender, ResourceType, always, lacks, page, tag_dict
 
 NO_TABLE = ("ResourceNotFoundException",)
 NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.instances import living_instances
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import boolean, number, public_key, rules, text, text_map, text_set
-from .resource_type import ResourceType, agreed, kept_id, page, pages, tag_dict, unless_missing
+from .resource_type import ResourceType, agreed, kept_id, page, tag_dict
 
-# States of an instance that still is one. Source: "Amazon EC2 instance state changes".
-LIVING_STATES = ["pending", "running", "stopping", "stopped"]
 VOLUME_PROPERTIES = frozenset({"root_volume_type", "root_volume_encrypted", "root_volume_size"})
 
 
@@ -55,9 +55,7 @@ def _rule(permission: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     ec2 = clients["ec2"]
-    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
-    reservations = pages(ec2, "describe_instances", "Reservations", Filters=filters)
-    instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+    instances = living_instances(ec2, name)
     if not instances:
         return None
     volumes = _root_volumes(ec2, instances) if VOLUME_PROPERTIES & expected.keys() else {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.paging import unless_missing
 from ..core.canonical import boolean, number, structure, text, text_map, text_set
 from ..release.mapping import describe, list_mappings
 from ..release.versions import LATEST, Note, differing, is_checked, weights
-from .resource_type import ResourceType, agreed, always, kept_id, page, unless_missing
+from .resource_type import ResourceType, agreed, always, kept_id, page
 
 MISSING = ("ResourceNotFoundException",)
 # The tag of a function that says which role it was made for: the grant by which it reads its environment is of that one, not of its name.
@@ -27,7 +28,7 @@ def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
     role = (expected.get("role") or settings["Role"]).rpartition("/")[2]
     now = unless_missing(clients["iam"].get_role, ("NoSuchEntity",), RoleName=role) if "role_id" in expected else None
     return {
-        "role_id": kept_id(tags.get(ROLE_TAG), now and now["Role"]["RoleId"]),
+        "role_id": kept_id(tags.get(ROLE_TAG), now["Role"]["RoleId"] if now else None),
         "alias": alias,
         "runtime": settings.get("Runtime"),
         "handler": settings.get("Handler"),
@@ -85,7 +86,7 @@ def read_mappings(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
 def _is_ours(mapping: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> bool:
     """Whether it is of the function, under any alias or version, and of its queue: lambda_event_source_mapping deletes no other."""
     queue = expected.get("event_source_arn") or mapping["event_source_arn"]
-    return mapping["function_arn"].split(":")[6] == name and mapping["event_source_arn"] == queue
+    return bool(mapping["function_arn"].split(":")[6] == name and mapping["event_source_arn"] == queue)
 
 
 def delete_foreign_mappings(name: str, wanted: Any, found: Mapping[str, Any]) -> str:

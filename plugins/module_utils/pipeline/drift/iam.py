@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import document, number, text, text_map, text_set
-from .resource_type import ResourceType, always, lacks, page, pages, tag_dict, unless_missing
+from .resource_type import ResourceType, always, lacks, page, tag_dict
 
 MISSING = ("NoSuchEntity",)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.paging import pages
 from ..core.canonical import boolean, document, number, text, text_map, text_set
-from .resource_type import Mender, ResourceType, pages, tag_dict
+from .resource_type import Mender, ResourceType, tag_dict
 
 
 def read_log_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -4,17 +4,46 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ..aws.instances import living_instances
+from ..aws.paging import pages
 from ..core.canonical import public_key
-from .ec2 import LIVING_STATES, has_default_vpc
-from .resource_type import pages
+from .ec2 import has_default_vpc
 
 RESOLVE = "resolve:ssm:"
 ARCHITECTURE = "x86_64"  # of the image's name in the settings
 OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Why the instances cannot run, if so; the subnet to launch into; and advice that is no problem, if any."""
+
+    problems: list[str]
+    subnet: str
+    advice: str
+
+
+def preflight(ec2: Any, ssm: Any, region: str, wanted: Mapping[str, Any]) -> Preflight:
+    """All the checks; `wanted` has the options of the module instance_preflight. AWS errors are raised."""
+    kind = wanted["instance_type"]
+    network, unusable = network_problem(ec2, region), type_problem(ec2, kind, region)
+    subnet, no_subnet = ("", "") if network or unusable else suitable_subnet(ec2, kind, region)
+    found = [
+        image_problem(ssm, wanted["image"], region),
+        network,
+        unusable,
+        no_subnet,
+        count_problem(ec2, wanted["name"], wanted["count"]),
+        key_problem(ec2, wanted["key_name"], wanted["key_file"]) if wanted["key_name"] else "",
+    ]
+    problems = [problem for problem in found if problem]
+    return Preflight(problems, subnet, "" if problems else free_tier_advice(ec2, kind))
 
 
 def image_problem(ssm: Any, image: str, region: str) -> str:
@@ -120,9 +149,7 @@ def _free_types_in_words(ec2: Any) -> str:
 
 def count_problem(ec2: Any, name: str, count: int) -> str:
     """More instances than wanted: which of them to end is the operator's choice, for each may hold what it has not sent yet."""
-    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
-    reservations = pages(ec2, "describe_instances", "Reservations", Filters=filters)
-    found = sorted(instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"])
+    found = sorted(instance["InstanceId"] for instance in living_instances(ec2, name))
     if len(found) <= count:
         return ""
     return (

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from ..core.canonical import Canonical
 
 # (clients by service, name, expected properties) -> found properties, or None when the resource is missing. Of the expected
@@ -81,16 +79,6 @@ def agreed(values: Iterable[Any]) -> Any:
     return distinct[0] if len(distinct) == 1 else Disagreement(tuple(distinct))
 
 
-def unless_missing(call: Callable[..., dict[str, Any]], missing: Iterable[str], **request: Any) -> dict[str, Any] | None:
-    """The answer of one call, or None when its error code is one of `missing`. Other errors are raised."""
-    try:
-        return call(**request)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in missing:
-            return None
-        raise
-
-
 # What is found of an id that something keeps, as long as what has the name still has that id.
 CURRENT = "current"
 
@@ -103,8 +91,3 @@ def kept_id(kept: str | None, now: str | None) -> str:
 def tag_dict(tags: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
     """AWS's list of Key and Value as a dict."""
     return {tag["Key"]: tag["Value"] for tag in tags or []}
-
-
-def pages(client: Any, operation: str, key: str, **request: Any) -> list[Any]:
-    """All entries under `key` of a paginated operation."""
-    return [entry for page in client.get_paginator(operation).paginate(**request) for entry in page.get(key) or []]

@@ -6,8 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ..drift.ec2 import LIVING_STATES
-from ..drift.resource_type import pages
+from ..aws.instances import living_instances
+from ..aws.paging import pages
 
 ABSENT = frozenset({"ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 COUNTS = {
@@ -34,13 +34,8 @@ def count_items(client: Any, table: str) -> dict[str, Any]:
 
 def find_instances(client: Any, name: str) -> list[dict[str, str]]:
     """Every instance with that Name tag that still is one: `id`, `name`, `state`, and a `line` in words."""
-    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
-    reservations = pages(client, "describe_instances", "Reservations", Filters=filters)
-    found = [
-        {"id": instance["InstanceId"], "name": name, "state": instance["State"]["Name"]}
-        for reservation in reservations
-        for instance in reservation["Instances"]
-    ]
+    instances = living_instances(client, name)
+    found = [{"id": instance["InstanceId"], "name": name, "state": instance["State"]["Name"]} for instance in instances]
     return [one | {"line": f"instance {one['id']}: {one['state']}"} for one in sorted(found, key=lambda one: one["id"])]
 
 

@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 
 from ..aws.dead_letter_queue import QuarantinedMessage, sweep
 from ..core.bounded_json import decode
-from ..core.checks import THROTTLES, Clock, polls
+from ..core.clock import Clock, polls
+from ..core.errors import THROTTLES
 from .data_info import ABSENT
 
 MANIFEST = "export.json"

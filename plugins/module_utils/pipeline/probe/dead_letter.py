@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..aws.dead_letter_queue import QuarantinedMessage, sweep
-from ..core.checks import AWS_ERRORS, Clock, explain, is_lasting, polls
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 
 # One sweep lasts no longer. What a killed process hid, or an answer that was lost, shows again early enough to be met by a later sweep.
 SWEEP_SECONDS = 15

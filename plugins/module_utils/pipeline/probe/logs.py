@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from ..core.bounded_json import decode
-from ..core.checks import AWS_ERRORS, Clock, explain, is_lasting, polls
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 
 # FilterLogEvents returns no more events in one call.
 EVENTS_PER_CALL = 10_000

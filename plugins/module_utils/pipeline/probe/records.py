@@ -63,7 +63,8 @@ class Sample:
     @property
     def amount(self) -> Decimal:
         """The money sent."""
-        return self.fields["amount"]
+        amount: Decimal = self.fields["amount"]
+        return amount
 
     @property
     def label(self) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 from ..aws.consistent_items import KEY, Lookup, wait_for_items
 from ..aws.dead_letter_queue import QuarantinedMessage
-from ..core.checks import AWS_ERRORS, Check, Clock, explain, is_lasting, make_check, polls
+from ..core.checks import Check, make_check
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 from .checks import Targets, log_checks, quarantine_checks, stored_checks
 from .dead_letter import QuarantineReader
 from .logs import LogFindings, Wanted, wait_for_lines
@@ -68,7 +70,8 @@ class PipelineProbe:
         return self.outcome
 
     def _send(self) -> None:
-        records = [Record(one.transaction_id, one.outbox_id, one.body) for one in (*self._samples[:2], self._poison, *self._samples[2:])]
+        sent: list[Sample | Poison] = [*self._samples[:2], self._poison, *self._samples[2:]]
+        records = [Record(one.transaction_id, one.outbox_id, one.body) for one in sent]
         self.outcome.checks.append(self._sender.send(records, self._delivery))
 
     def _look(self, timeout: float, log_timeout: float) -> None:

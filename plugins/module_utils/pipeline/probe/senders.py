@@ -10,7 +10,9 @@ from typing import Any, Protocol
 from botocore.exceptions import ClientError
 
 from ..core.bounded_json import decode
-from ..core.checks import AWS_ERRORS, Check, Clock, explain, is_lasting, make_check, polls
+from ..core.checks import Check, make_check
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 
 # Seconds to get requests through that meet a throttle or a lost connection.
 RETRY_SECONDS = 10.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..aws.dead_letter_queue import Held, QuarantinedMessage, sweep, without_content
-from ..core.checks import Clock
+from ..core.clock import Clock
 from ..core.terminal import printable
 from .archive import Archive, alone, make_directory
 from .journal import FILE_NAME, Journal

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..aws.dead_letter_queue import KEY, QuarantinedMessage
-from ..core.checks import AWS_ERRORS, explain, in_chunks
+from ..aws.paging import in_chunks
+from ..core.errors import AWS_ERRORS, explain
 from .archive import moment
 from .repairs import Rules
 

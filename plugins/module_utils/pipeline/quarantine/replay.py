@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 
 from ..aws.dead_letter_queue import PER_CALL, Held, QuarantinedMessage, without_content
 from ..core.bounded_json import decode
-from ..core.checks import AWS_ERRORS, Clock, explain
+from ..core.clock import Clock
+from ..core.errors import AWS_ERRORS, explain
 from .archive import moment
 from .journal import BEGUN, Journal, Outgoing
 from .repairs import NotRepairableError, Repair, Rules, repaired

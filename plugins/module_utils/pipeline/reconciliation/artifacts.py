@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..core.checks import Clock
+from ..core.clock import Clock
 from ..quarantine.archive import make_directory, sync_directory
 
 PROGRESS_SECONDS = 5

@@ -17,8 +17,9 @@ from typing import Any
 from ..aws.dead_letter_queue import sweep
 from ..aws.queue_idle import Rest
 from ..aws.table import BYTES_BESIDE_BODY, Plan, TableReader
-from ..core.checks import AWS_ERRORS, Clock, explain, polls
+from ..core.clock import Clock, polls
 from ..core.content import KEY, Item, differing, plain, read_body, shown
+from ..core.errors import AWS_ERRORS, explain
 from ..quarantine.outcomes import purged, replayed
 from .artifacts import Progress, read_lines, write_lines
 from .matching import Altered, Book, Named

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.checks import Check, Clock, polls
+from ..core.checks import Check
+from ..core.clock import Clock, polls
 from ..probe.checks import PROCESSED_BY, STORED
 from ..probe.options import targets_of, thresholds_of
 from ..probe.run import Clients, PipelineProbe

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.checks import AWS_ERRORS, explain
+from ..core.errors import AWS_ERRORS, explain
 
 # How many ids are listed; all of them go into the file.
 LISTED = 20

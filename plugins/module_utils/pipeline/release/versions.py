@@ -13,10 +13,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import structure, text_map
-from ..core.checks import Clock, polls
+from ..core.clock import Clock, polls
+from ..core.errors import error_code
 
 LATEST = "$LATEST"
+MISSING = ("ResourceNotFoundException",)
 # What a version keeps of the function's configuration: "Manage Lambda function versions", Lambda developer guide. Tags and reserved
 # concurrency are the function's own.
 SETTINGS = (
@@ -92,10 +95,6 @@ def is_checked(alias: dict[str, Any]) -> bool:
     return note.checked and note.version == alias["FunctionVersion"]
 
 
-def code_of(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 class Releases:
     """The versions of one function and its alias. `wait_timeout` is the longest wait for one state, in seconds."""
 
@@ -105,15 +104,15 @@ class Releases:
 
     def configuration(self, qualifier: str) -> dict[str, Any] | None:
         """The function as one version or alias has it, None when there is none."""
-        return self._unless_missing(self._client.get_function_configuration, FunctionName=self.function, Qualifier=qualifier)
+        return unless_missing(self._client.get_function_configuration, MISSING, FunctionName=self.function, Qualifier=qualifier)
 
     def alias(self) -> dict[str, Any] | None:
-        return self._unless_missing(self._client.get_alias, FunctionName=self.function, Name=self.name)
+        return unless_missing(self._client.get_alias, MISSING, FunctionName=self.function, Name=self.name)
 
     def versions(self) -> list[str]:
         """The numbers of the published versions, the newest last."""
-        pages = self._client.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
-        return sorted((one["Version"] for page in pages for one in page["Versions"] if one["Version"] != LATEST), key=int)
+        found = pages(self._client, "list_versions_by_function", "Versions", FunctionName=self.function)
+        return sorted((one["Version"] for one in found if one["Version"] != LATEST), key=int)
 
     def at_rest(self, qualifier: str = LATEST) -> dict[str, Any]:
         """The configuration once nothing is under way with it. Raises ReleaseError when there is none, or it failed, or time ran out."""
@@ -161,7 +160,7 @@ class Releases:
             routing: dict[str, Any] = {"RoutingConfig": {"AdditionalVersionWeights": {}}, "RevisionId": alias["RevisionId"]}
             return self._persist(self._client.update_alias, **wanted, **routing)
         except ClientError as error:
-            if code_of(error) not in ("PreconditionFailedException", "ResourceConflictException"):
+            if error_code(error) not in ("PreconditionFailedException", "ResourceConflictException"):
                 raise
         # The answer to an earlier attempt was lost, or somebody else was faster.
         found = self.alias()
@@ -187,9 +186,9 @@ class Releases:
                 self._persist(self._client.delete_function, FunctionName=self.function, Qualifier=version)
                 deleted.append(version)
             except ClientError as error:
-                if code_of(error) == "ResourceNotFoundException":
+                if error_code(error) == "ResourceNotFoundException":
                     deleted.append(version)
-                elif code_of(error) != "ResourceConflictException":
+                elif error_code(error) != "ResourceConflictException":
                     raise
         return deleted
 
@@ -199,17 +198,9 @@ class Releases:
             try:
                 return call(**request)
             except ClientError as error:
-                if code_of(error) != "ResourceConflictException" or "cannot be performed at this time" not in str(error):
+                if error_code(error) != "ResourceConflictException" or "cannot be performed at this time" not in str(error):
                     raise
         raise AssertionError("unreachable: _attempts raises when time is up")
-
-    def _unless_missing(self, call: Callable[..., dict[str, Any]], **request: Any) -> dict[str, Any] | None:
-        try:
-            return call(**request)
-        except ClientError as error:
-            if code_of(error) == "ResourceNotFoundException":
-                return None
-            raise
 
     def _attempts(self, awaited: str) -> Iterator[float]:
         yield from polls(self._clock, self._wait_timeout, first=0.1)

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from ansible.module_utils.pipeline.aws.consistent_items import wait_for_items
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 TABLE = "RealTimeTransactions"

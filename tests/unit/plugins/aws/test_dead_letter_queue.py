@@ -11,7 +11,7 @@ import boto3
 import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
 from ansible.module_utils.pipeline.aws.dead_letter_queue import held, sweep, transaction_id_in
-from ansible.module_utils.pipeline.core.checks import Clock, system_clock
+from ansible.module_utils.pipeline.core.clock import Clock, system_clock
 from botocore.exceptions import ClientError
 
 SOON = 0.3  # seconds for what cannot end by itself

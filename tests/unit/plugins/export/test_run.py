@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 from ansible.module_utils.pipeline.aws.queue import wait_until_empty
-from ansible.module_utils.pipeline.core.checks import Clock, system_clock
+from ansible.module_utils.pipeline.core.clock import Clock, system_clock
 from ansible.module_utils.pipeline.export.run import BURST_SECONDS, ExportError, ReadUnits, export, is_there, whole_ledger
 from botocore.exceptions import ClientError
 

@@ -124,7 +124,7 @@ def test_what_has_to_be_run_again_fails(run: Any, monkeypatch: pytest.MonkeyPatc
         (BusyError("another run works on here"), "another run works on here"),
         (
             OSError(28, "No space left on device"),
-            "[Errno 28] No space left on device. Nothing is lost; run this again once that is mended.",
+            "[Errno 28] No space left on device. Nothing is lost; mend that, and run this again.",
         ),
         (ClientError({"Error": {"Code": "AccessDenied"}}, "GetQueueAttributes"), "Cannot ask the queues for their attributes"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.quarantine import actions as quarantine_actions
 from ansible.module_utils.pipeline.quarantine import replay as quarantine_replay
 from quarantine_fakes import World, emulated, record, text

@@ -28,7 +28,7 @@ PLAY = [
     {
         "hosts": "producers",
         "ignore_unreachable": True,
-        "tasks": [{"name": "Ledger", "ansible.builtin.import_role": {"name": "pipeline", "tasks_from": "ledger"}}],
+        "tasks": [{"name": "Ledger", "ansible.builtin.import_role": {"name": "reconciliation", "tasks_from": "export_ledger"}}],
     },
     {
         "hosts": "operator",
@@ -39,7 +39,7 @@ PLAY = [
                     "dest": "{{ told }}",
                     "mode": "0600",
                     "content": "{{ dict(groups.producers | zip(groups.producers | map('extract', hostvars)"
-                    " | map(attribute='pipeline_ledger_problem'))) | to_json }}",
+                    " | map(attribute='reconciliation_ledger_problem'))) | to_json }}",
                 },
             }
         ],

@@ -140,8 +140,8 @@ def test_a_ledger_that_is_cut_off_fails_the_module(world: World, module: Any):
     ("options", "complaint"),
     [
         ({"settle_seconds": 0}, "settle_seconds must be at least 1: found 0"),
-        ({"timeout": -1}, "timeout must be 0 or more: found -1"),
-        ({"read_rate": -0.5}, "read_rate must be 0 or more: found -0.5"),
+        ({"timeout": -1}, "timeout must be at least 0: found -1"),
+        ({"read_rate": -0.5}, "read_rate must be at least 0: found -0.5"),
         ({"read_capacity": 0}, "read_capacity must be at least 1: found 0"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.pipeline.aws.dead_letter_queue import QuarantinedMessage
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.quarantine.journal import Journal, Outgoing
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress
 from ansible.module_utils.pipeline.reconciliation.matching import Found, _verdict

@@ -101,7 +101,7 @@ def test_no_type_is_left_of_a_setting_that_is_gone():
 
 def test_every_switch_has_a_type_and_each_is_read_by_a_play():
     switches = {name for name in TYPES if not name.startswith("pipeline_")}
-    read = "".join(file.read_text() for folder in ("playbooks", "roles/pipeline") for file in sorted((ROOT / folder).rglob("*.yml")))
+    read = "".join(file.read_text() for folder in ("playbooks", "roles") for file in sorted((ROOT / folder).rglob("*.yml")))
     assert {name for name in switches if not re.search(rf"\b{name}\b", read)} == set()
     used = set(re.findall(r"\b((?:reconcile|quarantine|rollback|discard|confirm)_[a-z_]+) \| default", read))
     assert used - set(TYPES) == set()
@@ -300,7 +300,7 @@ def test_a_name_that_nothing_reads_is_refused_with_the_nearest(name: str, meant:
 
 
 @pytest.mark.parametrize(
-    "name", ["ansible_user", "__pipeline_round_seconds", "guest_name", "my_own", "embedded_cloud_port", "producer_service_drain_seconds"]
+    "name", ["ansible_user", "__teardown_attempt_seconds", "guest_name", "my_own", "embedded_cloud_port", "producer_service_drain_seconds"]
 )
 def test_a_name_of_ansible_a_role_or_the_operator_is_left_alone(name: str):
     assert outcome(name, "6O") == ("6O", "")
