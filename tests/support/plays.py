@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 PLAY_SECONDS = 300
-COMPILED_ONCE = ROOT / ".local" / "compiled-once"
+COMPILED_ONCE = ROOT / ".pytest_cache" / "compiled-once"
 PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 AWS_INVENTORY = ("-i", "inventories/aws")
 PROFILE = "[default]\naws_access_key_id = {aws_access_key_id}\naws_secret_access_key = {aws_secret_access_key}\n"
