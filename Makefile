@@ -14,7 +14,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --require
 PROGRESS = | sed -n -u -E 's/^(Collecting|Installing|Successfully) ([^ ]*).*/  \1 \2/p'
 
 # Four on two cores: the tests wait half of the time. Each worker takes a group of tests at a time (tests/conftest.py).
-WORKERS = --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+WORKERS = --numprocesses 4 --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the targets

@@ -19,6 +19,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from plays import Pipeline, ended, free_port, root_keys
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 REGION = "us-east-1"
@@ -27,17 +28,38 @@ ACCOUNT = "000000000000"
 # The modules' helpers, under the name that they have where they run.
 ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
 
-# What several files share: they run on one worker.
-SHARED = ("infrastructure", "deployed_pipeline")
+# Files that share a deployment (tests/playbooks/conftest.py) run on one worker. Without this each of them would make its own.
+SHARED = {
+    "test_alarms.py": "deployed_pipeline",
+    "test_sabotage.py": "deployed_pipeline",
+    "test_role_policies.py": "infrastructure",
+    "test_ten_thousand.py": "infrastructure",
+}
+
+
+def group_of(nodeid: str) -> str:
+    """What has to run on one worker: the tests of a file, or of the files that share a deployment."""
+    file = nodeid.partition("::")[0]
+    return SHARED.get(file.rpartition("/")[2], file) if "/playbooks/" in file else file
+
+
+class Groups(LoadScopeScheduling):
+    """Gives a worker one group of tests after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Groups(config, log)
 
 
 def pytest_itemcollected(item: pytest.Function) -> None:
-    """Mark slow tests, and group what has to run on one worker: the tests of a file, and of the files that share a deployment."""
-    used = set(getattr(item, "fixturenames", []))
-    # An embedded cloud, a clone with all that runs in one, or the producer's program with a cloud to send to.
+    """Mark slow tests: those with an embedded cloud, with a clone and all that runs in it, or with the producer and a cloud to send to."""
+    used = set(item.fixturenames)
     if used & {"start_cloud", "clone"} or ("cloud" in used and hasattr(item.module, "Program")):
         item.add_marker(pytest.mark.slow)
-    item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in used), item.path.stem)))
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,8 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files of plays, which need the processors, and other files, which mostly wait, in turns: so the processors are always busy."""
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        (group,) = [marker.args[0] for marker in item.iter_markers("xdist_group")]
-        groups.setdefault(group, []).append(item)
+        groups.setdefault(group_of(item.nodeid), []).append(item)
     plays = [group for group in groups.values() if "playbooks" in group[0].path.parts]
     others = [group for group in groups.values() if "playbooks" not in group[0].path.parts]
     turns = max(len(plays), 1)
