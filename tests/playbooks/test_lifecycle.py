@@ -12,7 +12,6 @@ import pytest
 from plays import Pipeline, free_port, listings, supervisorctl, wait_until
 
 STRANGER = "somebody-elses-queue"
-CHANGED_BY_A_THRESHOLD = 99
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,6 @@ def test_check_mode_shows_exactly_the_property_that_would_change(pipeline: Pipel
     assert sorted(run.diffs()) == ["+HIGH_VALUE_THRESHOLD: '25000'", "-HIGH_VALUE_THRESHOLD: '10000'"]
     # All other roles are in sync, and --check reports no change in them.
     assert {task.partition(" : ")[0] for task in run.changed_tasks} == {"stream_processor"}
-    assert len(run.changed_tasks) == run.totals["changed"] == CHANGED_BY_A_THRESHOLD
 
 
 def test_verify_passes_with_transactions_in_the_table(pipeline: Pipeline):
