@@ -1,4 +1,4 @@
-"""Every setting through the real plays, with -e as text: it means what the typed value means, and what does not fit changes nothing."""
+"""Every setting is given to the real plays as text with -e. Text means the same as the typed value; a bad value changes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DERIVED = {name for name, spec in SPECIFIED if spec.get("derived")}
 # What teardown.yml, reconcile.yml, quarantine.yml and rollback.yml do is no setting, nor is a role's state.
 SWITCHES = "(confirm|discard|reconcile|rollback)_.*|quarantine_(action|confirm|reason|id|since|until|limit|repair)|.*_state"
 SETTINGS = sorted(name for name in {name for name, _ in SPECIFIED} - DERIVED if not re.fullmatch(SWITCHES, name))
-# Other values than the inventory's, so that a setting which is not read as it was given shows.
+# These differ from the inventory's values, so that a setting which is ignored shows.
 OTHERS = {
     "pipeline_tags": {"CostCenter": 4711, "Prod": True},
     "stream_processor_high_value_threshold": 20000.5,
@@ -69,7 +69,7 @@ OTHERS = {
 
 
 def typed(pipeline: Pipeline) -> dict[str, Any]:
-    """Every setting that can be set, as the inventory or OTHERS has it."""
+    """Every setting with its value from OTHERS or from the inventory."""
     loader, variables = (
         DataLoader(),
         {"inventory_dir": str(ROOT / "inventories" / "local"), "embedded_cloud_directory": str(pipeline.directory)},
@@ -79,11 +79,11 @@ def typed(pipeline: Pipeline) -> dict[str, Any]:
     variables |= OTHERS | {"embedded_cloud_port": pipeline.port, "embedded_cloud_directory": str(pipeline.directory)}
     variables["teardown_export_directory"] = str(pipeline.directory / "exports")
     templar = Templar(loader=loader, variables=variables)
-    return {name: templar.template(variables[name]) for name in SETTINGS if name in variables}  # the rest is of other inventories
+    return {name: templar.template(variables[name]) for name in SETTINGS if name in variables}  # the rest belongs to other inventories
 
 
 def as_text(settings: dict[str, Any]) -> list[str]:
-    """The same as `-e name=text`."""
+    """The same settings as words of a command: -e name=text."""
     words: list[str] = []
     for name, value in settings.items():
         text = value if isinstance(value, str) else "" if value is None else json.dumps(value, separators=(",", ":"))
@@ -146,9 +146,9 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_whatever_is_called_a_bad_setting_or_an_unknown_name_ends_it_before_anything_is_done(deployed: Pipeline, way: str):
+def test_a_bad_setting_or_an_unknown_name_ends_every_play_before_its_first_task(deployed: Pipeline, way: str):
     before = listings(deployed)
-    bad = dict.fromkeys(SETTINGS, "6O\x1b[2J")  # what a terminal obeys is no value of any type
+    bad = dict.fromkeys(SETTINGS, "6O\x1b[2J")  # an escape sequence is not a value of any type
     run = deployed.play(*WAYS[way], "-e", "reconcile_resend_los=true", **bad)
     assert run.status != 0
     assert "Nothing was changed" in said(run)

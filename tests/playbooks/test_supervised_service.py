@@ -58,7 +58,7 @@ class Host:
             before = self.count_ends()
             self.ends.touch()
             self.control("restart", NAME)
-            # supervisord waits a second more after each end.
+            # supervisord waits one second longer after each exit.
             wait_until(lambda: self.count_ends() >= before + 5, 60, "five ends of the program")
         wait_until(lambda: self.state() == state, 60, state)
 
