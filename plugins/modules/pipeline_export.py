@@ -16,24 +16,13 @@ options:
   environment: {description: "Name of the environment, for the list.", type: str, required: true}
   table: {description: Name of the table., type: str, required: true}
   dead_letter_queue: {description: Name of the quarantine's queue., type: str, required: true}
-  ledgers:
-    description: Files of ledgers as the producers export them. The module fails if one is incomplete.
-    type: list
-    elements: path
-    default: []
-  rejected:
-    description: Gzipped files of rejected feed lines, as the producers list them.
-    type: list
-    elements: path
-    default: []
+  ledgers: {description: Ledgers as the producers export them. Fails if one is incomplete., type: list, elements: path, default: []}
+  rejected: {description: "Rejected feed lines, gzipped, as the producers list them.", type: list, elements: path, default: []}
   read_capacity:
     description: The table's read units a second; 0 if it is on demand. The unused units of five minutes are used at once.
     type: int
     default: 0
-  timeout:
-    description: Seconds to read the quarantine in. Its messages may be hidden for so long.
-    type: int
-    default: 900
+  timeout: {description: Seconds to read the quarantine in. Its messages may be hidden for so long., type: int, default: 900}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(dynamodb:Scan) and C(dynamodb:DescribeTable) on the table; C(sqs:GetQueueUrl), C(sqs:GetQueueAttributes), C(sqs:ReceiveMessage)
@@ -60,16 +49,10 @@ lines:
   elements: str
   sample: ["table RealTimeTransactions: 1,234 in table.jsonl.gz (98,765 bytes)"]
 files:
-  description: One entry for each file.
+  description: The C(name), C(source), C(records), C(bytes) and C(sha256) of each file.
   returned: always
   type: list
   elements: dict
-  contains:
-    name: {description: Its name in the directory., type: str}
-    source: {description: What it was read from., type: str}
-    records: {description: How many records it has., type: int}
-    bytes: {description: Its size., type: int}
-    sha256: {description: Its SHA-256 in hexadecimal., type: str}
 """
 
 from dataclasses import asdict

@@ -21,9 +21,7 @@ description:
   - Changes nothing, unless O(repair_altered) is set.
 options:
   ledgers:
-    description:
-      - Paths, on this machine, of what C(financial_producer.pyz ledger --json --bodies) exported (gzip), one for each ledger.
-      - Several may hold the same transaction.
+    description: Paths of what C(financial_producer.pyz ledger --json --bodies) exported (gzip). Several may hold the same transaction.
     type: list
     elements: str
     required: true
@@ -33,24 +31,20 @@ options:
     elements: str
     default: []
   missing_ledgers:
-    description:
-      - Names of producers whose ledger could not be fetched. They fail a check.
-      - While there are any, nothing is repaired, because one of them may have sent what looks altered.
+    description: Producers whose ledger could not be fetched. They fail a check, and nothing is repaired, as they may have sent it.
     type: list
     elements: str
     default: []
   quarantine_directory:
     description:
-      - Where, on this machine, M(transaction_quarantine) keeps its archives (C(*.jsonl.gz)) and its journal, if there are any.
+      - Where M(transaction_quarantine) keeps its archives and its journal, if there are any.
       - A transaction that was purged to an archive, was not sent again since, and is nowhere else, is not lost. A replay counts as a send.
     type: path
   table: {description: Name of the table., type: str, required: true}
   queue_url: {description: URL of the transaction queue., type: str, required: true}
   dead_letter_queue_url: {description: "URL of the dead-letter queue, the quarantine.", type: str, required: true}
   report_directory:
-    description:
-      - Where RV(report_file), RV(lost_file), RV(altered_file), RV(repaired_file) and C(progress.log) are written; made if it is missing.
-      - C(progress.log) can be watched during a long run.
+    description: Folder of the files that are returned, and of C(progress.log), which can be watched; made if it is missing.
     type: path
     required: true
   settle_seconds:
@@ -62,7 +56,6 @@ options:
     type: int
     default: 900
   read_rate: {description: "Most read units a second to use, on average. 0 sets no limit.", type: float, default: 20}
-  read_capacity: {description: "The table's read units a second on AWS, from which RV(aws_seconds) is computed.", type: int, default: 25}
   queue_retention: {description: "How long the queue keeps a message, in seconds.", type: int, default: 345600}
   overdue_seconds: {description: "A transaction in flight fails a check from this age on, in seconds.", type: int, default: 3700}
   quarantine_age:
@@ -82,9 +75,8 @@ options:
     default: forbidden
   repair_altered:
     description:
-      - Delete the altered items, so that RV(repaired_file) can be sent again.
-      - An id is in that file, on disk, before its item is deleted. An item is deleted only if it has not changed since it was read. A
-        transaction whose body the ledger has pruned is not deleted.
+      - Delete the altered items, so that RV(repaired_file) can be sent again. An id is in that file, on disk, before its item is deleted.
+      - Not deleted are items that changed since they were read, and those whose body the ledger has pruned.
     type: bool
     default: false
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
@@ -107,18 +99,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-checks:
-  description: One entry for each thing that was looked at.
-  returned: always
-  type: list
-  elements: dict
-  contains:
-    check: {description: What was checked., type: str, sample: "reconciliation: nothing is lost"}
-    passed: {description: Whether it was so., type: bool}
-    expected: {description: What ought to be., type: str}
-    found: {description: What was found., type: str}
-    seconds: {description: Time spent on this check alone., type: float}
-    remedy: {description: What to do when it failed., type: str}
+checks: {description: The checks for M(verification_report)., returned: always, type: list, elements: dict}
 counts:
   description:
     - "C(sent), C(stored), C(quarantined), C(in_flight), C(lost), C(altered), C(doubled), C(unknown), C(unsent), C(copies), C(repaired),
@@ -126,11 +107,7 @@ counts:
     - A count is null when it is not known. All are null when something could not be read, and C(unknown) when the table was asked for ids.
   returned: always
   type: dict
-settled_through:
-  description: By ledger, the sequence up to which every entry is stored, or was purged to an archive.
-  returned: always
-  type: dict
-  sample: {"web-1-3fa9c2": 1234}
+settled_through: {description: "By ledger, up to where all is stored or purged to an archive.", returned: always, type: dict}
 lost_file:
   description: JSON lines with the C(outbox_id) and C(transaction_id) of what is lost and can be sent again; what C(resend --lost) takes.
   returned: always
@@ -141,14 +118,8 @@ repaired_file:
   returned: always
   type: str
 repaired: {description: "How many altered items were deleted, or in check mode would be.", returned: always, type: int}
-to_resend:
-  description: How many entries the files for C(resend --lost) have, C(lost) and C(repaired); the latter is 0 without O(repair_altered).
-  returned: always
-  type: dict
-report_file: {description: "JSON with everything, all ids included.", returned: always, type: str}
-plan: {description: "How the table was read and why, C(method), C(batch_get_units), C(scan_units).", returned: always, type: dict}
-read_units: {description: Read units that were used., returned: always, type: float}
-aws_seconds: {description: How many seconds these take on AWS at O(read_capacity)., returned: always, type: float}
+to_resend: {description: "How many entries RV(lost_file) and, after a repair, RV(repaired_file) have.", returned: always, type: dict}
+report_file: {description: "JSON with everything, all ids and the read units included.", returned: always, type: str}
 """
 
 from pathlib import Path
@@ -163,8 +134,7 @@ from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, 
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-LEAST = {"settle_seconds": 1, "read_capacity": 1, "queue_retention": 1}
-LEAST |= {"timeout": 0, "read_rate": 0, "overdue_seconds": 0, "quarantine_age": 0}
+LEAST = {"settle_seconds": 1, "queue_retention": 1, "timeout": 0, "read_rate": 0, "overdue_seconds": 0, "quarantine_age": 0}
 
 
 def main() -> None:
@@ -224,9 +194,6 @@ def main() -> None:
         repaired=repaired,
         to_resend=to_resend,
         report_file=str(directory / "reconciliation.json"),
-        plan=run.plan,
-        read_units=run.reader.capacity.used,
-        aws_seconds=round(run.reader.capacity.used / options["read_capacity"], 1),
     )
 
 

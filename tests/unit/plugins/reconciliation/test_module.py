@@ -67,7 +67,7 @@ def test_it_returns_what_it_found_and_writes_it_to_files(world: World, module: A
     written = json.loads(Path(result["report_file"]).read_text())
     assert [(one["transaction_id"], one["resendable"]) for one in written["lost"]] == [("lost", True), ("lost-pruned", False)]
     assert written["counts"] == result["counts"]
-    assert result["aws_seconds"] == round(result["read_units"] / 25, 1) > 0
+    assert written["read_units"] > 0
 
 
 def test_a_repair_deletes_only_what_can_be_sent_again(world: World, module: Any):
