@@ -26,20 +26,11 @@ EXAMPLES = r"""
     tables: ["{{ transaction_table_name }}"]
     queues: ["{{ transaction_queue_name }}", "{{ transaction_queue_dead_letter_name }}"]
     instances: "{{ producer_service_name }}"
-  register: census
-
-- name: Say what would be destroyed
-  ansible.builtin.debug:
-    msg: "{{ census.lines }}"
+  register: teardown_data_info
 """
 
 RETURN = r"""
-lines:
-  description: A sentence for each table, queue and instance, in the order given.
-  returned: always
-  type: list
-  elements: str
-  sample: ["table RealTimeTransactions: about 1,234 items", "queue FinancialTransactionQueue: about 5 messages", "instance i-0a1: stopped"]
+lines: {description: "A sentence for each table, queue and instance.", returned: always, type: list, elements: str}
 instances:
   description: The C(id), C(name), C(state) and C(line), in words, of each instance that is not terminated, stopped ones too.
   returned: always
@@ -56,7 +47,6 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     dynamodb, sqs, ec2, name = module.client("dynamodb"), module.client("sqs"), module.client("ec2"), module.params["instances"]
     with failing(module, "Cannot count what would be destroyed"):

@@ -8,17 +8,14 @@ module: pipeline_reconciliation
 short_description: Prove that sent = stored + quarantined + in flight, id by id
 description:
   - Compares the ledgers of the producers with the table, the queue's counters and the quarantine, and names each transaction that is lost,
-    altered, doubled or in no ledger. C(docs/reconciliation.md) defines these.
-  - Reads the table by BatchGetItem or by Scan, whichever takes fewer read units, consistently, and at O(read_rate). It looks again for
-    transactions that it did not find, until it finds them or can decide.
+    altered, doubled or in no ledger. C(docs/reconciliation.md) defines these. Changes nothing, unless O(repair_altered) is set.
+  - Reads the table by BatchGetItem or by Scan, whichever takes fewer read units, and looks again for what it did not find.
   - SQS cannot say whether it holds a message. So a transaction is lost only if the queue's three counters have been zero for
     O(settle_seconds) and it still is neither in the table nor in the quarantine, or if it was sent longer ago than the queue keeps
     messages. Until then it is in flight.
   - Receives the messages of the quarantine, which hides them for that time, and releases them. It never receives from the queue.
-  - Memory stays bounded for any number of transactions; the rest is in temporary files.
   - A broken pipeline never fails this module. Each finding is a check; M(verification_report) fails if a check failed. But a ledger that is
     cut off, empty or malformed does fail the module, because it would prove nothing.
-  - Changes nothing, unless O(repair_altered) is set.
 options:
   ledgers:
     description: Paths of what C(financial_producer.pyz ledger --json --bodies) exported (gzip). Several may hold the same transaction.
@@ -47,29 +44,15 @@ options:
     description: Folder of the files that are returned, and of C(progress.log), which can be watched; made if it is missing.
     type: path
     required: true
-  settle_seconds:
-    description: Seconds for which the counters must have been zero. They are approximate, so AWS needs minutes.
-    type: int
-    default: 300
-  timeout:
-    description: Seconds to look again for what was not found, after everything was read once. 0 looks again once.
-    type: int
-    default: 900
+  settle_seconds: {description: Seconds for which the counters must have been zero. AWS needs minutes., type: int, default: 300}
+  timeout: {description: Seconds to look again for what was not found. 0 looks again once., type: int, default: 900}
   read_rate: {description: "Most read units a second to use, on average. 0 sets no limit.", type: float, default: 20}
   queue_retention: {description: "How long the queue keeps a message, in seconds.", type: int, default: 345600}
   overdue_seconds: {description: "A transaction in flight fails a check from this age on, in seconds.", type: int, default: 3700}
-  quarantine_age:
-    description: A quarantined message fails a check from this age on, in seconds. SQS deletes it after fourteen days.
-    type: int
-    default: 864000
-  await_unsent:
-    description: Look also for entries that are not sent yet, as after C(resend). What is missing after O(timeout) fails a check.
-    type: bool
-    default: false
+  quarantine_age: {description: "A quarantined message fails a check from this age on, in seconds.", type: int, default: 864000}
+  await_unsent: {description: "Look also for what is not sent yet, as after C(resend).", type: bool, default: false}
   other_senders:
-    description:
-      - Whether anybody but the producers may send to the queue.
-      - If C(forbidden), records of the table and of the quarantine that are in no ledger fail a check; if C(allowed), they are counted.
+    description: Whether others may send to the queue. If C(forbidden), records that are in no ledger fail a check.
     type: str
     choices: [forbidden, allowed]
     default: forbidden
@@ -102,21 +85,14 @@ RETURN = r"""
 checks: {description: The checks for M(verification_report)., returned: always, type: list, elements: dict}
 counts:
   description:
-    - "C(sent), C(stored), C(quarantined), C(in_flight), C(lost), C(altered), C(doubled), C(unknown), C(unsent), C(copies), C(repaired),
-      C(archived)."
-    - A count is null when it is not known. All are null when something could not be read, and C(unknown) when the table was asked for ids.
+    - C(sent), C(stored), C(quarantined), C(in_flight), C(lost), C(altered), C(doubled), C(unknown), C(unsent), C(copies), C(repaired),
+      C(archived). All are null when something could not be read, and C(unknown) when the table was asked for ids.
   returned: always
   type: dict
 settled_through: {description: "By ledger, up to where all is stored or purged to an archive.", returned: always, type: dict}
-lost_file:
-  description: JSON lines with the C(outbox_id) and C(transaction_id) of what is lost and can be sent again; what C(resend --lost) takes.
-  returned: always
-  type: str
+lost_file: {description: "What is lost and can be sent again, as C(resend --lost) takes it.", returned: always, type: str}
 altered_file: {description: The same for altered transactions., returned: always, type: str}
-repaired_file:
-  description: The same of what O(repair_altered) deleted, now or in a run that was interrupted, and that is not stored yet.
-  returned: always
-  type: str
+repaired_file: {description: "The same of what O(repair_altered) deleted, and that is not stored yet.", returned: always, type: str}
 repaired: {description: "How many altered items were deleted, or in check mode would be.", returned: always, type: int}
 to_resend: {description: "How many entries RV(lost_file) and, after a repair, RV(repaired_file) have.", returned: always, type: dict}
 report_file: {description: "JSON with everything, all ids and the read units included.", returned: always, type: str}
@@ -138,13 +114,13 @@ LEAST = {"settle_seconds": 1, "queue_retention": 1, "timeout": 0, "read_rate": 0
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     with failing(module, "Cannot reconcile", OptionError):
         require_least(options, **LEAST)
 
     clock, directory = system_clock(), Path(options["report_directory"])
+    everything = directory / "reconciliation.json"
     files = {name: directory / f"{name}.jsonl" for name in ("lost", "altered", "repaired")}
     limits = Limits(options["overdue_seconds"], options["quarantine_age"])
     progress = Progress(directory / "progress.log", clock)
@@ -174,9 +150,9 @@ def main() -> None:
     try:
         run.run()
         write_lines(files["lost"], (named.ids for named in run.matcher.lost() if named.resendable))
-        write_lines(files["altered"], (named.ids for named in run.altered_to_resend()))
-        write_report(directory / "reconciliation.json", *report(run, limits))
-        found, counted = checks(run, limits, clock.monotonic() - started, str(directory / "reconciliation.json")), counts(run)
+        write_lines(files["altered"], (one.named.ids for one in run.matcher.altered() if one.named.resendable))
+        write_report(everything, *report(run, limits))
+        found = checks(run, limits, clock.monotonic() - started, str(everything))
         repaired, to_resend = 0, {"lost": sum(named.resendable for named in run.matcher.lost()), "repaired": 0}
         if options["repair_altered"] and not run.error and not options["missing_ledgers"]:
             repaired = run.repair(delete=not module.check_mode)
@@ -188,12 +164,12 @@ def main() -> None:
     module.exit_json(
         changed=bool(repaired),
         checks=found,
-        counts=counted,
+        counts=counts(run),
         settled_through={} if run.error else run.matcher.settled_through(),
         **{f"{name}_file": str(path) for name, path in files.items()},
         repaired=repaired,
         to_resend=to_resend,
-        report_file=str(directory / "reconciliation.json"),
+        report_file=str(everything),
     )
 
 

@@ -17,21 +17,12 @@ description:
   - If it is killed, nothing is lost, and the next replay finishes what was begun; a journal in O(directory) records it.
 options:
   action: {description: What to do., type: str, choices: [list, archive, replay, purge], default: list}
-  confirm:
-    description: Whether to do C(replay) and C(purge). Without it they only say what they would do, as in check mode.
-    type: bool
-    default: false
+  confirm: {description: Do C(replay) and C(purge). Otherwise they only say what they would do., type: bool, default: false}
   queue_url: {description: URL of the transaction queue., type: str, required: true}
   dead_letter_queue_url: {description: URL of the dead-letter queue., type: str, required: true}
   table: {description: Name of the table., type: str, required: true}
-  rules:
-    description: Path of the function's C(transaction.py). Its rules decide what can be replayed.
-    type: path
-    required: true
-  directory:
-    description: Folder of the archives and the journal; made if it is missing. Only its owner may read it.
-    type: path
-    required: true
+  rules: {description: Path of the function's C(transaction.py). Its rules decide what can be replayed., type: path, required: true}
+  directory: {description: Folder of the archives and the journal. Made if it is missing., type: path, required: true}
   reasons: {description: Select messages with one of these reasons., type: list, elements: str, default: []}
   ids: {description: "Select messages by transaction id, outbox id or message id.", type: list, elements: str, default: []}
   since: {description: "Select messages that were sent at this time (ISO 8601, UTC if it names no zone) or later.", type: str, default: ""}
@@ -46,10 +37,7 @@ options:
     elements: str
     default: []
   rate: {description: "Most messages to replay in a second.", type: float, default: 20}
-  timeout:
-    description: Seconds for the whole action, 30 to 43195. If it is killed, messages may stay hidden for so long.
-    type: int
-    default: 300
+  timeout: {description: "Seconds for the whole action, 30 to 43195. Messages are hidden for so long.", type: int, default: 300}
   samples: {description: Messages of each reason that C(list) shows., type: int, default: 3}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
@@ -74,10 +62,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lines: {description: "The result in words.", returned: always, type: list, elements: str}
-complete:
-  description: Whether every message of the queue was received, by its approximate counters. False also if O(limit) was reached.
-  returned: always
-  type: bool
+complete: {description: Whether every message was received. False also if O(limit) was reached., returned: always, type: bool}
 unseen: {description: About how many messages somebody else hides., returned: always, type: int}
 total: {description: Messages selected., returned: for C(list), type: int}
 others: {description: Messages not selected., returned: for C(list), type: int}
@@ -92,21 +77,12 @@ purged: {description: Messages deleted., returned: for C(purge), type: int}
 sent: {description: "Messages that were, or would be, sent; C(sent_by_reason) has them by reason.", returned: for C(replay), type: int}
 resumed: {description: "Messages sent as an interrupted run had begun them.", returned: for C(replay), type: int}
 finished: {description: "Messages that an interrupted run had sent, and that were only deleted now.", returned: for C(replay), type: int}
-gone:
-  description: Messages that an interrupted run had begun, and that are not here. Whether they were sent is unknown; the journal has them.
-  returned: for C(replay)
-  type: int
+gone: {description: "Messages that an interrupted run had begun, and that only the journal has now.", returned: for C(replay), type: int}
 came_back: {description: Messages that this run sent and that were quarantined again during it., returned: for C(replay), type: int}
-left:
-  description: Up to 1,000 messages that stay there, each with C(why); C(left_count) has their number.
-  returned: for C(replay)
-  type: list
-  elements: dict
-problems:
-  description: The same, C(problems_count) too, of messages that were moved only in part. The next replay moves them.
-  returned: for C(replay) and C(purge)
-  type: list
-  elements: dict
+left: {description: "Up to 1,000 messages that stay, with C(why).", returned: for C(replay), type: list, elements: dict}
+left_count: {description: How many there are., returned: for C(replay), type: int}
+problems: {description: "The same of those moved only in part.", returned: for C(replay) and C(purge), type: list, elements: dict}
+problems_count: {description: How many there are. The next replay moves them., returned: for C(replay) and C(purge), type: int}
 """
 
 import secrets
@@ -130,7 +106,6 @@ LONGEST = MAX_HIDDEN_SECONDS - MARGIN_SECONDS
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     with failing(module, "Cannot ask the queues for their attributes", OptionError, BusyError):
         request = read_request(module.params, write=not module.check_mode)

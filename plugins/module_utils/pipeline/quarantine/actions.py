@@ -144,11 +144,9 @@ class Quarantine:
         """The selected messages, with their content, up to the limit."""
         return islice(filter(self._request.selection.matches, held.arrivals()), self._request.limit or None)
 
-    @contextlib.contextmanager
-    def _journal(self) -> Iterator[Journal | None]:
+    def _journal(self) -> contextlib.AbstractContextManager[Journal | None]:
         """The journal of all replays; None where there is none yet and this run must not write one."""
-        if not (self._request.writes and self._request.action == "replay") and not (self._request.directory / FILE_NAME).exists():
-            yield None
-            return
-        with contextlib.closing(Journal(self._request.directory)) as journal:
-            yield journal
+        request = self._request
+        if (request.writes and request.action == "replay") or (request.directory / FILE_NAME).exists():
+            return contextlib.closing(Journal(request.directory))
+        return contextlib.nullcontext()

@@ -29,12 +29,8 @@ class Selection:
     @classmethod
     def read(cls, reasons: Iterable[str], ids: Iterable[str], since: str, until: str) -> Selection:
         """Times in ISO 8601, UTC where they name no zone, "" for none. Raises ValueError."""
-        return cls(
-            frozenset(reason.strip() for reason in reasons),
-            frozenset(one.strip() for one in ids),
-            _time("since", since),
-            _time("until", until),
-        )
+        chosen = frozenset(reason.strip() for reason in reasons), frozenset(one.strip() for one in ids)
+        return cls(*chosen, _time("since", since), _time("until", until))
 
     def matches(self, message: QuarantinedMessage) -> bool:
         return (

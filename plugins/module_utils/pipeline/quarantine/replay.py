@@ -100,9 +100,7 @@ def message_bytes(body: str, attributes: dict[str, dict[str, Any]]) -> int:
 
 def history_of(message: QuarantinedMessage) -> list[Any]:
     """Its history so far, oldest first; what cannot be read as a history is kept as it was found."""
-    text = message.attributes.get(HISTORY, {}).get("StringValue")
-    if text is None:
-        return []
+    text = message.attributes.get(HISTORY, {}).get("StringValue", "[]")
     with contextlib.suppress(ValueError):
         found = decode(text)
         if isinstance(found, list):

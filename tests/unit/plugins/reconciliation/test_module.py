@@ -138,7 +138,7 @@ def test_a_ledger_that_is_cut_off_fails_the_module(world: World, module: Any):
         ({"settle_seconds": 0}, "settle_seconds must be at least 1: found 0"),
         ({"timeout": -1}, "timeout must be at least 0: found -1"),
         ({"read_rate": -0.5}, "read_rate must be at least 0: found -0.5"),
-        ({"read_capacity": 0}, "read_capacity must be at least 1: found 0"),
+        ({"queue_retention": 0}, "queue_retention must be at least 1: found 0"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(world: World, module: Any, options: dict[str, Any], complaint: str):
