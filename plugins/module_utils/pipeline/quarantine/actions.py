@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -81,16 +81,15 @@ class Quarantine:
         now, chosen, archive = self._clock.now(), list[QuarantinedMessage](), None
         path = archive_path(request.directory, request.quarantine, now, request.run)
         with contextlib.ExitStack() as stack:
-            for message in self._chosen(held):
-                if self._request.writes:
+            for message in islice(filter(request.selection.matches, held.arrivals()), request.limit or None):
+                if request.writes:
                     archive = archive or stack.enter_context(write_archive(path, request.quarantine, now, purged))
                     archive.add(archived(message))
                 chosen.append(without_content(message))
         report.changed = bool(chosen)
         report.facts |= {"archived": len(chosen) if archive else 0, "archive_file": str(path) if archive else None}
-        report.lines.append(
-            f"{len(chosen):,} messages {f'are in {path}' if archive else 'would be archived' if chosen else 'are selected'}"
-        )
+        became = f"are in {path}" if archive else "would be archived" if chosen else "are selected"
+        report.lines.append(f"{len(chosen):,} messages {became}")
         return chosen if archive else []
 
     def _purge(self, held: Sweep, report: Report) -> None:
@@ -111,7 +110,7 @@ class Quarantine:
             result = Replay(self._sqs, held, self._request, room, self._clock, journal).run()
         writes = self._request.writes
         done = "sent" if writes else "would be sent"
-        total = sum(result.sent.values())
+        total = result.sent.total()
         kinds = ", ".join(f"{count:,} {reason}" for reason, count in result.sent.most_common())
         report.changed = bool(total or result.resumed or result.finished)
         report.lines.append(f"{total:,} messages {done}{f': {kinds}' if kinds else ''}")
@@ -139,10 +138,6 @@ class Quarantine:
             report.lines.append(f"    {what}: {message.message_id}, {message.transaction_id or 'no transaction_id'}: {why}")
         if len(messages) > SHOWN:
             report.lines.append(f"    {what}: {len(messages) - SHOWN:,} more")
-
-    def _chosen(self, held: Sweep) -> Iterator[QuarantinedMessage]:
-        """The selected messages, with their content, up to the limit."""
-        return islice(filter(self._request.selection.matches, held.arrivals()), self._request.limit or None)
 
     def _journal(self) -> contextlib.AbstractContextManager[Journal | None]:
         """The journal of all replays; None where there is none yet and this run must not write one."""
