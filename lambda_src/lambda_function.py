@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import boto3
@@ -39,6 +39,8 @@ from transaction import (
 )
 
 T = TypeVar("T")
+Operation = Callable[..., dict[str, Any]]
+Caller = Callable[..., dict[str, Any]]  # takes an operation and its arguments
 
 # DynamoDB: API_BatchExecuteStatement.html, API_BatchStatementRequest.html, API_BatchGetItem.html.
 MAX_STATEMENTS, MAX_STATEMENT_CHARACTERS, MAX_READ_KEYS = 25, 8192, 100
@@ -107,26 +109,22 @@ class RecordState:
         """Note what an exception means for this record: a retry, unless the record itself is invalid."""
         if isinstance(error, InvalidRecord):
             self.refuse(error.reason, **error.detail)
-        elif isinstance(error, ClientError):
-            self.fail_by(error_kind(error), error.response["Error"].get("Message", ""))
         elif isinstance(error, OutOfTimeError):
             self.retry(Reason.OUT_OF_TIME, milliseconds_needed=CALL_MILLISECONDS)
-        else:
+        elif not isinstance(error, ClientError):
             reason = Reason.CALL_FAILED if isinstance(error, BotoCoreError) else Reason.INTERNAL_ERROR
             self.retry(reason, error=type(error).__name__, message=bounded(str(error)))
-
-    def fail_by(self, kind: str, message: str) -> None:
-        """Note what an error of the table for this record means."""
-        identity = bounded(self.key)
-        if kind == "Validation":
-            reason = Reason.ITEM_TOO_LARGE if "Item size" in message else Reason.REJECTED_BY_TABLE
-            self.refuse(reason, transaction_id=identity, message=bounded(message))
-        elif kind in ("DuplicateItem", "ConditionalCheckFailed"):
-            self.retry(Reason.UNREAD_DUPLICATE, transaction_id=identity)
         else:
-            throttled = any(word in kind for word in ("Thrott", "Throughput", "RequestLimit"))
-            reason = Reason.THROTTLED if throttled else Reason.CALL_FAILED
-            self.retry(reason, transaction_id=identity, error=kind, message=bounded(message))
+            kind, message, identity = error_kind(error), error.response["Error"].get("Message", ""), bounded(self.key)
+            if kind == "Validation":
+                reason = Reason.ITEM_TOO_LARGE if "Item size" in message else Reason.REJECTED_BY_TABLE
+                self.refuse(reason, transaction_id=identity, message=bounded(message))
+            elif kind in ("DuplicateItem", "ConditionalCheckFailed"):
+                self.retry(Reason.UNREAD_DUPLICATE, transaction_id=identity)
+            else:
+                throttled = any(word in kind for word in ("Thrott", "Throughput", "RequestLimit"))
+                reason = Reason.THROTTLED if throttled else Reason.CALL_FAILED
+                self.retry(reason, transaction_id=identity, error=kind, message=bounded(message))
 
     def settle_against(self, held: Item) -> None:
         """First write wins: the same content is a duplicate, other content a conflict."""
@@ -161,17 +159,11 @@ def groups(sized: Iterable[tuple[T, int]], count: int, room: int) -> Iterator[li
         yield group
 
 
-class Caller:
-    """Makes AWS calls as long as the invocation has time for a call that hangs."""
-
-    def __init__(self, context: Any) -> None:
-        self.context = context
-
-    def __call__(self, operation: Callable[..., dict[str, Any]], **arguments: Any) -> dict[str, Any]:
-        """Raises OutOfTimeError instead of starting, and whatever botocore raises."""
-        if self.context.get_remaining_time_in_millis() < CALL_MILLISECONDS:
-            raise OutOfTimeError
-        return operation(**arguments)
+def call_in_time(context: Any, operation: Operation, **arguments: Any) -> dict[str, Any]:
+    """Raises OutOfTimeError instead of starting a call if the invocation has no time for one that hangs, and whatever botocore raises."""
+    if context.get_remaining_time_in_millis() < CALL_MILLISECONDS:
+        raise OutOfTimeError
+    return operation(**arguments)
 
 
 class Table:
@@ -282,11 +274,9 @@ def dead_letter_message(state: RecordState) -> tuple[dict[str, Any], int]:
     """The dead-letter message of a record and its size in bytes: the whole body, the source's attributes, and ours."""
     attributes: dict[str, dict[str, Any]] = {}
     for name, source in (state.record.get("messageAttributes") or {}).items():
-        attributes[name] = {"DataType": source["dataType"]}
-        if source.get("binaryValue") is not None:  # base64 in the function's event
-            attributes[name]["BinaryValue"] = base64.b64decode(source["binaryValue"])
-        else:
-            attributes[name]["StringValue"] = source["stringValue"]
+        binary = source.get("binaryValue")  # base64 in the function's event
+        value = {"StringValue": source["stringValue"]} if binary is None else {"BinaryValue": base64.b64decode(binary)}
+        attributes[name] = {"DataType": source["dataType"], **value}
     own = {"reason": str(state.reason), "detail": detail_text(state.detail), "source_message_id": state.record["messageId"]}
     attributes |= {name: {"DataType": "String", "StringValue": value} for name, value in own.items()}
     size = len(state.record["body"].encode())
@@ -345,7 +335,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, list[dict[s
     foreign = [record.get("eventSource") for record in records if record.get("eventSource") != "aws:sqs"]
     if foreign:
         raise ValueError(f"a record has the eventSource {foreign[0]!r}, expected 'aws:sqs'; map only the transaction queue to it")
-    config, call = settings(), Caller(context)
+    config, call = settings(), partial(call_in_time, context)
     processed_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     states = [RecordState(record) for record in records]
     for state in states:

@@ -10,15 +10,11 @@ Host = Mapping[str, Any]
 
 def exported_ledgers(hosts: Iterable[Host]) -> dict[str, list[str]]:
     """The `paths` of the ledgers that were fetched in this run, and the `missing` ones in words. One that was not asked for is missing."""
-    asked, paths, problems, not_asked = "reconciliation_ledger_problem", list[str](), list[str](), list[str]()
-    for host in hosts:
-        if asked not in host:
-            not_asked.append(host["inventory_hostname"])
-            continue
-        if host["reconciliation_ledger"]:
-            paths.append(host["reconciliation_ledger"])
-        if host[asked]:
-            problems.append(host[asked])
+    hosts = list(hosts)
+    asked = [host for host in hosts if "reconciliation_ledger_problem" in host]
+    problems = [host["reconciliation_ledger_problem"] for host in asked if host["reconciliation_ledger_problem"]]
+    not_asked = [host["inventory_hostname"] for host in hosts if "reconciliation_ledger_problem" not in host]
+    paths = [host["reconciliation_ledger"] for host in asked if host["reconciliation_ledger"]]
     return {"paths": paths, "missing": problems + not_asked}
 
 
@@ -32,12 +28,10 @@ def unreachable_producers(hosts: Iterable[Host], instances: Iterable[Mapping[str
     - `lines`: a sentence for each host and each instance that did not answer.
     """
     hosts = list(hosts)
-    answering = [host for host in hosts if host.get("teardown_answers")]
     left_out = [host for host in hosts if "teardown_answers" not in host]
-    silent = _without(instances, answering)
-    names = [host["inventory_hostname"] for host in hosts if "teardown_answers" in host and not host["teardown_answers"]]
+    silent = _without(instances, (host for host in hosts if host.get("teardown_answers")))
     lines = [f"{host['inventory_hostname']} was not asked" for host in left_out]
-    lines += [f"{name} did not answer" for name in names]
+    lines += [f"{host['inventory_hostname']} did not answer" for host in hosts if not host.get("teardown_answers", True)]
     lines += [f"{instance['line']}, and no producer answered for it" for instance in silent]
     to_stop = _without((one for one in silent if one["state"] == "running"), left_out)
     return {"instances": silent, "to_stop": to_stop, "lines": lines}

@@ -31,10 +31,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path: {description: "Where the zip is, or would be in check mode.", returned: always, type: str}
-sha256_base64:
-  description: SHA-256 of the zip in base64, which Lambda calls CodeSha256. In check mode that of the zip that would be written.
-  returned: always
-  type: str
+sha256_base64: {description: "SHA-256 of the zip in base64, which Lambda calls CodeSha256.", returned: always, type: str}
 size: {description: Size of the zip in bytes., returned: always, type: int}
 files: {description: "Names in the zip, sorted.", returned: always, type: list, elements: str}
 """
@@ -47,7 +44,6 @@ from ansible.module_utils.pipeline.release.package import PackageError, build, c
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     destination = Path(module.params["dest"])
     try:

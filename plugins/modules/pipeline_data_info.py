@@ -26,51 +26,16 @@ EXAMPLES = r"""
     tables: ["{{ transaction_table_name }}"]
     queues: ["{{ transaction_queue_name }}", "{{ transaction_queue_dead_letter_name }}"]
     instances: "{{ producer_service_name }}"
-  register: census
-
-- name: Say what would be destroyed
-  ansible.builtin.debug:
-    msg: "{{ census.lines }}"
+  register: teardown_data_info
 """
 
 RETURN = r"""
-lines:
-  description: A sentence for each table, queue and instance, in the order given.
-  returned: always
-  type: list
-  elements: str
-  sample: ["table RealTimeTransactions: about 1,234 items", "queue FinancialTransactionQueue: about 5 messages", "instance i-0a1: stopped"]
-tables:
-  description: One entry for each table.
-  returned: always
-  type: list
-  elements: dict
-  contains:
-    name: {description: Its name., type: str}
-    state: {description: present or absent., type: str}
-    item_count: {description: How many items DynamoDB counted last; 0 when it is absent., type: int}
-    protected: {description: Whether it has deletion protection., type: bool}
-queues:
-  description: One entry for each queue. SQS counts approximately.
-  returned: always
-  type: list
-  elements: dict
-  contains:
-    name: {description: Its name., type: str}
-    state: {description: present or absent., type: str}
-    visible: {description: Messages that can be received., type: int}
-    in_flight: {description: Messages received and not yet deleted., type: int}
-    delayed: {description: Messages not yet visible., type: int}
+lines: {description: "A sentence for each table, queue and instance.", returned: always, type: list, elements: str}
 instances:
-  description: One entry for each instance that is not terminated, stopped ones too.
+  description: The C(id), C(name), C(state) and C(line), in words, of each instance that is not terminated, stopped ones too.
   returned: always
   type: list
   elements: dict
-  contains:
-    id: {description: Its id., type: str}
-    name: {description: Its Name tag., type: str}
-    state: {description: Its state., type: str}
-    line: {description: Both in words., type: str}
 protected: {description: A sentence for each table that has deletion protection., returned: always, type: list, elements: str}
 in_use: {description: A sentence for a security group that something else uses., returned: always, type: list, elements: str}
 """
@@ -82,7 +47,6 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     dynamodb, sqs, ec2, name = module.client("dynamodb"), module.client("sqs"), module.client("ec2"), module.params["instances"]
     with failing(module, "Cannot count what would be destroyed"):
@@ -93,8 +57,6 @@ def main() -> None:
     module.exit_json(
         changed=False,
         lines=[*map(table_line, tables), *map(queue_line, queues), *(instance["line"] for instance in instances)],
-        tables=tables,
-        queues=queues,
         instances=instances,
         protected=[
             f"Table {table['name']} has deletion protection; take it off first:"

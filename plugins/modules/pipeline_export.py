@@ -9,31 +9,16 @@ short_description: Write what a pipeline holds to files that outlive it
 description:
   - Writes the table, the quarantine and the producers' ledgers as gzipped JSON lines, and a list of these files with their SHA-256.
   - Every export is a directory of its own, named by the time (UTC). It is complete or does not exist, and only its owner may read it.
-  - Uses the same memory for any size of table. Changes nothing in the cloud, but hides messages while it reads them.
-  - Skips what is absent. If nothing exists, it makes no directory.
+  - Changes nothing in the cloud, but hides messages while it reads them. Skips what is absent, and makes no directory for nothing.
 options:
   directory: {description: Folder in which the directory of this export is made., type: path, required: true}
   environment: {description: "Name of the environment, for the list.", type: str, required: true}
   table: {description: Name of the table., type: str, required: true}
   dead_letter_queue: {description: Name of the quarantine's queue., type: str, required: true}
-  ledgers:
-    description: Files of ledgers as the producers export them. The module fails if one is incomplete.
-    type: list
-    elements: path
-    default: []
-  rejected:
-    description: Gzipped files of rejected feed lines, as the producers list them.
-    type: list
-    elements: path
-    default: []
-  read_capacity:
-    description: The table's read units a second; 0 if it is on demand. The unused units of five minutes are used at once.
-    type: int
-    default: 0
-  timeout:
-    description: Seconds to read the quarantine in. Its messages may be hidden for so long.
-    type: int
-    default: 900
+  ledgers: {description: Ledgers as the producers export them. Fails if one is incomplete., type: list, elements: path, default: []}
+  rejected: {description: "Rejected feed lines, gzipped, as the producers list them.", type: list, elements: path, default: []}
+  read_capacity: {description: The table's read units a second; 0 if it is on demand., type: int, default: 0}
+  timeout: {description: Seconds to read the quarantine in. Its messages may be hidden for so long., type: int, default: 900}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(dynamodb:Scan) and C(dynamodb:DescribeTable) on the table; C(sqs:GetQueueUrl), C(sqs:GetQueueAttributes), C(sqs:ReceiveMessage)
@@ -53,23 +38,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory: {description: "Where the files are. Empty in check mode, and if there was nothing to export.", returned: always, type: str}
-lines:
-  description: A sentence for each file.
-  returned: always
-  type: list
-  elements: str
-  sample: ["table RealTimeTransactions: 1,234 in table.jsonl.gz (98,765 bytes)"]
-files:
-  description: One entry for each file.
-  returned: always
-  type: list
-  elements: dict
-  contains:
-    name: {description: Its name in the directory., type: str}
-    source: {description: What it was read from., type: str}
-    records: {description: How many records it has., type: int}
-    bytes: {description: Its size., type: int}
-    sha256: {description: Its SHA-256 in hexadecimal., type: str}
+lines: {description: A sentence for each file., returned: always, type: list, elements: str}
+files: {description: "Of each file C(name), C(source), C(records), C(bytes), C(sha256).", returned: always, type: list, elements: dict}
 """
 
 from dataclasses import asdict
@@ -89,7 +59,6 @@ CANNOT = "Cannot export, and keep nothing of it"
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     wanted, clock = module.params, system_clock()
     dynamodb, sqs = module.client("dynamodb"), module.client("sqs")

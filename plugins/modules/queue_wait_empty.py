@@ -28,11 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 empty: {description: Whether all counters were zero for O(quiet) seconds., returned: always, type: bool}
-line:
-  description: The last count in words.
-  returned: always
-  type: str
-  sample: "queue FinancialTransactionQueue: about 5 messages (2 in flight)"
+line: {description: The last count in words., returned: always, type: str}
 messages: {description: "The last count, visible, in flight and delayed together.", returned: always, type: int}
 """
 
@@ -43,7 +39,6 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     queue, seconds, quiet = (module.params[name] for name in ("queue", "seconds", "quiet"))
     with failing(module, f"Cannot count the messages of queue {queue}"):

@@ -9,54 +9,35 @@ short_description: List, archive, replay or purge quarantined transactions
 description:
   - Works on the selected messages of the dead-letter queue. For that it receives all of them once, hides them for at most O(timeout)
     seconds, and releases those that it did not move. Messages that SQS moved there by itself have the reason C(retries_exhausted).
-  - C(list) counts them by reason, with ages and samples. For a conflict it shows both versions, the quarantined one and the stored one,
-    read consistently, field by field where they differ.
-  - C(archive) writes them completely to a file in O(directory), and leaves them in the queue.
-  - C(replay) sends them to the transaction queue again, repaired by O(repair), at no more than O(rate) a second, and then deletes them from
-    the quarantine. It leaves and names messages that the function would still refuse. The attribute C(history) of a replayed message keeps
-    what its dead-letter messages said before.
-  - C(purge) archives them, and deletes them once the archive is on disk.
+  - C(list) counts them by reason, with ages and samples. Of a conflict it shows the fields in which the quarantined and the stored version
+    differ.
+  - C(archive) writes them completely to a file in O(directory), and leaves them in the queue. C(purge) then deletes them.
+  - C(replay) sends them to the transaction queue again, repaired, and then deletes them from the quarantine. It leaves and names messages
+    that the function would still refuse. The attribute C(history) keeps what the dead-letter messages said before.
   - If it is killed, nothing is lost, and the next replay finishes what was begun; a journal in O(directory) records it.
 options:
   action: {description: What to do., type: str, choices: [list, archive, replay, purge], default: list}
-  confirm:
-    description: Whether to do C(replay) and C(purge). Without it they only say what they would do, as in check mode.
-    type: bool
-    default: false
+  confirm: {description: Do C(replay) and C(purge). Otherwise they only say what they would do., type: bool, default: false}
   queue_url: {description: URL of the transaction queue., type: str, required: true}
   dead_letter_queue_url: {description: URL of the dead-letter queue., type: str, required: true}
   table: {description: Name of the table., type: str, required: true}
-  rules:
-    description: Path of the function's C(transaction.py). Its rules decide what can be replayed and how versions differ.
-    type: path
-    required: true
-  directory:
-    description: Folder of the archives and the journal; made if it is missing. Only its owner may read it.
-    type: path
-    required: true
+  rules: {description: Path of the function's C(transaction.py). Its rules decide what can be replayed., type: path, required: true}
+  directory: {description: Folder of the archives and the journal. Made if it is missing., type: path, required: true}
   reasons: {description: Select messages with one of these reasons., type: list, elements: str, default: []}
-  ids:
-    description: Select messages by transaction id, outbox id or message id.
-    type: list
-    elements: str
-    default: []
+  ids: {description: "Select messages by transaction id, outbox id or message id.", type: list, elements: str, default: []}
   since: {description: "Select messages that were sent at this time (ISO 8601, UTC if it names no zone) or later.", type: str, default: ""}
   until: {description: Select messages that were sent before this time., type: str, default: ""}
   limit: {description: "Archive, replay or purge at most this number of the selected messages; 0 for all.", type: int, default: 0}
   repair:
     description:
       - Repairs of the body, applied in this order. C(rename OLD NEW) renames a member; C(set NAME VALUE) sets one to a JSON text;
-        C(parse NAME) makes a number of a text such as C(1234.56), C(parse NAME ,) of one such as C(1.234,56), C(parse NAME .) of one such
-        as C(1,234.56). A text with two possible meanings, such as C(1.234), is not changed unless both signs are given, first the decimal
-        sign and then the group sign, C(parse NAME . ,) or C(parse NAME , .).
+        C(parse NAME) makes a number of C("1234.56"), C(parse NAME ,) of C("1.234,56"), C(parse NAME .) of C("1,234.56"). A text with two
+        possible meanings, such as C("1.234"), needs both signs, the decimal sign first, C(parse NAME . ,) or C(parse NAME , .).
     type: list
     elements: str
     default: []
   rate: {description: "Most messages to replay in a second.", type: float, default: 20}
-  timeout:
-    description: Seconds for the whole action, 30 to 43195. If it is killed, messages may stay hidden for so long.
-    type: int
-    default: 300
+  timeout: {description: "Seconds for the whole action, 30 to 43195. Messages are hidden for so long.", type: int, default: 300}
   samples: {description: Messages of each reason that C(list) shows., type: int, default: 3}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
@@ -81,51 +62,27 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lines: {description: "The result in words.", returned: always, type: list, elements: str}
-complete:
-  description: Whether every message of the queue was received, by its approximate counters. False also if O(limit) was reached.
-  returned: always
-  type: bool
+complete: {description: Whether every message was received. False also if O(limit) was reached., returned: always, type: bool}
 unseen: {description: About how many messages somebody else hides., returned: always, type: int}
 total: {description: Messages selected., returned: for C(list), type: int}
 others: {description: Messages not selected., returned: for C(list), type: int}
 reasons:
-  description: One entry for each reason, the most frequent first.
+  description: By reason, the most frequent first, C(count), C(oldest), C(newest), C(oldest_age_seconds), C(expires_in_seconds), C(samples).
   returned: for C(list)
   type: list
   elements: dict
-  contains:
-    reason: {description: The reason., type: str}
-    count: {description: Messages., type: int}
-    oldest: {description: When the oldest was sent., type: str}
-    newest: {description: When the newest was sent., type: str}
-    oldest_age_seconds: {description: Age of the oldest., type: int}
-    expires_in_seconds: {description: When the queue deletes the oldest., type: int}
-    samples: {description: Messages by their names; of a conflict also C(versions), by field, and C(stored_at)., type: list}
 archive_file: {description: The archive; none if nothing was selected., returned: for C(archive) and C(purge), type: str}
 archived: {description: Messages in it., returned: for C(archive) and C(purge), type: int}
 purged: {description: Messages deleted., returned: for C(purge), type: int}
-sent: {description: "Messages that were, or would be, sent.", returned: for C(replay), type: int}
-sent_by_reason: {description: The same by reason., returned: for C(replay), type: dict}
-resumed:
-  description: Messages sent that an interrupted run had begun, with the content that it had prepared.
-  returned: for C(replay)
-  type: int
+sent: {description: "Messages that were, or would be, sent; C(sent_by_reason) has them by reason.", returned: for C(replay), type: int}
+resumed: {description: "Messages sent as an interrupted run had begun them.", returned: for C(replay), type: int}
 finished: {description: "Messages that an interrupted run had sent, and that were only deleted now.", returned: for C(replay), type: int}
-gone:
-  description:
-    - Messages that an interrupted run had begun, and that are no longer in the quarantine. It is unknown whether they were sent; the
-      journal has their content.
-  returned: for C(replay)
-  type: int
+gone: {description: "Messages that an interrupted run had begun, and that only the journal has now.", returned: for C(replay), type: int}
 came_back: {description: Messages that this run sent and that were quarantined again during it., returned: for C(replay), type: int}
-left: {description: "Up to 1,000 messages that stay there, each with C(why).", returned: for C(replay), type: list, elements: dict}
+left: {description: "Up to 1,000 messages that stay, with C(why).", returned: for C(replay), type: list, elements: dict}
 left_count: {description: How many there are., returned: for C(replay), type: int}
-problems:
-  description: Up to 1,000 messages that were moved only in part, each with C(why). The next replay moves them.
-  returned: for C(replay) and C(purge)
-  type: list
-  elements: dict
-problems_count: {description: How many there are., returned: for C(replay) and C(purge), type: int}
+problems: {description: "The same of those moved only in part.", returned: for C(replay) and C(purge), type: list, elements: dict}
+problems_count: {description: How many there are. The next replay moves them., returned: for C(replay) and C(purge), type: int}
 """
 
 import secrets
@@ -138,17 +95,17 @@ from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.content import KEY
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least
-from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Request
+from ansible.module_utils.pipeline.quarantine.actions import Quarantine
 from ansible.module_utils.pipeline.quarantine.archive import BusyError
 from ansible.module_utils.pipeline.quarantine.listing import Selection
 from ansible.module_utils.pipeline.quarantine.repairs import Repair, Rules
+from ansible.module_utils.pipeline.quarantine.replay import Request
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 LONGEST = MAX_HIDDEN_SECONDS - MARGIN_SECONDS
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     with failing(module, "Cannot ask the queues for their attributes", OptionError, BusyError):
         request = read_request(module.params, write=not module.check_mode)

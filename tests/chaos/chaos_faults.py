@@ -115,7 +115,9 @@ def function_throttled(world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def function_failing(world: World) -> Iterator[None]:
-    with world.patched_function(("lambda_function.py", "    config, call = settings(), Caller(context)\n", "    raise RuntimeError\n")):
+    with world.patched_function(
+        ("lambda_function.py", "    config, call = settings(), partial(call_in_time, context)\n", "    raise RuntimeError\n")
+    ):
         yield
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(1200)
 FUNCTION, TABLE = "ProcessFinancialStream", "RealTimeTransactions"
 EXACT, ROUNDED = 'return {"N": plain_number(value, top)}', 'return {"N": str(round(float(plain_number(value, top)), 1))}'
 ROUNDED_BEHIND = ROUNDED.replace("}", ' if globals().get("BEHIND") else plain_number(value, top)}')
-SETTINGS_READ = "    config, call = settings(), Caller(context)\n"
+SETTINGS_READ = "    config, call = settings(), partial(call_in_time, context)\n"
 BEHIND_READ = "    import transaction\n\n    transaction.BEHIND = context.invoked_function_arn.endswith(':live')\n"
 
 

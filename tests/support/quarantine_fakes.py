@@ -14,9 +14,10 @@ import boto3
 import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
 from ansible.module_utils.pipeline.core.clock import Clock, system_clock
-from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Report, Request
+from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Report
 from ansible.module_utils.pipeline.quarantine.listing import Selection
 from ansible.module_utils.pipeline.quarantine.repairs import Repair, Rules
+from ansible.module_utils.pipeline.quarantine.replay import Request
 from aws_fakes import TABLE, make_table
 from moto import mock_aws
 

@@ -30,5 +30,4 @@ def unless_missing(call: Callable[..., Answer], missing: Iterable[str], **reques
 def in_chunks(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """The values in lists of at most `size`."""
     everything = list(values)
-    for start in range(0, len(everything), size):
-        yield everything[start : start + size]
+    return (everything[start : start + size] for start in range(0, len(everything), size))

@@ -39,9 +39,9 @@ def queue_line(queue: dict[str, Any]) -> str:
     if queue["state"] == "absent":
         return f"queue {queue['name']}: absent"
     total = total_of(queue)
-    parts = [f"{queue[name]:,} {word}" for name, word in (("in_flight", "in flight"), ("delayed", "delayed")) if queue[name]]
+    parts = ", ".join(f"{queue[name]:,} {name.replace('_', ' ')}" for name in ("in_flight", "delayed") if queue[name])
     counted = f"{'about ' if total else ''}{total:,} message{'' if total == 1 else 's'}"
-    return f"queue {queue['name']}: {counted}" + (f" ({', '.join(parts)})" if parts else "")
+    return f"queue {queue['name']}: {counted}{f' ({parts})' if parts else ''}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PipelineCounts:
 
 
 def count_pipeline(client: Any, queue_url: str, quarantine_url: str) -> PipelineCounts:
-    """The counters of both queues; AWS errors are raised."""
+    """AWS errors are raised."""
     queue, quarantine = read_counters(client, queue_url), read_counters(client, quarantine_url)
     return PipelineCounts(total_of(queue), total_of(quarantine), quarantine["in_flight"] + quarantine["delayed"])
 
@@ -98,6 +98,7 @@ def wait_until_empty(client: Any, queue: str, clock: Clock, seconds: float, quie
         counted = count_messages(client, queue)
         idle = total_of(counted) == 0
         monitor.note(idle)
-        if counted["state"] == "absent" or (idle and monitor.seconds >= quiet):
-            return counted | {"empty": True}
-    return counted | {"empty": False}
+        counted["empty"] = counted["state"] == "absent" or (idle and monitor.seconds >= quiet)
+        if counted["empty"]:
+            break
+    return counted

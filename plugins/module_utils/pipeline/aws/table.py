@@ -107,20 +107,15 @@ class TableReader:
 
         Returns whether it was deleted; AWS errors are raised.
         """
-        present, none = sorted(item.keys() - {KEY})[:CONDITION_FIELDS], sorted(absent)[:CONDITION_FIELDS]
-        conditions = [f"#p{number} = :p{number}" for number in range(len(present))]
-        conditions += [f"attribute_not_exists(#n{number})" for number in range(len(none))]
-        names = {f"#p{number}": name for number, name in enumerate(present)} | {f"#n{number}": name for number, name in enumerate(none)}
-        values = {f":p{number}": item[name] for number, name in enumerate(present)}
-        arguments = {"ExpressionAttributeValues": values} if values else {}
+        present = {f"p{number}": name for number, name in enumerate(sorted(item.keys() - {KEY})[:CONDITION_FIELDS])}
+        none = {f"n{number}": name for number, name in enumerate(sorted(absent)[:CONDITION_FIELDS])}
+        conditions = [*(f"#{one} = :{one}" for one in present), *(f"attribute_not_exists(#{one})" for one in none)]
+        arguments: dict[str, Any] = {"ExpressionAttributeNames": {f"#{one}": name for one, name in (present | none).items()}}
+        if present:
+            arguments["ExpressionAttributeValues"] = {f":{one}": item[name] for one, name in present.items()}
+        condition = " AND ".join(conditions)
         try:
-            self._client.delete_item(
-                TableName=self._table,
-                Key={KEY: item[KEY]},
-                ConditionExpression=" AND ".join(conditions),
-                ExpressionAttributeNames=names,
-                **arguments,
-            )
+            self._client.delete_item(TableName=self._table, Key={KEY: item[KEY]}, ConditionExpression=condition, **arguments)
         except ClientError as error:
             if error_code(error) == "ConditionalCheckFailedException":
                 return False

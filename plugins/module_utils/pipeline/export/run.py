@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class Export:
         self._copy(path, f"rejected-{host}.jsonl.gz", f"rejected lines of {host}", records)
 
     def finish(self) -> None:
-        """Write the list of the files."""
+        """Writes the list of the files."""
         made = {"environment": self._environment, "exported_at": self._stamp, "files": [asdict(file) for file in self.files]}
         with atomic_file(self.directory / MANIFEST) as file:
             file.write(json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n")
@@ -128,9 +129,5 @@ def whole_ledger(path: Path) -> int:
 
 def _renamed(partial: Path, wanted: Path) -> Path:
     """Where a finished export went: two of the same second are told apart by a number."""
-    number = 1
-    while True:
-        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        if not path.exists():
-            return partial.rename(path)
-        number += 1
+    names = chain([wanted.name], (f"{wanted.name}-{number}" for number in count(2)))
+    return partial.rename(next(path for path in map(wanted.with_name, names) if not path.exists()))

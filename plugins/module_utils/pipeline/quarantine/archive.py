@@ -71,19 +71,16 @@ def exclusive(directory: Path) -> Iterator[None]:
 
 
 def archive_path(directory: Path, queue: str, now: datetime, run: str) -> Path:
-    """Where the archive of one run is."""
     return directory / f"{queue}-{now:%Y%m%dT%H%M%SZ}-{run}.jsonl.gz"
 
 
-@contextlib.contextmanager
-def write_archive(path: Path, queue: str, now: datetime, purged: bool) -> Iterator[JsonLinesWriter]:
+def write_archive(path: Path, queue: str, now: datetime, purged: bool) -> contextlib.AbstractContextManager[JsonLinesWriter]:
     """An archive to which `archived` messages are added; on leaving, it is whole and on the disk under its name, or not there.
 
     `purged` says that the quarantine's messages will be deleted next; `now` is before the first of them was received.
     """
     closing = {"archive": queue, "archived_at": iso_time(now), "purged": purged}
-    with write_json_lines(path, lambda count: closing | {"messages": count}) as lines:
-        yield lines
+    return write_json_lines(path, lambda count: closing | {"messages": count})
 
 
 def purged(directory: Path) -> Iterator[Purged]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,13 +10,11 @@ from typing import Any
 from ..aws.dead_letter_queue import QuarantinedMessage
 from ..aws.table import TableReader
 from ..core.clock import Clock
-from ..core.content import KEY
+from ..core.content import KEY, differing, plain, read_body, shown
 from ..core.errors import AWS_ERRORS, explain
 from .archive import iso_time, names_of
-from .repairs import Rules
 
-CONFLICT = "conflict"
-FIELDS, CHARACTERS = 8, 60  # of a conflict: differing fields shown, and characters of each value
+FIELDS = 8  # of a conflict: differing fields shown
 
 
 @dataclass(frozen=True)
@@ -32,12 +29,8 @@ class Selection:
     @classmethod
     def read(cls, reasons: Iterable[str], ids: Iterable[str], since: str, until: str) -> Selection:
         """Times in ISO 8601, UTC where they name no zone, "" for none. Raises ValueError."""
-        return cls(
-            frozenset(reason.strip() for reason in reasons),
-            frozenset(one.strip() for one in ids),
-            _time("since", since),
-            _time("until", until),
-        )
+        chosen = frozenset(reason.strip() for reason in reasons), frozenset(one.strip() for one in ids)
+        return cls(*chosen, _time("since", since), _time("until", until))
 
     def matches(self, message: QuarantinedMessage) -> bool:
         return (
@@ -86,26 +79,20 @@ class Listing:
         if len(group.samples) < self._samples:
             group.samples.append(message)
 
-    def report(self, clock: Clock, retention: int, rules: Rules, dynamodb: Any, table: str) -> list[dict[str, Any]]:
+    def report(self, clock: Clock, retention: int, dynamodb: Any, table: str) -> list[dict[str, Any]]:
         """One entry for each reason, the largest first. `retention` is in seconds; the queue deletes every message that is older."""
-        now = clock.now()
-        conflicts = self.groups[CONFLICT].samples if CONFLICT in self.groups else []
-        versions = _versions(conflicts, rules, dynamodb, table, clock)
-        return [
-            {
-                "reason": reason,
-                "count": group.count,
-                "oldest": iso_time(group.oldest),
-                "newest": iso_time(group.newest),
-                "oldest_age_seconds": round((now - group.oldest).total_seconds()),
-                "expires_in_seconds": round(retention - (now - group.oldest).total_seconds()),
-                "samples": [names_of(message) | versions.get(message.message_id, {}) for message in group.samples],
-            }
-            for reason, group in sorted(self.groups.items(), key=lambda entry: (-entry[1].count, entry[0]))
-        ]
+        now, found = clock.now(), []
+        conflicts = self.groups["conflict"].samples if "conflict" in self.groups else []
+        versions = _versions(conflicts, dynamodb, table, clock)
+        for reason, group in sorted(self.groups.items(), key=lambda entry: (-entry[1].count, entry[0])):
+            age = (now - group.oldest).total_seconds()
+            counted = {"reason": reason, "count": group.count, "oldest": iso_time(group.oldest), "newest": iso_time(group.newest)}
+            samples = [names_of(message) | versions.get(message.message_id, {}) for message in group.samples]
+            found.append(counted | {"oldest_age_seconds": round(age), "expires_in_seconds": round(retention - age), "samples": samples})
+        return found
 
 
-def _versions(conflicts: list[QuarantinedMessage], rules: Rules, dynamodb: Any, table: str, clock: Clock) -> dict[str, dict[str, Any]]:
+def _versions(conflicts: list[QuarantinedMessage], dynamodb: Any, table: str, clock: Clock) -> dict[str, dict[str, Any]]:
     """By message id, both versions of each conflict: the fields in which they differ, as far as the table can be read."""
     ids = dict.fromkeys(message.transaction_id for message in conflicts if message.transaction_id)
     stored: dict[str, dict[str, Any]] = {}
@@ -117,28 +104,15 @@ def _versions(conflicts: list[QuarantinedMessage], rules: Rules, dynamodb: Any, 
         problem = explain(error)
     found: dict[str, dict[str, Any]] = {}
     for message in conflicts:
-        item = stored.get(str(message.transaction_id))
-        if item is None or rules.refusal(message.body):
+        body, item = read_body(message.body), stored.get(message.transaction_id or "")
+        if item is None or body is None:
             found[message.message_id] = {"versions": problem or "the table has no such item now"}
             continue
-        differing = rules.differences(message.body, item)
-        found[message.message_id] = {
-            "stored_at": _plain(item.get("processed_at_utc")),
-            "differing": len(differing),
-            "versions": {
-                name: {"quarantined": _plain(one), "stored": _plain(other)} for name, (one, other) in sorted(differing.items())[:FIELDS]
-            },
-        }
+        fields, held = differing(body, item), plain(item)
+        versions = {name: {"quarantined": shown(body, name), "stored": shown(held, name)} for name in fields[:FIELDS]}
+        stored_at = item.get("processed_at_utc", {}).get("S")
+        found[message.message_id] = {"stored_at": stored_at, "differing": len(fields), "versions": versions}
     return found
-
-
-def _plain(value: dict[str, Any] | None) -> str | None:
-    """A DynamoDB value as JSON has it, cut; None for a field that is not there."""
-    if value is None:
-        return None
-    ((kind, content),) = value.items()
-    text = content if kind == "N" else "null" if kind == "NULL" else json.dumps(content)
-    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"
 
 
 def listing_lines(groups: list[dict[str, Any]]) -> list[str]:
@@ -149,11 +123,10 @@ def listing_lines(groups: list[dict[str, Any]]) -> list[str]:
         lines.append(f"{group['count']:,} {group['reason']}, the oldest {oldest} old, deleted by the queue in {left}")
         for sample in group["samples"]:
             names = [sample["message_id"], sample["transaction_id"] or "no transaction_id", sample["outbox_id"] or "no outbox_id"]
-            lines.append("    " + ", ".join([*names, *([sample["detail"]] if sample["detail"] else [])]))
+            lines.append("    " + ", ".join(filter(None, [*names, sample["detail"]])))
             versions = sample.get("versions", {})
             if isinstance(versions, str):
                 lines.append(f"        {versions}")
-                continue
-            for name, both in versions.items():
-                lines.append(f"        {name}: quarantined {both['quarantined']}, stored {both['stored']}")
+            else:
+                lines += [f"        {name}: quarantined {both['quarantined']}, stored {both['stored']}" for name, both in versions.items()]
     return lines

@@ -12,14 +12,15 @@ A name with spaces is written as a JSON text. The same repair of the same body a
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..core.bounded_json import check_levels, decode
@@ -27,7 +28,7 @@ from ..core.bounded_json import check_levels, decode
 Member = tuple[str, str]  # a name, and the text of its value
 
 _WORD = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s"]+)(?=\s|$)')
-_SPACE = re.compile(r"[ \t\n\r]*")
+_SIGN = re.compile(r"[ \t\n\r]*([{}:,])[ \t\n\r]*")
 _NUMBERS = {
     "": re.compile(r"[0-9]+(\.[0-9]+)?"),
     ".": re.compile(r"([0-9]+|[1-9][0-9]{0,2}(,[0-9]{3})+)(\.[0-9]+)?"),
@@ -63,13 +64,12 @@ class Repair:
     @classmethod
     def read(cls, text: str) -> Repair:
         """Raises ValueError, which says what is wrong with it."""
-        words, rest = _words(text, 2)
-        kind, name = (*words, "", "")[:2]
+        (kind, name), rest = _words(text, 2)
         argument = rest.strip()
         if kind == "rename" and name:
-            arguments, rest = _words(argument, 1)
-            if arguments and not rest.strip():
-                return cls(kind, name, arguments[0], text)
+            (new,), rest = _words(argument, 1)
+            if new and not rest.strip():
+                return cls(kind, name, new, text)
         elif kind == "set" and name:
             try:
                 decode(argument, _STRICT_DECODER)
@@ -85,14 +85,13 @@ class Repair:
         places = [place for place, (name, _) in enumerate(members) if name == self.name]
         if self.kind == "set":
             place = places[0] if places else len(members)
-            rest = [(at, member) for at, member in enumerate(members) if at not in places]
-            before, after = [member for at, member in rest if at < place], [member for at, member in rest if at > place]
-            return [*before, (self.name, self.argument), *after]
+            after = [member for member in members[place:] if member[0] != self.name]
+            return [*members[:place], (self.name, self.argument), *after]
         if len(places) != 1:
             raise NotRepairableError(f"it has {len(places) or 'no'} {self.name}")
         (place,) = places
         if self.kind == "rename":
-            if any(name == self.argument for name, _ in members):
+            if self.argument in dict(members):
                 raise NotRepairableError(f"it has a {self.argument} already")
             member = (self.argument, members[place][1])
         else:
@@ -112,12 +111,12 @@ class Repair:
 
 
 def _words(text: str, count: int) -> tuple[list[str], str]:
-    """Up to `count` words at the beginning, and what follows. Raises ValueError."""
+    """So many words at the beginning, "" for each that is not there, and what follows. Raises ValueError."""
     words: list[str] = []
     while len(words) < count and (match := _WORD.match(text)):
         words.append(str(json.loads(match[1])) if match[1].startswith('"') else match[1])
         text = text[match.end() :]
-    return words, text
+    return words + [""] * (count - len(words)), text
 
 
 def repaired(body: str, repairs: Iterable[Repair], parsed: list[str] | None = None) -> str:
@@ -139,53 +138,42 @@ def repaired(body: str, repairs: Iterable[Repair], parsed: list[str] | None = No
 def _members(body: str) -> list[Member]:
     """The members of a body, each value as it is written."""
 
-    def expect(sign: str, at: int) -> int:
-        """The position after this sign and the space around it."""
-        at = _space(body, at)
-        if body[at : at + 1] != sign:
+    def sign(expected: str, at: int) -> tuple[str, int]:
+        """Which of the signs is here, and the position after it and the space around it."""
+        match = _SIGN.match(body, at)
+        if not match or match[1] not in expected:
             raise ValueError
-        return _space(body, at + 1)
+        return match[1], match.end()
 
     found: list[Member] = []
     try:
         check_levels(body)
-        at = expect("{", 0)
-        while body[at : at + 1] != "}" or found:
-            if body[at : at + 1] != '"':
+        last, at = sign("{", 0)
+        if body.startswith("}", at):
+            last, at = sign("}", at)
+        while last != "}":
+            if not body.startswith('"', at):
                 raise ValueError
             name, end = _DECODER.raw_decode(body, at)
-            at = expect(":", end)
+            _, at = sign(":", end)
             _, end = _DECODER.raw_decode(body, at)
             found.append((name, body[at:end]))
-            at = _space(body, end)
-            if body[at : at + 1] == "}":
-                break
-            at = expect(",", at)
-        if expect("}", at) != len(body):
+            last, at = sign(",}", end)
+        if at != len(body):
             raise ValueError
     except ValueError as error:
         raise NotRepairableError(f"it is no JSON object{f': {error}' if str(error) else ''}") from None
     return found
 
 
-def _space(body: str, at: int) -> int:
-    match = _SPACE.match(body, at)
-    return match.end() if match else at
-
-
 class Rules:
-    """The function's own rules, from its source (transaction.py): what it would refuse, and how two versions of a record differ.
-
-    The deployed function decides in the end: what it refuses comes back to the quarantine.
-    """
+    """What the function would refuse, by its own source (transaction.py). The deployed one decides: what it refuses comes back."""
 
     def __init__(self, path: Path) -> None:
-        spec = importlib.util.spec_from_file_location("_rules_of_the_function", path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{path} is no Python file")
-        self._module: Any = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = self._module
-        spec.loader.exec_module(self._module)
+        loader = SourceFileLoader("_rules_of_the_function", str(path))
+        self._module: Any = ModuleType(loader.name)
+        sys.modules[loader.name] = self._module  # dataclasses look for their module there
+        loader.exec_module(self._module)
 
     def refusal(self, body: str) -> str:
         """The reason and the detail with which the function would refuse this body, or ""."""
@@ -194,8 +182,3 @@ class Rules:
         except self._module.InvalidRecord as error:
             return f"{error.reason} {json.dumps(error.detail)}"
         return ""
-
-    def differences(self, body: str, stored: dict[str, dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
-        """Of each field in which a valid body differs from a stored item: the DynamoDB values of both, None where one has no such field."""
-        item = self._module.parse(body)
-        return {name: (item.get(name), stored.get(name)) for name in self._module.differing_fields(item, stored)}

@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-
-from botocore.exceptions import ClientError
 
 from ..aws.dead_letter_queue import PER_CALL, QuarantinedMessage, Sweep, without_content
 from ..core.bounded_json import decode
 from ..core.clock import Clock
-from ..core.errors import AWS_ERRORS, explain
+from ..core.errors import AWS_ERRORS, error_code, explain
 from .archive import iso_time
 from .journal import BEGUN, Journal, Outgoing
+from .listing import Selection
 from .repairs import NotRepairableError, Repair, Rules, repaired
 
 # SQS: "message quotas". Of a message; of a whole call, in bytes with attributes.
@@ -39,11 +38,44 @@ REFUSALS = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Request:
+    """What to do with the quarantine. Unless it is `confirmed`, replay and purge only say what they would do; `write`: not in check mode.
+
+    `limit`: 0 for no limit; `rate`: messages a second; `seconds`: for the whole action.
+    """
+
+    action: str
+    queue_url: str
+    dead_letter_queue_url: str
+    table: str
+    rules: Rules
+    directory: Path
+    selection: Selection
+    limit: int
+    repairs: list[Repair]
+    rate: float
+    seconds: float
+    samples: int
+    confirmed: bool
+    write: bool
+    run: str
+
+    @property
+    def quarantine(self) -> str:
+        """The queue's name."""
+        return self.dead_letter_queue_url.rsplit("/", 1)[-1]
+
+    @property
+    def writes(self) -> bool:
+        return self.write and (self.action == "archive" or (self.action in ("replay", "purge") and self.confirmed))
+
+
 @dataclass
 class Result:
     """What became of the messages that were read. `left` are (message, why it stays); `problems` are (message, why it must be run again).
 
-    `parsed` are (message, which text becomes which number), of a plan that is not confirmed.
+    `parsed` are (message, which text becomes which number), if nothing is written.
     """
 
     sent: Counter[str] = field(default_factory=Counter)  # by reason
@@ -57,23 +89,6 @@ class Result:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to send and how: `wanted` chooses; at most `limit` of those (0: all), `rate` a second, messages of at most `room` bytes.
-
-    Unless it is `confirmed`, nothing is sent, and the result is what would be.
-    """
-
-    wanted: Callable[[QuarantinedMessage], bool]
-    repairs: list[Repair]
-    rules: Rules
-    limit: int
-    rate: float
-    room: int
-    run: str
-    confirmed: bool
-
-
 def message_bytes(body: str, attributes: dict[str, dict[str, Any]]) -> int:
     """A message's size as SQS counts it."""
     size = len(body.encode())
@@ -85,9 +100,7 @@ def message_bytes(body: str, attributes: dict[str, dict[str, Any]]) -> int:
 
 def history_of(message: QuarantinedMessage) -> list[Any]:
     """Its history so far, oldest first; what cannot be read as a history is kept as it was found."""
-    text = message.attributes.get(HISTORY, {}).get("StringValue")
-    if text is None:
-        return []
+    text = message.attributes.get(HISTORY, {}).get("StringValue", "[]")
     with contextlib.suppress(ValueError):
         found = decode(text)
         if isinstance(found, list):
@@ -96,10 +109,13 @@ def history_of(message: QuarantinedMessage) -> list[Any]:
 
 
 class Replay:
-    """One run over a sweep of the quarantine. `journal` may be None for a plan that is not confirmed."""
+    """One run over a sweep of the quarantine: sends messages of at most `room` bytes. `journal` may be None if the request writes nothing.
 
-    def __init__(self, sqs: Any, url: str, held: Sweep, plan: Plan, clock: Clock, journal: Journal | None) -> None:
-        self._sqs, self._url, self._held, self._plan, self._clock, self._journal = sqs, url, held, plan, clock, journal
+    Then nothing is sent, and the result is what would be.
+    """
+
+    def __init__(self, sqs: Any, held: Sweep, request: Request, room: int, clock: Clock, journal: Journal | None) -> None:
+        self._sqs, self._held, self._request, self._room, self._clock, self._journal = sqs, held, request, room, clock, journal
         self._sent_ids: set[str] = set()
         self._next_send = clock.monotonic()
         self._batch: list[Outgoing] = []
@@ -119,16 +135,16 @@ class Replay:
                 if state == BEGUN:
                     self._put(self._journal.begun(message))
                 else:
-                    self.result.finished += self._delete([message], self._journal) if self._plan.confirmed else 1
-            elif self._plan.wanted(message) and (not self._plan.limit or chosen < self._plan.limit):
+                    self.result.finished += self._delete([message], self._journal) if self._request.writes else 1
+            elif self._request.selection.matches(message) and (not self._request.limit or chosen < self._request.limit):
                 outgoing = self._prepare(message)
                 if outgoing:
                     chosen += 1
                     self._put(outgoing)
-            if self.result.error or (self._plan.limit and chosen >= self._plan.limit and unfinished <= 0):
+            if self.result.error or (self._request.limit and chosen >= self._request.limit and unfinished <= 0):
                 break
         self._flush()
-        if self._journal and self._plan.confirmed and self._held.complete:
+        if self._journal and self._request.writes and self._held.complete:
             self.result.gone = self._journal.settle(message.message_id for message in self._held.messages)
         return self.result
 
@@ -136,23 +152,23 @@ class Replay:
         """The message as it is sent, if the function would accept it."""
         parsed: list[str] = []
         try:
-            body = repaired(message.body, self._plan.repairs, parsed)
+            body = repaired(message.body, self._request.repairs, parsed)
         except NotRepairableError as error:
             self._leave(message, f"the repair does not apply: {error}")
             return None
-        refusal = self._plan.rules.refusal(body)
+        refusal = self._request.rules.refusal(body)
         if refusal:
-            self._leave(message, f"{'even repaired' if self._plan.repairs else 'as it is'}, it would be refused: {refusal}")
+            self._leave(message, f"{'even repaired' if self._request.repairs else 'as it is'}, it would be refused: {refusal}")
             return None
         attributes = {name: value for name, value in message.attributes.items() if name not in (*OF_ONE_DELIVERY, HISTORY)}
         size = message_bytes(body, attributes)
-        if len(attributes) > MAX_ATTRIBUTES or size > self._plan.room:
+        if len(attributes) > MAX_ATTRIBUTES or size > self._room:
             found = f"{size} bytes and {len(attributes)} attributes"
-            self._leave(message, f"it has {found}, the queue takes {self._plan.room} and {MAX_ATTRIBUTES}")
+            self._leave(message, f"it has {found}, the queue takes {self._room} and {MAX_ATTRIBUTES}")
             return None
-        if not self._plan.confirmed:
+        if not self._request.writes:
             self.result.parsed += [(without_content(message), change) for change in parsed]
-        return Outgoing(message, body, attributes | self._history(message, len(attributes), self._plan.room - size))
+        return Outgoing(message, body, attributes | self._history(message, len(attributes), self._room - size))
 
     def _history(self, message: QuarantinedMessage, attributes: int, room: int) -> dict[str, dict[str, Any]]:
         """The attribute that tells what became of this message so far, with as many entries as have room: {} if none has."""
@@ -163,7 +179,7 @@ class Replay:
             "detail": message.detail,
             "source_message_id": message.source_message_id,
             "replayed_at": iso_time(self._clock.now()),
-            "repairs": [repair.text for repair in self._plan.repairs],
+            "repairs": [repair.text for repair in self._request.repairs],
         }
         entries = [*history_of(message), entry][-HISTORY_ENTRIES:]
         while entries and attributes < MAX_ATTRIBUTES:
@@ -186,7 +202,7 @@ class Replay:
         batch, self._batch = self._batch, []
         if self.result.error or not batch:
             return
-        if not self._journal or not self._plan.confirmed:
+        if not self._journal or not self._request.writes:
             self._count(batch)
             return
         pause = max(self._next_send - self._clock.monotonic(), 0.0)
@@ -194,8 +210,8 @@ class Replay:
             self.result.error = "the time is up; what is left stays in the quarantine for the next run"
             return
         self._clock.wait(pause)
-        self._next_send = self._clock.monotonic() + len(batch) / self._plan.rate
-        self._journal.begin(batch, [repair.text for repair in self._plan.repairs], self._plan.run, iso_time(self._clock.now()))
+        self._next_send = self._clock.monotonic() + len(batch) / self._request.rate
+        self._journal.begin(batch, [repair.text for repair in self._request.repairs], self._request.run, iso_time(self._clock.now()))
         sent = self._send(batch, self._journal)
         self._count(sent)
         self._delete([one.message for one in sent], self._journal)
@@ -208,9 +224,9 @@ class Replay:
         """Sends a batch; returns, after the journal has noted them, those that the queue has."""
         entries = [{"Id": str(number), "MessageBody": one.body, "MessageAttributes": one.attributes} for number, one in enumerate(batch)]
         try:
-            answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+            answer = self._sqs.send_message_batch(QueueUrl=self._request.queue_url, Entries=entries)
         except AWS_ERRORS as error:
-            if isinstance(error, ClientError) and error.response["Error"].get("Code") in REFUSALS:
+            if error_code(error) in REFUSALS:
                 if len(batch) > 1:
                     return [one for each in batch for one in self._send([each], journal)]
                 self._refuse(batch[0], explain(error), journal)

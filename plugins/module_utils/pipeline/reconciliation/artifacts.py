@@ -29,9 +29,6 @@ class Progress:
         if self._clock.monotonic() - self._said >= PROGRESS_SECONDS:
             self.say(text)
 
-    def close(self) -> None:
-        self._file.close()
-
 
 def write_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
     """Writes what a producer's `resend --lost` takes, a line an entry; the file is whole and on disk when this returns."""

@@ -76,10 +76,7 @@ class Entries:
         self.ledgers: list[Closing] = []
         self._names: dict[str, int] = {}
         self.kept: set[int] = set()  # by their place in `ledgers`
-        self._count = 0
-
-    def close(self) -> None:
-        self._db.close()
+        self.entries = 0
 
     def load(self, path: str, kept: bool = False) -> Iterator[int]:
         """Loads one export; yields from time to time how many entries were loaded so far. Raises LedgerError.
@@ -90,20 +87,19 @@ class Entries:
         rows: list[tuple[Any, ...]] = []
         insert = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
         for entry in export:
-            self._count += 1
+            self.entries += 1
             text = (to_blob(entry.transaction_id), entry.state, entry.sent_at, entry.amount, entry.timestamp, to_blob(entry.body))
-            rows.append((self._count, number, entry.sequence, *text, self._count, entry.state != "unsent"))
+            rows.append((self.entries, number, entry.sequence, *text, self.entries, entry.state != "unsent"))
             if len(rows) == ROWS_AT_ONCE:
                 self._db.executemany(insert, rows)
                 rows.clear()
-                yield self._count
+                yield self.entries
         self._db.executemany(insert, rows)
         assert export.closing is not None  # or LedgerError was raised
-        if export.closing.ledger in self._names:
-            raise LedgerError(
-                f"ledger export {path}: ledger {export.closing.ledger} was given before. Give each ledger once, its newest export."
-            )
-        self._names[export.closing.ledger] = number
+        name = export.closing.ledger
+        if name in self._names:
+            raise LedgerError(f"ledger export {path}: ledger {name} was given before. Give each ledger once, its newest export.")
+        self._names[name] = number
         if kept:
             self.kept.add(number)
         self.ledgers.append(export.closing)
@@ -133,34 +129,25 @@ class Entries:
                 self._db.execute("UPDATE entries SET sent_at = ?, awaited = ? WHERE id = ?", (leader[1], leader[2], leader[0]))
 
     def entry_of(self, outbox_id: str | None, key: bytes | None) -> int | None:
-        if outbox_id is not None:
+        if outbox_id is None:
+            row = self._db.execute("SELECT id FROM entries WHERE key = ? AND leader = id ORDER BY found, id", (key,)).fetchone()
+        else:
             name, _slash, sequence = outbox_id.rpartition("/")
             if name not in self._names or not sequence.isdecimal() or len(sequence) > 18:
                 return None
-            row = self._db.execute(
-                "SELECT leader FROM entries WHERE ledger = ? AND sequence = ?", (self._names[name], int(sequence))
-            ).fetchone()
-        else:
-            row = self._db.execute("SELECT id FROM entries WHERE key = ? AND leader = id ORDER BY found, id", (key,)).fetchone()
+            place = (self._names[name], int(sequence))
+            row = self._db.execute("SELECT leader FROM entries WHERE ledger = ? AND sequence = ?", place).fetchone()
         return None if row is None else int(row[0])
 
     def missing(self, unsent: bool = False) -> int:
         """How many transactions were sent and found nowhere; with `unsent`, also those that were not sent yet."""
         return int(self._db.execute(f"SELECT COUNT(*) FROM entries WHERE {missing_condition(unsent)}").fetchone()[0])
 
-    def missing_keys(self, unsent: bool = False) -> Iterator[str]:
-        """Their ids, each once; those that have none are left out."""
-        return self._keys(f"AND {missing_condition(unsent)}")
-
-    def keys(self) -> Iterator[str]:
-        """All ids, each once."""
-        return self._keys("")
-
-    def _keys(self, condition: str) -> Iterator[str]:
-        """In portions, since what is found of one changes what is missing."""
+    def keys(self, condition: str = "TRUE") -> Iterator[str]:
+        """All ids of these entries, each once; in portions, since what is found of one changes what is missing."""
         last = b""
         while rows := self._db.execute(
-            f"SELECT DISTINCT key FROM entries WHERE key > ? {condition} ORDER BY key LIMIT ?", (last, ROWS_AT_ONCE)
+            f"SELECT DISTINCT key FROM entries WHERE key > ? AND {condition} ORDER BY key LIMIT ?", (last, ROWS_AT_ONCE)
         ).fetchall():
             for (last,) in rows:
                 yield to_text(last) or ""
@@ -180,10 +167,6 @@ class Entries:
             "SELECT COALESCE(SUM(LENGTH(body)), 0), COUNT(body), COUNT(*) FROM entries WHERE state <> 'unsent'"
         ).fetchone()
         return int(total / known * number) if known else 250 * int(number)
-
-    @property
-    def entries(self) -> int:
-        return self._count
 
     def select(self, which: str, order: str = "id") -> Iterator[Named]:
         wanted = f"SELECT id, ledger, sequence, key, sent_at, body IS NOT NULL FROM entries WHERE {which} ORDER BY {order}"

@@ -54,52 +54,47 @@ class LedgerExport:
 
     def __iter__(self) -> Iterator[Entry]:
         lines = ClosedLines(self.path, "ledger")
+        ledger, first, last, count = "", None, None, 0
         try:
-            yield from self._entries(lines)
+            for number, document in lines:
+                name, entry = self._entry(number, document)
+                if count and name != ledger:
+                    raise DamagedFileError(f"line {number}: an entry of ledger {name} is among those of {ledger}")
+                if last is not None and entry.sequence <= last:
+                    raise DamagedFileError(f"line {number}: sequence {entry.sequence} follows {last}")
+                ledger, last, count = name, entry.sequence, count + 1
+                first = entry.sequence if first is None else first
+                yield entry
+            closing = self._closing(lines.line, lines.closing)
+            found = Closing(ledger if count else closing.ledger, count, first, last, closing.exported_at)
+            if found != closing:
+                raise DamagedFileError(f"line {lines.line}: it closes with {_words(closing)}, but has {_words(found)}")
+            self.closing = closing
         except DamagedFileError as error:
             raise LedgerError(f"ledger export {self.path}, {error}. Nothing was compared; export the ledger again.") from error
         except OSError as error:
             raise LedgerError(f"ledger export {self.path} cannot be read: {error.strerror or error}") from error
 
-    def _entries(self, lines: ClosedLines) -> Iterator[Entry]:
-        ledger, first, last, count = "", None, None, 0
-        for number, document in lines:
-            name, entry = self._entry(number, document)
-            if count and name != ledger:
-                raise DamagedFileError(f"line {number}: an entry of ledger {name} is among those of {ledger}")
-            if last is not None and entry.sequence <= last:
-                raise DamagedFileError(f"line {number}: sequence {entry.sequence} follows {last}")
-            ledger, last, count = name, entry.sequence, count + 1
-            first = entry.sequence if first is None else first
-            yield entry
-        closing = self._closing(lines.line, lines.closing)
-        found = Closing(ledger if count else closing.ledger, count, first, last, closing.exported_at)
-        if found != closing:
-            raise DamagedFileError(f"line {lines.line}: it closes with {_words(closing)}, but has {_words(found)}")
-        self.closing = closing
-
     def _entry(self, number: int, document: dict[str, Any]) -> tuple[str, Entry]:
         try:
             name, _slash, sequence = document["outbox_id"].rpartition("/")
             values = {text: document[text] for text in _OPTIONAL_TEXTS}
-            if not name or int(sequence) < 1 or document["state"] not in STATES:
+            is_text = all(value is None or isinstance(value, str) for value in values.values())
+            if not name or int(sequence) < 1 or document["state"] not in STATES or not is_text:
                 raise ValueError
-            if not all(value is None or isinstance(value, str) for value in values.values()):
-                raise TypeError
-            sent_at = None if values["sent_at"] is None else _seconds(values["sent_at"])
+            values["sent_at"] = None if values["sent_at"] is None else _seconds(values["sent_at"])
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DamagedFileError(f"line {number}: it is no entry of a ledger: {json.dumps(document)[:200]}") from None
         if values["body"] is None and document["state"] != "reconciled":
             raise DamagedFileError(f"line {number}: entry {document['outbox_id']} has no body; export with --bodies")
-        del values["sent_at"]
-        return name, Entry(sequence=int(sequence), state=document["state"], sent_at=sent_at, **values)
+        return name, Entry(sequence=int(sequence), state=document["state"], **values)
 
     def _closing(self, number: int, document: dict[str, Any]) -> Closing:
         try:
-            first, last = document["first"], document["last"]
-            if not isinstance(document["ledger"], str) or not document["ledger"] or not isinstance(document["entries"], int):
+            ledger, entries, first, last, exported_at = (document[name] for name in ("ledger", "entries", "first", "last", "exported_at"))
+            if not isinstance(ledger, str) or not ledger or not isinstance(entries, int):
                 raise TypeError
-            return Closing(document["ledger"], document["entries"], first, last, _seconds(document["exported_at"]))
+            return Closing(ledger, entries, first, last, _seconds(exported_at))
         except (KeyError, TypeError, ValueError):
             raise DamagedFileError(f"line {number}: it is no closing line: {json.dumps(document)[:200]}") from None
 

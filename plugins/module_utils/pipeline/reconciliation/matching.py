@@ -27,6 +27,14 @@ class Found(IntFlag):
 
 
 SETTLED = Found.STORED | Found.REPAIRED | Found.ARCHIVED
+# The first that applies is the verdict.
+_FIRST = (
+    (Found.STORED | Found.REPAIRED, "stored"),
+    (Found.ARCHIVED, "quarantined"),
+    (Found.ALTERED, "altered"),
+    (Found.QUARANTINED, "quarantined"),
+    (Found.LOST, "lost"),
+)
 VERDICTS = ("sent", "stored", "quarantined", "in_flight", "lost", "altered", "unsent", "copies", "repaired", "archived")
 
 
@@ -113,10 +121,11 @@ class Matcher(Entries):
 
     def mark_lost(self, sent_before: dict[int, float] | None = None) -> None:
         """Marks as lost what was sent and found nowhere: all of it, or only what `missing_before` counts."""
+        lost = f"UPDATE entries SET found = 16 WHERE {missing_condition(False)}"
         if sent_before is None:
-            self._db.execute(f"UPDATE entries SET found = 16 WHERE {missing_condition(False)}")
-        of_ledger = f"UPDATE entries SET found = 16 WHERE {missing_condition(False)} AND ledger = ? AND sent_at < ?"
-        self._db.executemany(of_ledger, (sent_before or {}).items())
+            self._db.execute(lost)
+        else:
+            self._db.executemany(f"{lost} AND ledger = ? AND sent_at < ?", sent_before.items())
 
     def classify(self) -> None:
         """Decides what depends on table and quarantine together; call it once, after everything was read."""
@@ -262,11 +271,4 @@ class Matcher(Entries):
 
 
 def _verdict(found: Found, awaited: int) -> str:
-    if found & (Found.STORED | Found.REPAIRED):
-        return "stored"
-    if found & Found.ARCHIVED:
-        return "quarantined"
-    for flag, verdict in ((Found.ALTERED, "altered"), (Found.QUARANTINED, "quarantined"), (Found.LOST, "lost")):
-        if found & flag:
-            return verdict
-    return "in_flight" if awaited else "unsent"
+    return next((verdict for flags, verdict in _FIRST if found & flags), "in_flight" if awaited else "unsent")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -40,7 +40,22 @@ def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> 
     if run.error:
         return found
     matcher, number = run.matcher, counts(run)
-    again = "ansible-playbook reconcile.yml -e reconcile_resend_lost=true sends them again"
+    wrong: dict[str, tuple[Iterable[str], str]] = {
+        "lost": (
+            map(_resendable, matcher.lost()),
+            "ansible-playbook reconcile.yml -e reconcile_resend_lost=true sends them again. "
+            "What cannot be sent again has to be entered anew; a kept ledger has the bodies of its producer.",
+        ),
+        "altered": (
+            (f"{_resendable(one.named)} ({_fields(one.fields)})" for one in matcher.altered()),
+            "Find out who writes to the table; ansible-playbook reconcile.yml -e reconcile_repair_altered=true sends these again. "
+            "What cannot be sent again has to be corrected by hand.",
+        ),
+        "doubled": (
+            (f"{_name(named)} (in the {place} as {other})" for named, other, place in matcher.doubled()),
+            "Delete the second record, or purge the quarantined message, which names the same transaction by another id.",
+        ),
+    }
     found += [
         make_check(
             "reconciliation: sent = stored + quarantined + in flight",
@@ -50,28 +65,7 @@ def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> 
             + (f", {number['archived']:,} of the quarantined in archives only" if number["archived"] else ""),
             remedy=f"The checks below name what is missing; {report} has all of it.",
         ),
-        _none(
-            "nothing is lost",
-            "lost",
-            number["lost"],
-            map(_resendable, matcher.lost()),
-            f"{again}. What cannot be sent again has to be entered anew; a kept ledger has the bodies of its producer.",
-        ),
-        _none(
-            "nothing is altered",
-            "altered",
-            number["altered"],
-            (f"{_resendable(one.named)} ({_fields(one.fields)})" for one in matcher.altered()),
-            "Find out who writes to the table; ansible-playbook reconcile.yml -e reconcile_repair_altered=true sends these again. "
-            "What cannot be sent again has to be corrected by hand.",
-        ),
-        _none(
-            "nothing is doubled",
-            "doubled",
-            number["doubled"],
-            (f"{_name(named)} (in the {place} as {other})" for named, other, place in matcher.doubled()),
-            "Delete the second record, or purge the quarantined message, which names the same transaction by another id.",
-        ),
+        *(_none(f"nothing is {kind}", kind, number[kind], named, remedy) for kind, (named, remedy) in wrong.items()),
         _in_a_ledger(run, "item of the table", number["unknown"], matcher.unknown()),
         _in_a_ledger(run, "quarantined message", len(foreign := matcher.foreign_messages(run.ledgers_as_of)), foreign),
         _overdue(run, limits.overdue),
@@ -167,15 +161,11 @@ def _old_messages(run: Reconciliation, limit: float) -> Check:
 def report(run: Reconciliation, limits: Limits) -> tuple[dict[str, Any], dict[str, Iterator[dict[str, Any]]]]:
     """The summary and the lists of the report file."""
     matcher, now = run.matcher, run.clock.now()
-    ledgers = [
-        {"ledger": one.ledger, "entries": one.entries, "first": one.first, "last": one.last, "exported_at": _iso(one.exported_at)}
-        for one in matcher.ledgers
-    ]
     summary = {
         "reconciled_at": _iso(now.timestamp()),
         "error": run.error or run.quarantine.error,
         "counts": counts(run),
-        "ledgers": ledgers,
+        "ledgers": [asdict(one) | {"exported_at": _iso(one.exported_at)} for one in matcher.ledgers],
         "missing_ledgers": run.options.missing_ledgers,
         "read_units": run.reader.capacity.used,
         "plan": run.plan,
@@ -212,12 +202,8 @@ def _name(named: Named) -> str:
 
 
 def _fields(fields: list[dict[str, Any]]) -> str:
-    shown = [f"{one['field']}: sent {_value(one['sent'])}, stored {_value(one['stored'])}" for one in fields[:3]]
+    shown = [f"{one['field']}: sent {one['sent'] or 'nothing'}, stored {one['stored'] or 'nothing'}" for one in fields[:3]]
     return "; ".join(shown + ([f"{len(fields) - 3} more"] if len(fields) > 3 else []))
-
-
-def _value(text: str | None) -> str:
-    return "nothing" if text is None else text
 
 
 def _iso(seconds: float | None) -> str | None:

@@ -8,7 +8,6 @@ moved on meanwhile, so it is lost only if it is still nowhere after the queue wa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -25,8 +24,8 @@ from ..core.errors import AWS_ERRORS, explain
 from ..quarantine.archive import purged
 from ..quarantine.journal import replayed
 from .artifacts import Progress, read_lines, write_lines
-from .entry_store import Named
-from .matching import Altered, Matcher
+from .entry_store import missing_condition
+from .matching import Matcher
 
 # Ids of the end-to-end probe, which removes its own records.
 PROBE_ID = re.compile(r"verify-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -107,20 +106,17 @@ class Reconciliation:
             for count in self.matcher.load(path, kept=path in self.options.kept_ledgers):
                 self.progress.count(f"{count:,} entries of ledgers read")
         self.matcher.close_ledgers()
-        if self.options.quarantine_directory:
-            self._load_quarantine(self.options.quarantine_directory)
+        if directory := self.options.quarantine_directory:
+            replays = replayed(directory)
+            for replay in replays:
+                self.matcher.add_replay(replay.outbox_id, replay.transaction_id, replay.at)
+            sent_back = {replay.message_id for replay in replays}
+            for purge in purged(directory):
+                if purge.message_id not in sent_back:
+                    self.matcher.add_purge(purge.outbox_id, purge.at)
         for line in read_lines(self.options.repaired):
             self.matcher.add_deletion(line["outbox_id"])
         self.progress.say(f"{self.matcher.entries:,} entries of {len(self.matcher.ledgers)} ledgers read")
-
-    def _load_quarantine(self, directory: Path) -> None:
-        replays = replayed(directory)
-        for replay in replays:
-            self.matcher.add_replay(replay.outbox_id, replay.transaction_id, replay.at)
-        sent_back = {replay.message_id for replay in replays}
-        for purge in purged(directory):
-            if purge.message_id not in sent_back:
-                self.matcher.add_purge(purge.outbox_id, purge.at)
 
     def _read_table(self) -> None:
         bytes_sent = self.matcher.body_bytes() + BYTES_BESIDE_BODY * self.matcher.entries
@@ -199,7 +195,7 @@ class Reconciliation:
                 self.matcher.mark_lost(cut)
 
     def _read_again(self) -> None:
-        for items in self.reader.get(self.matcher.missing_keys(self.options.await_unsent)):
+        for items in self.reader.get(self.matcher.keys(missing_condition(self.options.await_unsent))):
             self.matcher.match_items(items, self._is_no_finding)
 
     def _read_quarantine(self, counts: PipelineCounts) -> None:
@@ -251,7 +247,8 @@ class Reconciliation:
         deleted = 0
         try:
             for one in altered.values():
-                deleted += self.reader.delete(one.item, _absent(one))
+                names = (field["field"] for field in one.fields)
+                deleted += self.reader.delete(one.item, [name for name in names if name not in one.item])
                 self.progress.count(f"{deleted:,} of {len(altered):,} altered items deleted")
         except AWS_ERRORS as error:
             self.error = explain(error)
@@ -264,10 +261,3 @@ class Reconciliation:
             return deleted
         write_lines(path, (line for outbox_id, line in lines.items() if outbox_id not in altered or line["transaction_id"] not in there))
         return deleted
-
-    def altered_to_resend(self) -> Iterator[Named]:
-        return (one.named for one in self.matcher.altered() if one.named.resendable)
-
-
-def _absent(altered: Altered) -> list[str]:
-    return [field["field"] for field in altered.fields if field["field"] not in altered.item]

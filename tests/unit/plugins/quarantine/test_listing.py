@@ -60,7 +60,7 @@ def test_a_conflict_names_both_versions_where_they_differ(world: World):
         "amount": {"quarantined": "12.5", "stored": "99.99"},
         "currency": {"quarantined": '"EUR"', "stored": None},
     }
-    assert (sample["differing"], sample["stored_at"]) == (2, '"yesterday"')
+    assert (sample["differing"], sample["stored_at"]) == (2, "yesterday")
     assert "        amount: quarantined 12.5, stored 99.99" in report.lines
 
 
@@ -102,7 +102,7 @@ def test_long_values_of_a_conflict_are_cut(world: World):
     world.dynamodb.put_item(TableName=TABLE, Item={"transaction_id": {"S": "t-1"}, "note": {"NULL": True}})
     world.add_dead_letter(record(1, note="x" * 1000), "conflict")
     (sample,) = world.act("list").facts["reasons"][0]["samples"]
-    assert sample["versions"]["note"] == {"quarantined": '"' + "x" * 59 + "…", "stored": "null"}
+    assert sample["versions"]["note"] == {"quarantined": '"' + "x" * 126 + "...", "stored": "null"}
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,3 @@ def test_a_text_amount_becomes_the_number_it_spells(amount: Decimal):
 def test_the_function_s_own_rules_judge(body: str, refusal: str):
     found = RULES.refusal(body)
     assert found.startswith(refusal) if refusal else found == ""
-
-
-def test_versions_differ_in_the_fields_that_the_function_compares():
-    stored = {"transaction_id": {"S": "t-1"}, "amount": {"N": "1.5"}, "merchant": {"S": "a"}, "processed_at_utc": {"S": "now"}}
-    body = '{"transaction_id": "t-1", "amount": 1.50, "merchant": "b", "note": "n"}'
-    assert RULES.differences(body, stored) == {"merchant": ({"S": "b"}, {"S": "a"}), "note": ({"S": "n"}, None)}

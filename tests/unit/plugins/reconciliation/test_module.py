@@ -67,7 +67,7 @@ def test_it_returns_what_it_found_and_writes_it_to_files(world: World, module: A
     written = json.loads(Path(result["report_file"]).read_text())
     assert [(one["transaction_id"], one["resendable"]) for one in written["lost"]] == [("lost", True), ("lost-pruned", False)]
     assert written["counts"] == result["counts"]
-    assert result["aws_seconds"] == round(result["read_units"] / 25, 1) > 0
+    assert written["read_units"] > 0
 
 
 def test_a_repair_deletes_only_what_can_be_sent_again(world: World, module: Any):
@@ -138,7 +138,7 @@ def test_a_ledger_that_is_cut_off_fails_the_module(world: World, module: Any):
         ({"settle_seconds": 0}, "settle_seconds must be at least 1: found 0"),
         ({"timeout": -1}, "timeout must be at least 0: found -1"),
         ({"read_rate": -0.5}, "read_rate must be at least 0: found -0.5"),
-        ({"read_capacity": 0}, "read_capacity must be at least 1: found 0"),
+        ({"queue_retention": 0}, "queue_retention must be at least 1: found 0"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(world: World, module: Any, options: dict[str, Any], complaint: str):
