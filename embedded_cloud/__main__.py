@@ -1,6 +1,7 @@
 """`python -m embedded_cloud`: serve the embedded cloud on 127.0.0.1."""
 
 import argparse
+import contextlib
 import ctypes
 import errno
 import logging
@@ -26,14 +27,18 @@ def main() -> int:
     if sys.platform != "linux":
         return _fail(EXIT_NOT_SAFE, f"it needs Linux, where the kernel says who makes a request; this is {sys.platform}.")
     if options.end_with_parent:
-        _end_with_parent()
+        # The kernel sends SIGTERM when the parent is gone, so that a killed supervisord leaves no cloud on the port.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", options.port))
     except OSError as error:
         listener.close()
-        return _bind_failed(options.port, error)
+        if error.errno != errno.EADDRINUSE:
+            return _fail(1, f"cannot listen on 127.0.0.1:{options.port}: {error}")
+        remedy = f"`ss -ltnp 'sport = :{options.port}'` shows which; stop it, or choose another port (embedded_cloud_port)."
+        return _fail(EXIT_PORT_TAKEN, f"127.0.0.1:{options.port} is taken by another process. {remedy}")
     port = listener.getsockname()[1]
     try:
         key = root_key.read_or_make(options.credentials)
@@ -101,20 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _end_with_parent() -> None:
-    """Let the kernel send SIGTERM when the parent is gone, so that a killed supervisord leaves no cloud on the port."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _number(lowest: int, highest: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
     def number(text: str) -> float:
-        try:
-            found = kind(text)
-        except ValueError:
-            found = lowest - 1
-        if not lowest <= found <= highest:
-            raise argparse.ArgumentTypeError(f"{text} is not a {'whole ' if kind is int else ''}number from {lowest} to {highest}")
-        return found
+        with contextlib.suppress(ValueError):
+            if lowest <= kind(text) <= highest:
+                return kind(text)
+        raise argparse.ArgumentTypeError(f"{text} is not a {'whole ' if kind is int else ''}number from {lowest} to {highest}")
 
     return number
 
@@ -128,13 +125,6 @@ def _account(text: str) -> str:
 def _fail(status: int, reason: str) -> int:
     print(f"embedded_cloud: {reason}", file=sys.stderr)
     return status
-
-
-def _bind_failed(port: int, error: OSError) -> int:
-    if error.errno != errno.EADDRINUSE:
-        return _fail(1, f"cannot listen on 127.0.0.1:{port}: {error}")
-    remedy = f"`ss -ltnp 'sport = :{port}'` shows which; stop it, or choose another port (embedded_cloud_port)."
-    return _fail(EXIT_PORT_TAKEN, f"127.0.0.1:{port} is taken by another process. {remedy}")
 
 
 if __name__ == "__main__":

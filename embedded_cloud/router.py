@@ -25,8 +25,7 @@ MOTO_SERVICES = frozenset({"ec2", "monitoring"})
 # MiniStack's own pages, and its metadata service, answer anyone; only the links that GetFunction and GetLayerVersion return stay open.
 OPEN_DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
 
-_SCOPE = re.compile(r"[^/]+/\d{8}/[^/]*/([a-z0-9-]+)/aws4_request")
-_HEADER_SCOPE = re.compile(rf"Credential={_SCOPE.pattern}")
+_SCOPE = r"[^/]+/\d{8}/[^/]*/([a-z0-9-]+)/aws4_request"
 _READ_ONLY = ("Get", "List", "Simulate", "Generate")
 
 
@@ -116,9 +115,9 @@ class Router:
 
 def signed_service(request: Request) -> str:
     """The service in the SigV4 credential scope, of the header or of a presigned query; empty when there is none."""
-    authorization_header = request.headers.get("authorization", "")
-    if authorization_header:
-        found = _HEADER_SCOPE.search(authorization_header) if authorization_header.startswith("AWS4-HMAC-SHA256 ") else None
+    header = request.headers.get("authorization", "")
+    if header:
+        found = re.search(f"Credential={_SCOPE}", header) if header.startswith("AWS4-HMAC-SHA256 ") else None
     else:
-        found = _SCOPE.fullmatch(next(iter(request.query.get("X-Amz-Credential", [])), ""))
+        found = re.fullmatch(_SCOPE, request.query.get("X-Amz-Credential", [""])[0])
     return found.group(1) if found else ""

@@ -15,14 +15,13 @@ from ministack.services import sqs
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request, Response, json_object
-from embedded_cloud.base.ministack_backend import Answer, json_error
+from embedded_cloud.base.ministack_backend import Answer
 from embedded_cloud.base.patching import Patch, wrap
 from embedded_cloud.base.rules import Note, Refusal, Rewrite, Rule, RuleContext
 from embedded_cloud.iam import authorization
 from embedded_cloud.services.lambda_ import rules as lambda_rules
 
 _SERVICES = ("lambda", "dynamodb", "iam", "sts")
-_JSON_SERVICES = ("lambda", "dynamodb")
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,6 @@ class Rulebook:
     ) -> Answer:
         call = self._read_call(service, method, path, headers, body, query)
         refused = self._first_refusal(call)
-        if refused and service in _JSON_SERVICES:
-            return json_error(refused.code, refused.message, refused.status)
         if refused:
             return authorization.error_answer(headers, service, refused.code, refused.message, refused.status)
         answer: Answer = await original(method, path, headers, body, query)

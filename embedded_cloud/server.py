@@ -27,9 +27,7 @@ from embedded_cloud.services.cloudwatch.patches import Metrics
 
 logger = logging.getLogger(__name__)
 
-# Seconds for requests under way, for MiniStack's own shutdown, and until the process ends in any case.
-GRACEFUL_SECONDS = 1.0
-LIFESPAN_SECONDS = 3.0
+# Until the process ends in any case.
 LAST_RESORT_SECONDS = 6.0
 
 
@@ -52,8 +50,8 @@ async def _serve(listener: socket.socket, moto: MotoBackend, door: Door, metrics
     publishing = asyncio.create_task(metrics.run())
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
-    config.graceful_timeout = GRACEFUL_SECONDS
-    config.shutdown_timeout = LIFESPAN_SECONDS
+    config.graceful_timeout = 1.0  # for requests under way
+    config.shutdown_timeout = 3.0  # for MiniStack's own
     config.keep_alive_timeout = 75
     config.errorlog = logging.getLogger("hypercorn")
     await serve(door, config, shutdown_trigger=_stop_signal)  # type: ignore[arg-type]

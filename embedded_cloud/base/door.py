@@ -86,14 +86,10 @@ class Door:
             return "this cloud does not answer browsers"
         if not bytes(scope["raw_path"]).startswith(b"/"):
             return "the request line must name a path, and no host"
-        if not self._is_admitted(scope):
+        is_open = self._guests and not scope["path"].startswith(self._closed_to_guests)
+        if not is_open and user_of(scope["client"], scope["server"]) != self._user:
             return f"this cloud answers the user who runs it, whose uid is {self._user}, and nobody else"
         return ""
-
-    def _is_admitted(self, scope: dict[str, Any]) -> bool:
-        if self._guests and not scope["path"].startswith(self._closed_to_guests):
-            return True
-        return user_of(scope["client"], scope["server"]) == self._user
 
 
 def _without_cors(send: Send) -> Send:

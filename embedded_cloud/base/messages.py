@@ -1,10 +1,11 @@
 """HTTP requests and responses as values, and their conversion from and to ASGI."""
 
+import functools
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -16,7 +17,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 @dataclass(frozen=True)
 class Request:
-    """A complete request. `headers` has lower-case names, and repeated headers joined by a comma; `raw_headers` is unchanged."""
+    """A complete request."""
 
     method: str
     path: str
@@ -25,9 +26,17 @@ class Request:
     raw_headers: list[tuple[bytes, bytes]]
     body: bytes
     client: str
-    headers: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
+    def headers(self) -> dict[str, str]:
+        """By lower-case name; repeated headers are joined by a comma."""
+        joined: dict[str, str] = {}
+        for raw_name, raw_value in self.raw_headers:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        return joined
+
+    @functools.cached_property
     def query(self) -> dict[str, list[str]]:
         return parse_qs(self.query_string, keep_blank_values=True)
 
@@ -50,14 +59,6 @@ def as_json(status: int, value: object) -> Response:
     return Response(status, json.dumps(value, sort_keys=True).encode(), (("content-type", "application/json"),))
 
 
-def joined_headers(raw_headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    joined: dict[str, str] = {}
-    for raw_name, raw_value in raw_headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return joined
-
-
 async def read_request(scope: dict[str, Any], receive: Receive) -> Request | None:
     """The request with its whole body, or None when the client closed the connection before that."""
     chunks = []
@@ -68,17 +69,14 @@ async def read_request(scope: dict[str, Any], receive: Receive) -> Request | Non
             return None
         chunks.append(message.get("body", b""))
         more = message.get("more_body", False)
-    raw_headers = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
-    raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
     return Request(
         method=scope["method"],
         path=scope["path"],
-        raw_path=raw_path.decode("latin-1"),
-        query_string=scope.get("query_string", b"").decode("latin-1"),
-        raw_headers=raw_headers,
+        raw_path=scope["raw_path"].decode("latin-1"),
+        query_string=scope["query_string"].decode("latin-1"),
+        raw_headers=[(bytes(name), bytes(value)) for name, value in scope["headers"]],
         body=b"".join(chunks),
-        client=(scope.get("client") or ("127.0.0.1",))[0],
-        headers=joined_headers(raw_headers),
+        client=scope["client"][0],
     )
 
 
@@ -93,9 +91,9 @@ def receive_again(body: bytes, receive: Receive) -> Receive:
 
 
 async def send_response(send: Send, response: Response) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-    headers = [header for header in headers if header[0] != b"content-length"]
-    headers.append((b"content-length", str(len(response.body)).encode()))
+    named = [(name.lower(), value) for name, value in response.headers if name.lower() != "content-length"]
+    named.append(("content-length", str(len(response.body))))
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": False})
 

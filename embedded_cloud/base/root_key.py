@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROFILE = "profile embedded-cloud"
+_REMEDY = "Remove it; the next start makes a new key."
 _ACCESS_KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
@@ -43,9 +44,6 @@ def read_or_make(path: Path) -> RootKey:
     return key
 
 
-_REMEDY = "Remove it; the next start makes a new key."
-
-
 def _make(path: Path) -> None:
     access_key = "AKIA" + "".join(secrets.choice(_ACCESS_KEY_CHARACTERS) for _ in range(16))
     text = (
@@ -53,10 +51,9 @@ def _make(path: Path) -> None:
         f"[{PROFILE}]\naws_access_key_id = {access_key}\naws_secret_access_key = {secrets.token_urlsafe(30)}\n"
     )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The file appears complete or not at all, also when two clouds start at once. Files of mkstemp have mode 0600.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".aws.cfg-")
-    with open(handle, "w") as file:
+    # The file appears complete or not at all, also when two clouds start at once. Temporary files have mode 0600.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".aws.cfg-") as file:
         file.write(text)
-    with contextlib.suppress(FileExistsError):  # the other cloud's file, which is read next
-        os.link(temporary, path)
-    os.unlink(temporary)
+        file.flush()
+        with contextlib.suppress(FileExistsError):  # the other cloud's file, which is read next
+            os.link(file.name, path)

@@ -1,5 +1,6 @@
 """What all rules share: a refusal, AWS's waiting times, and the context that a rule reads."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,30 +25,20 @@ class Refusal:
 class Times:
     """When events happened, and whether that is less than some of AWS's seconds ago. `scale` shortens AWS's seconds (0: no waiting)."""
 
-    def __init__(self, scale: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, scale: float) -> None:
         self._scale = scale
-        self._clock = clock
         self._noted: dict[tuple[str, str], float] = {}
 
     def scaled(self, seconds: float) -> float:
         """How long so many of AWS's seconds take here, in seconds."""
         return seconds * self._scale
 
-    def now(self) -> float:
-        return self._clock()
-
     def note(self, event: str, key: str) -> None:
-        self._noted[event, key] = self._clock()
+        self._noted[event, key] = time.monotonic()
 
     def is_within(self, event: str, key: str, seconds: float) -> bool:
         """Whether `event` was noted for `key` less than `seconds` of AWS's ago."""
-        noted = self._noted.get((event, key))
-        if noted is None:
-            return False
-        if self._clock() - noted < self.scaled(seconds):
-            return True
-        del self._noted[event, key]
-        return False
+        return time.monotonic() - self._noted.get((event, key), -math.inf) < self.scaled(seconds)
 
 
 @dataclass

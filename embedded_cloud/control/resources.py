@@ -26,22 +26,24 @@ _MINISTACK_STORES = (
 
 async def list_resources(moto: MotoBackend) -> dict[str, list[str]]:
     """The names (identifiers, where there are no names) of every resource, by kind, sorted; empty kinds included."""
-    listed = {kind: _stored(module, store) for kind, module, store in _MINISTACK_STORES}
+    listed = {
+        kind: [str(key[-1]) for key in getattr(importlib.import_module(f"ministack.services.{module}"), store).to_dict()]
+        for kind, module, store in _MINISTACK_STORES
+    }
     listed["policies"] = [arn.rpartition("/")[2] for arn in listed["policies"]]
     listed |= await moto.run(lambda: _moto_resources(moto))
     return {kind: sorted(names) for kind, names in listed.items()}
 
 
-def _stored(module: str, store: str) -> list[str]:
-    stored = getattr(importlib.import_module(f"ministack.services.{module}"), store).to_dict()
-    return [str(key[-1]) for key in stored]
-
-
 def _moto_resources(moto: MotoBackend) -> dict[str, list[str]]:
+    def named(backend: Any, instance: str) -> str:
+        tags = backend.tags.get(instance, {})
+        return f"{instance} ({tags['Name']})" if "Name" in tags else instance
+
     ec2, cloudwatch = moto.backends("ec2"), moto.backends("cloudwatch")
     groups = [group for backend in ec2 for vpc in backend.groups.values() for group in vpc.values()]
     return {
-        "instances": [_named(instance) for backend in ec2 for instance in backend.all_instances() if instance.state != "terminated"],
+        "instances": [named(backend, one.id) for backend in ec2 for one in backend.all_instances() if one.state != "terminated"],
         "security_groups": [group.name for group in groups if group.name != "default"],
         "key_pairs": [name for backend in ec2 for name in backend.key_pairs],
         "volumes": [volume for backend in ec2 for volume in backend.volumes],
@@ -52,8 +54,3 @@ def _moto_resources(moto: MotoBackend) -> dict[str, list[str]]:
         "alarms": [name for backend in cloudwatch for name in backend.alarms],
         "dashboards": [name for backend in cloudwatch for name in backend.dashboards],
     }
-
-
-def _named(instance: Any) -> str:
-    tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-    return f"{instance.id} ({tags['Name']})" if "Name" in tags else str(instance.id)

@@ -78,15 +78,13 @@ class Deliveries:
             with sqs._queues_lock:
                 self._random.shuffle(sqs._get_q(queue_url)["messages"])
         received = original(queue_url, most)
-        again = [self._again(message) for message in received if self._happens("twice")]
-        if again:
-            with sqs._queues_lock:
-                sqs._get_q(queue_url)["messages"] += again
+        for message in received:
+            if self._happens("twice"):
+                shows = time.time() + self._random.uniform(0, self._settings.twice_seconds)
+                with sqs._queues_lock:
+                    # The same message as another server has it: no deletion reaches it before it shows.
+                    sqs._get_q(queue_url)["messages"].append(message | {"receipt_handle": None, "visible_at": shows})
         return received
-
-    def _again(self, message: dict[str, Any]) -> dict[str, Any]:
-        """The same message as another server has it: no deletion reaches it before it shows."""
-        return message | {"receipt_handle": None, "visible_at": time.time() + self._random.uniform(0, self._settings.twice_seconds)}
 
     def _execute(
         self, original: Callable[..., dict[str, Any]], function: Any, config: dict[str, Any], event: Any, request_id: str, started: float

@@ -18,16 +18,16 @@ from typing import Any
 from ministack.core import iam_actions
 
 from embedded_cloud.base import entry_faults, messages
-from embedded_cloud.base.messages import Message, Request, Response, Send
+from embedded_cloud.base.messages import Message, Request, Send
 from embedded_cloud.faults.settings import settings_from
 from embedded_cloud.iam import authorization
 
 # All equally likely. A closed connection lost the request ("before") or the answer, and the call took effect ("after").
 KINDS = ("throttling", "error_500", "error_503", "closed_before", "closed_after")
-# Only when named. Every other entry of a SendMessageBatch, or statement of a BatchExecuteStatement, is refused, from the first; other calls
+# Only when named: every other entry of a SendMessageBatch, or statement of a BatchExecuteStatement, is refused, from the first; other calls
 # are answered as usual.
 ENTRIES = "entries"
-# Only when named. The session's credentials are refused as expired.
+# Only when named: the session's credentials are refused as expired.
 EXPIRED = "expired"
 
 # Code, status and text by the signature's service. Sources: "Error codes for the Amazon EC2 API"; TooManyRequestsException (Lambda API
@@ -77,17 +77,13 @@ class FaultSettings:
 class FaultInjector:
     """Decides which request gets which fault, and counts. With several settings, the first that matches a request decides."""
 
-    def __init__(self, *settings: FaultSettings) -> None:
-        self.start_anew(*settings)
-
-    def start_anew(self, *settings: FaultSettings) -> None:
-        """Use these settings from now on, and count from zero."""
-        self._active = [_ActiveSettings(each) for each in settings]
+    def __init__(self, settings: FaultSettings) -> None:
+        self._active = [_ActiveSettings(settings)]
 
     def start_anew_from(self, document: Any) -> None:
-        """The same from a JSON object, or from a list of them. Raises ValueError that says what is wrong."""
+        """Use the settings of a JSON object, or of a list of them, and count from zero. Raises ValueError that says what is wrong."""
         documents = document if isinstance(document, list) and document else [document]
-        self.start_anew(*(settings_from(FaultSettings, one) for one in documents))
+        self._active = [_ActiveSettings(settings_from(FaultSettings, one)) for one in documents]
 
     @property
     def settings(self) -> Any:
@@ -103,13 +99,12 @@ class FaultInjector:
 
     async def handle(self, request: Request, service: str, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
         """Let `answer` handle the signed request, or make a fault of it."""
-        action = _action(request, service)
+        known = iam_actions.extract_iam_action(service, request.method, request.path, request.headers, request.body, request.query)
+        action = known or service
         active = next((each for each in self._active if each.matches(request, action)), None)
-        if active is None:
-            await answer(send)
-            return
-        fault = active.next_fault(action)
-        await asyncio.sleep(active.settings.latency_ms / 1000)
+        fault = active.next_fault(action) if active else None
+        if active:
+            await asyncio.sleep(active.settings.latency_ms / 1000)
         if fault is None:
             await answer(send)
         elif fault == ENTRIES:
@@ -123,7 +118,8 @@ class FaultInjector:
         elif fault == EXPIRED:
             await messages.send_response(send, authorization.expired_token(request, service))
         else:
-            await messages.send_response(send, _refusal(request, service, fault))
+            code, status, message = _THROTTLING.get(service, _JSON_THROTTLING) if fault == "throttling" else _SERVER_ERRORS[fault]
+            await messages.send_response(send, authorization.error_response(request, service, code, message, status))
 
 
 class _ActiveSettings:
@@ -162,19 +158,9 @@ class _ActiveSettings:
         return fault
 
 
-def _action(request: Request, service: str) -> str:
-    action = iam_actions.extract_iam_action(service, request.method, request.path, request.headers, request.body, request.query)
-    return action or service
-
-
 def _queue(request: Request) -> str:
     """The name of the queue that a request is about, in SQS's JSON protocol; else empty."""
     return str(messages.json_object(request.body).get("QueueUrl", "")).rpartition("/")[2]
-
-
-def _refusal(request: Request, service: str, fault: str) -> Response:
-    code, status, message = _THROTTLING.get(service, _JSON_THROTTLING) if fault == "throttling" else _SERVER_ERRORS[fault]
-    return authorization.error_response(request, service, code, message, status)
 
 
 async def _discard(message: Message) -> None:

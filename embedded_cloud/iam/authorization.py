@@ -16,10 +16,6 @@ from embedded_cloud.base.moto_backend import MotoBackend
 from embedded_cloud.base.patching import Patch, replace
 from embedded_cloud.iam import ec2_permissions
 
-Check = ec2_permissions.Check
-
-_JSON_ERROR_CODES = {"AccessDeniedException": "AccessDenied"}
-
 
 def one_root_key(root_access_key: str) -> list[Patch]:
     """One key is root's, and its signature is verified like any other.
@@ -45,13 +41,13 @@ def unauthenticated(request: Request, service: str) -> Response | None:
 
     This comes before routing: MiniStack verifies signatures too, but not those of calls that it takes for anonymous ones.
     """
-    unknown = iam_evaluator._unknown_access_key()
     try:
-        key = _pin(request)
-        found = iam_evaluator.authenticate(key, responses.get_account_id())
+        found = iam_evaluator.authenticate(_pin(request), responses.get_account_id())
     except iam_evaluator.AmbiguousAccessKeyError:
-        found = unknown
-    return None if isinstance(found, iam_evaluator.ResolvedCredential) else _authentication_failure(request, service, found or unknown)
+        found = None
+    if isinstance(found, iam_evaluator.ResolvedCredential):
+        return None
+    return _authentication_failure(request, service, found or iam_evaluator._unknown_access_key())
 
 
 def missing_signature(request: Request) -> Response:
@@ -90,16 +86,9 @@ async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response |
         if isinstance(denied, iam_evaluator.AuthError):
             return _authentication_failure(request, call.service, denied, action)
         if denied:
-            status, headers, body = iam_actions.access_denied_response(
-                call.service,
-                action,
-                denied.principal_arn,
-                str(uuid.uuid4()),
-                headers=request.headers,
-                resource_arn=arn,
-                explicit_deny=denied.decision == "Deny",
-            )
-            return _response(request, status, headers, body)
+            said = {"headers": request.headers, "resource_arn": arn, "explicit_deny": denied.decision == "Deny"}
+            answer = iam_actions.access_denied_response(call.service, action, denied.principal_arn, str(uuid.uuid4()), **said)
+            return _response(request, *answer)
     return None
 
 
@@ -143,11 +132,8 @@ def _function_credentials(config: dict[str, Any]) -> dict[str, str]:
     account, _region = lambda_runtime._account_region_from_function_config(config)
     role, function = config.get("Role", "").rpartition("/")[2], config["FunctionName"][:64]
     made = new_session(f"arn:aws:sts::{account}:assumed-role/{role}/{function}", f"{role}:{function}", account, None)
-    return {
-        "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": made["SessionToken"],
-    }
+    names = {"AWS_ACCESS_KEY_ID": "AccessKeyId", "AWS_SECRET_ACCESS_KEY": "SecretAccessKey", "AWS_SESSION_TOKEN": "SessionToken"}
+    return {variable: made[name] for variable, name in names.items()}
 
 
 def _pin(request: Request) -> str:
@@ -163,7 +149,7 @@ def _pin(request: Request) -> str:
     return key
 
 
-def _checks(request: Request, call: Call, region: str, account: str, tags: ec2_permissions.Tags) -> list[Check]:
+def _checks(request: Request, call: Call, region: str, account: str, tags: ec2_permissions.Tags) -> list[ec2_permissions.Check]:
     """Every (action, ARN, condition keys) that must be allowed for the call to be made."""
     request_tags = iam_actions.request_tag_context(call.service, call.iam_action, request.body, call.parameters)
     if call.service == "ec2":
@@ -190,8 +176,7 @@ def _resources(call: Call, region: str, account: str) -> list[str]:
 
 
 def _authentication_failure(request: Request, service: str, failure: Any, action: str = "") -> Response:
-    status, headers, body = ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers)
-    return _response(request, status, headers, body)
+    return _response(request, *ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers))
 
 
 def _response(request: Request, status: int, headers: dict[str, str], body: bytes) -> Response:
@@ -199,5 +184,5 @@ def _response(request: Request, status: int, headers: dict[str, str], body: byte
     code = named.get("x-amzn-errortype", "")
     if code and "x-amzn-query-mode" in request.headers:
         # A client in query-compatible mode reads the code that the query protocol would have given.
-        named["x-amzn-query-error"] = f"{_JSON_ERROR_CODES.get(code, code)};Sender"
+        named["x-amzn-query-error"] = f"{'AccessDenied' if code == 'AccessDeniedException' else code};Sender"
     return Response(status, body, tuple(named.items()))

@@ -25,8 +25,7 @@ from ministack.services import lambda_svc
 from embedded_cloud.base.messages import json_object
 from embedded_cloud.base.patching import replace, wrap
 from embedded_cloud.iam import permission_record
-
-Check = tuple[str, str, dict[str, Any]]
+from embedded_cloud.iam.ec2_permissions import Check
 
 # Operations whose permission has another name.
 _LAMBDA_ACTIONS = {"Invoke": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction"}
@@ -42,13 +41,12 @@ _TAGGED_WHEN_MADE = {
     "sns:CreateTopic": "sns:TagResource",
     "sqs:CreateQueue": "sqs:TagQueue",
 }
+# The service that a role is given to, and the parameter that names the role, by name or ARN.
 _ROLE_GIVEN_TO = {
-    "iam:AddRoleToInstanceProfile": "ec2.amazonaws.com",
-    "lambda:CreateFunction": "lambda.amazonaws.com",
-    "lambda:UpdateFunctionConfiguration": "lambda.amazonaws.com",
+    "iam:AddRoleToInstanceProfile": ("ec2.amazonaws.com", "RoleName"),
+    "lambda:CreateFunction": ("lambda.amazonaws.com", "Role"),
+    "lambda:UpdateFunctionConfiguration": ("lambda.amazonaws.com", "Role"),
 }
-# The parameter that names the role by name or ARN, where it is not `Role`.
-_ROLE_IN = {"iam:AddRoleToInstanceProfile": "RoleName"}
 _POLICY_GIVEN = ("iam:AttachRolePolicy", "iam:DetachRolePolicy")
 # The dependent permission that was missing, for the text of the refusal.
 _missing: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("missing_dependent_permission", default=None)
@@ -102,7 +100,8 @@ def enforce_dependent_permissions(
     service_context: dict[str, Any] | None = None,
 ) -> Any:
     _missing.set(None)
-    context = dict(service_context or {}) | _mapping_context(action, resource_arn, region) | _policy_context(action)
+    context = (service_context or {}) | _mapping_context(action, resource_arn, region)
+    context |= {"iam:PolicyARN": _sent("PolicyArn")} if action in _POLICY_GIVEN else {}
     for needed, resource, keys in [(action, resource_arn, context), *_dependent(action, resource_arn, context)]:
         denied = original(key, needed, service, region, resource_arn=resource, service_context=keys)
         if not isinstance(denied, iam_evaluator.AuthError):
@@ -126,11 +125,11 @@ def name_missing_permission(
 def _dependent(action: str, resource: str, context: dict[str, Any]) -> Iterator[Check]:
     if action in _TAGGED_WHEN_MADE and context.get("aws:TagKeys"):
         yield _TAGGED_WHEN_MADE[action], resource.removesuffix(":*"), context
-    role = _sent(_ROLE_IN.get(action, "Role")) if action in _ROLE_GIVEN_TO else ""
+    service, parameter = _ROLE_GIVEN_TO.get(action, ("", ""))
+    role = _sent(parameter) if parameter else ""
     if role:
-        account = resource.split(":")[4]
-        arn = role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
-        yield "iam:PassRole", arn, {"iam:PassedToService": _ROLE_GIVEN_TO[action]}
+        arn = role if role.startswith("arn:") else f"arn:aws:iam::{resource.split(':')[4]}:role/{role}"
+        yield "iam:PassRole", arn, {"iam:PassedToService": service}
 
 
 def _sent(name: str) -> str:
@@ -140,11 +139,6 @@ def _sent(name: str) -> str:
         return ""
     in_form: list[str] = parse_qs(request.body.decode("utf-8", "replace")).get(name, [""])
     return str(json_object(request.body).get(name) or in_form[0])
-
-
-def _policy_context(action: str) -> dict[str, Any]:
-    """The policy that a call attaches or detaches, as AWS's condition key."""
-    return {"iam:PolicyARN": _sent("PolicyArn")} if action in _POLICY_GIVEN else {}
 
 
 def _mapping_context(action: str, resource: str, region: str) -> dict[str, Any]:

@@ -65,8 +65,7 @@ def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
     found = []
     for backend in moto.backends("ec2"):
         for instance in backend.all_instances():
-            tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-            if instance.state != "running" or name not in (instance.id, tags.get("Name")):
+            if instance.state != "running" or name not in (instance.id, backend.tags.get(instance.id, {}).get("Name")):
                 continue
             identity = {
                 "accountId": moto.account,

@@ -24,8 +24,6 @@ REFRESH_SECONDS = 900
 Session = tuple[dict[str, str], float]
 
 _CREDENTIALS = "latest/meta-data/iam/security-credentials/"
-
-
 # Values of the identity document by their path below latest/meta-data/.
 _LEAVES = {
     "instance-id": "instanceId",
@@ -56,7 +54,7 @@ class MetadataService:
                 return self._token(request, instance)
             if request.method != "GET":
                 return messages.text(405, "Method Not Allowed")
-            if not self._is_valid(instance, request.headers.get("x-aws-ec2-metadata-token", "")):
+            if self._tokens.get((instance.id, request.headers.get("x-aws-ec2-metadata-token", "")), 0) <= time.time():
                 return messages.text(401, "Unauthorized")
             return self._metadata(instance, path)
         except UnavailableError as error:
@@ -73,9 +71,6 @@ class MetadataService:
         token = secrets.token_urlsafe(42)
         self._tokens[instance.id, token] = now + int(seconds)
         return messages.text(200, token, x_aws_ec2_metadata_token_ttl_seconds=seconds)
-
-    def _is_valid(self, instance: Instance, token: str) -> bool:
-        return self._tokens.get((instance.id, token), 0) > time.time()
 
     def _metadata(self, instance: Instance, path: str) -> Response:
         leaf = _LEAVES.get(path.removeprefix("latest/meta-data/"))
