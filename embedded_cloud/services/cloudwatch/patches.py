@@ -24,7 +24,6 @@ from embedded_cloud.services.cloudwatch.alarms import Minute, Series
 
 logger = logging.getLogger(__name__)
 
-MINUTE = 60.0
 SHORTEST_MINUTE = 1.0
 # How far back an alarm looks at most ("Evaluating an alarm": a day), and how many data points can be read back.
 MINUTES_KEPT = 1440
@@ -38,7 +37,7 @@ class Metrics:
 
     def __init__(self, moto: MotoBackend, times: Times) -> None:
         self._moto = moto
-        self._minute = times.scaled(MINUTE)
+        self._minute = times.scaled(alarms.MINUTE)
         self._counted: Counter[Series] = Counter()
         self._minutes: deque[Minute] = deque(maxlen=MINUTES_KEPT)
 
@@ -64,9 +63,8 @@ class Metrics:
         counted, self._counted = self._counted, Counter()
         minute = _of_queues() | {series: float(number) for series, number in counted.items()}
         self._minutes.append(minute)
-        decided = await self._moto.run(lambda: self._record(minute))
-        for alarm in decided:
-            alarms.tell(alarm)
+        for change in await self._moto.run(lambda: self._record(minute)):
+            alarms.tell(change)
 
     def _record(self, minute: Minute) -> list[alarms.Change]:
         for backend in self._moto.backends("cloudwatch"):

@@ -26,9 +26,6 @@ Handler = Callable[[dict[str, Any]], Answer]
 # Action, table and index.
 Target = tuple[str, str, str | None]
 
-_ACTIONS = {"SELECT": "PartiQLSelect", "EXISTS": "PartiQLSelect", "INSERT": "PartiQLInsert", "UPDATE": "PartiQLUpdate"} | {
-    "DELETE": "PartiQLDelete"
-}
 # Checks the signature and allows everyone: IAM never denies this action.
 _AUTHENTICATED = ("sts:GetCallerIdentity", "*")
 _THROTTLED = {"Error": {"Code": "ProvisionedThroughputExceeded", "Message": MESSAGE}}
@@ -164,10 +161,10 @@ def _check(statement: dict[str, Any], region: str, account: str) -> tuple[str, s
 
 def _read(text: str, parameters: list[Any]) -> Target:
     parsed = dynamodb._parse_partiql(text, parameters)
-    target = parsed["select"] if parsed["op"] == "EXISTS" else parsed
+    target = parsed["select"] | {"op": "SELECT"} if parsed["op"] == "EXISTS" else parsed
     if len(_targets) >= REMEMBERED_STATEMENTS:
         _targets.clear()
-    _targets[text] = _ACTIONS[parsed["op"]], target["table"], target.get("index")
+    _targets[text] = f"PartiQL{target['op'].capitalize()}", target["table"], target.get("index")
     return _targets[text]
 
 

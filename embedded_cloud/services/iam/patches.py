@@ -12,9 +12,9 @@ def set_default_policy_version(parameters: dict[str, Any]) -> Answer:
     """The errors are those of API_SetDefaultPolicyVersion."""
     arn, wanted = iam._p(parameters, "PolicyArn"), iam._p(parameters, "VersionId")
     policy = iam._policies.get(arn)
-    answer: Answer
     if policy is None or wanted not in policy["Versions"]:
-        answer = iam._error(404, "NoSuchEntity", f"Policy {arn} version {wanted} does not exist or is not attachable.", ns="iam")
+        text = f"Policy {arn} version {wanted} does not exist or is not attachable."
+        answer: Answer = iam._error(404, "NoSuchEntity", text, ns="iam")
         return answer
     for name, version in policy["Versions"].items():
         version["IsDefaultVersion"] = name == wanted

@@ -27,11 +27,7 @@ def _denied_action(config: dict[str, Any]) -> str | None:
     _arn, partition, _lambda, region, account, *_rest = config["FunctionArn"].split(":")
     group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
     arn = f"arn:{partition}:logs:{region}:{account}:log-group:{group}"
-    needed = [("logs:CreateLogStream", f"{arn}:log-stream:"), ("logs:PutLogEvents", f"{arn}:log-stream:of-this-invocation")]
-    if group not in cloudwatch_logs._log_groups:
-        needed.insert(0, ("logs:CreateLogGroup", f"{arn}:log-stream:"))
+    needed = [] if group in cloudwatch_logs._log_groups else [("logs:CreateLogGroup", f"{arn}:log-stream:")]
+    needed += [("logs:CreateLogStream", f"{arn}:log-stream:"), ("logs:PutLogEvents", f"{arn}:log-stream:of-this-invocation")]
     key = lambda_runtime.execution_credentials(config)["AWS_ACCESS_KEY_ID"]
-    for action, resource in needed:
-        if iam_evaluator.enforce(key, action, "logs", region, resource_arn=resource) is not None:
-            return action
-    return None
+    return next((action for action, arn in needed if iam_evaluator.enforce(key, action, "logs", region, resource_arn=arn)), None)
