@@ -64,23 +64,15 @@ def _parser() -> argparse.ArgumentParser:
         f" {EXIT_NOT_SAFE} when it cannot be kept from others.",
     )
     parser.add_argument("--port", type=_number(0, 65535), default=4566, help="TCP port; 0 takes a free one (default: %(default)s)")
-    parser.add_argument(
-        "--credentials",
-        type=pathlib.Path,
-        default=pathlib.Path(__file__).resolve().parents[1] / ".local" / "aws.cfg",
-        help="configuration file of the AWS CLI with the key of root, as profile embedded-cloud; made if missing (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--guests", action="store_true", help="also answer other users of this machine, who need a key, except on this cloud's own pages"
-    )
+    file = pathlib.Path(__file__).resolve().parents[1] / ".local" / "aws.cfg"
+    text = "configuration file of the AWS CLI with the key of root, as profile embedded-cloud; made if missing (default: %(default)s)"
+    parser.add_argument("--credentials", type=pathlib.Path, default=file, help=text)
+    text = "also answer other users of this machine, who need a key, except on this cloud's own pages"
+    parser.add_argument("--guests", action="store_true", help=text)
     parser.add_argument("--account", type=_account, default="000000000000", help="account id, twelve digits (default: %(default)s)")
     parser.add_argument("--region", default="us-east-1", help="region of requests that name none (default: %(default)s)")
-    parser.add_argument(
-        "--session-seconds",
-        type=_number(1, 43200),
-        default=21600,
-        help="how long the credentials of an instance's role live (default: %(default)s)",
-    )
+    text = "how long the credentials of an instance's role live (default: %(default)s)"
+    parser.add_argument("--session-seconds", type=_number(1, 43200), default=21600, help=text)
     parser.add_argument(
         "--time-scale",
         type=_number(0, 1, float),
@@ -88,9 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         help="factor for AWS's waiting times: until a queue's name is free again, a new role is known, an instance runs"
         " (0 to 1, default: %(default)s)",
     )
-    parser.add_argument(
-        "--free-plan", action="store_true", help="the account is on AWS's Free account plan, which launches eligible instance types only"
-    )
+    text = "the account is on AWS's Free account plan, which launches eligible instance types only"
+    parser.add_argument("--free-plan", action="store_true", help=text)
     parser.add_argument(
         "--fault-rate",
         type=_number(0, 1, float),
@@ -99,9 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         " they took effect, 0 to 1; PUT /_embedded_cloud/faults changes this and the next two options (default: %(default)s)",
     )
     parser.add_argument("--fault-seed", type=_number(0, 2**31), default=0, help="which requests these are (default: %(default)s)")
-    parser.add_argument(
-        "--latency", type=_number(0, 60_000), default=0, help="milliseconds added to each of the operator's requests (default: %(default)s)"
-    )
+    text = "milliseconds added to each of the operator's requests (default: %(default)s)"
+    parser.add_argument("--latency", type=_number(0, 60_000), default=0, help=text)
     parser.add_argument("--end-with-parent", action="store_true", help="end when the process that started this one ends (Linux)")
     return parser
 

@@ -1,7 +1,4 @@
-"""Everything in which this cloud differs from its two emulators: the rules, and the patches in the order in which they are applied.
-
-Every rule is always in force. How a rule or a patch is added is in docs/embedded_cloud.md.
-"""
+"""Everything in which this cloud differs from its two emulators. How a rule or a patch is added is in docs/embedded_cloud.md."""
 
 from embedded_cloud.base.patching import Patch
 from embedded_cloud.base.rules import Note, Rewrite, Rule, RuleContext

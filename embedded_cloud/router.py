@@ -77,7 +77,7 @@ class Router:
         try:
             call = calls.read_call(request, service)
         except UnclearCallError as error:
-            return authorization.error_response(request, service, "InvalidAction", str(error)) if service in MOTO_SERVICES else None
+            return authorization.error(request.headers, service, "InvalidAction", str(error)) if service in MOTO_SERVICES else None
         if service == "ssm" and not public_parameters.asks_for_public_parameters(call):
             return None
         denied = await authorization.refusal(request, call, self.moto)
@@ -91,7 +91,7 @@ class Router:
             return response
         except Exception as error:
             logger.exception("moto failed at %s", call.iam_action)
-            return authorization.error_response(request, call.service, "InternalError", repr(error), 500)
+            return authorization.error(request.headers, call.service, "InternalError", repr(error), 500)
 
     async def _handle_iam(self, scope: dict[str, Any], request: Request, receive: Receive, send: Send) -> None:
         """MiniStack's answer. What succeeded is repeated to moto before the client hears of it, so that its next call to EC2 finds it."""

@@ -1,7 +1,7 @@
 """Asks the rules about every call after it was authenticated and authorised, before an emulator acts on it.
 
-MiniStack's calls are met in its own table of services, and those about queues in SQS's table of actions, where both protocols of SQS have
-become one. The router asks about the calls that go to moto.
+MiniStack's calls are met in its table of services, those about queues in SQS's table of actions, where both protocols have become one.
+The router asks about the calls that go to moto.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ class Rulebook:
         if call.name not in self.rules:
             return None
         refused = await self.context.moto.run(lambda: self._first_refusal(call))
-        return authorization.error_response(request, call.service, refused.code, refused.message, refused.status) if refused else None
+        return authorization.error(request.headers, call.service, *refused) if refused else None
 
     async def succeeded(self, call: Call, response: Response) -> None:
         """moto carried out a call."""
@@ -66,7 +66,7 @@ class Rulebook:
         call = self._read_call(service, method, path, headers, body, query)
         refused = self._first_refusal(call)
         if refused:
-            return authorization.error_answer(headers, service, refused.code, refused.message, refused.status)
+            return authorization.error(headers, service, *refused)
         answer: Answer = await original(method, path, headers, body, query)
         if 200 <= answer[0] < 300:
             self._note(call, answer[2])
@@ -77,7 +77,7 @@ class Rulebook:
         call = Call("sqs", action, data | {"QueueUrl": data.get("QueueUrl") or url})
         refused = self._first_refusal(call)
         if refused:
-            raise sqs._Err(refused.code, refused.message, refused.status)
+            raise sqs._Err(*refused)
         answer = original(data, url)
         self._note(call, b"")
         return answer

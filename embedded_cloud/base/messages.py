@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 Message = dict[str, Any]
@@ -41,22 +41,21 @@ class Request:
         return parse_qs(self.query_string, keep_blank_values=True)
 
 
-@dataclass(frozen=True)
-class Response:
-    """A complete response; `headers` in the order in which they are sent."""
+class Response(NamedTuple):
+    """A complete response, in the form of MiniStack's handlers."""
 
     status: int
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: dict[str, str]
+    body: bytes
 
 
 def text(status: int, body: str, **headers: str) -> Response:
-    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return Response(status, body.encode(), (("content-type", "text/plain"), *named))
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, {"content-type": "text/plain"} | named, body.encode())
 
 
 def as_json(status: int, value: object) -> Response:
-    return Response(status, json.dumps(value, sort_keys=True).encode(), (("content-type", "application/json"),))
+    return Response(status, {"content-type": "application/json"}, json.dumps(value, sort_keys=True).encode())
 
 
 async def read_request(scope: dict[str, Any], receive: Receive) -> Request | None:
@@ -91,9 +90,8 @@ def receive_again(body: bytes, receive: Receive) -> Receive:
 
 
 async def send_response(send: Send, response: Response) -> None:
-    named = [(name.lower(), value) for name, value in response.headers if name.lower() != "content-length"]
-    named.append(("content-length", str(len(response.body))))
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named]
+    named = {name.lower(): value for name, value in response.headers.items()} | {"content-length": str(len(response.body))}
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": False})
 

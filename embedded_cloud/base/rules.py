@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ministack.core import responses
 
@@ -13,8 +13,7 @@ from embedded_cloud.base.ministack_backend import Answer
 from embedded_cloud.base.moto_backend import MotoBackend
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """An error in AWS's words: code, text and HTTP status."""
 
     code: str

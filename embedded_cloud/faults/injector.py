@@ -1,11 +1,9 @@
 """Faults on request: throttling, server errors, lost connections, refused entries and latency, at a chosen rate. The default is none.
 
-By default only the operator's requests are faulted, those signed with a long-term key of root or a user: they show whether the plays cope.
-With `roles` it is the requests with a session token instead, which the function and the producer make. Instance metadata and the pages
-under /_embedded_cloud/ are never faulted.
+The requests are the operator's, signed with a long-term key of root or a user, or with `roles` those with a session token, which the
+function and the producer make. Instance metadata and the pages under /_embedded_cloud/ are never faulted.
 
-For one seed, the n-th request of an action always gets the same fault, however the requests of different actions interleave when hosts run
-side by side. So a run can be repeated.
+For one seed the n-th request of an action always gets the same fault, however the actions interleave. So a run can be repeated.
 """
 
 import asyncio
@@ -37,9 +35,7 @@ _THROTTLING = {
     "ec2": ("RequestLimitExceeded", 503, "Request limit exceeded."),
     "lambda": ("TooManyRequestsException", 429, "Rate exceeded"),
     "sqs": ("RequestThrottled", 403, "Request is throttled."),
-    "iam": ("Throttling", 400, "Rate exceeded"),
-    "sts": ("Throttling", 400, "Rate exceeded"),
-    "monitoring": ("Throttling", 400, "Rate exceeded"),
+    **dict.fromkeys(("iam", "sts", "monitoring"), ("Throttling", 400, "Rate exceeded")),
 }
 _JSON_THROTTLING = ("ThrottlingException", 400, "Rate exceeded")
 # Source: "Common error types", which every service shares.
@@ -53,8 +49,8 @@ _SERVER_ERRORS = {
 class FaultSettings:
     """`rate` is the share of requests that get a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request.
 
-    With `roles` these are the requests of roles instead of the operator's. `actions` (as in a policy: "sqs:SendMessage") limits them to
-    some actions, `queue` to the queue of this name; `kinds` limits the kinds of faults. Empty means all.
+    `actions` (as in a policy: "sqs:SendMessage") limits them to some actions, `queue` to the queue of this name, `kinds` to some kinds of
+    faults. Empty means all.
     """
 
     rate: float = 0.0
@@ -88,14 +84,12 @@ class FaultInjector:
     @property
     def settings(self) -> Any:
         """Rate, seed, latency and whatever else is set; a list when there are several settings."""
-        found = [active.shown for active in self._active]
-        return found[0] if len(found) == 1 else found
+        return self._active[0].shown if len(self._active) == 1 else [active.shown for active in self._active]
 
     @property
     def counts(self) -> Any:
         """The settings, how many requests matched them, and how many got each kind of fault."""
-        found = [active.counts for active in self._active]
-        return found[0] if len(found) == 1 else found
+        return self._active[0].counts if len(self._active) == 1 else [active.counts for active in self._active]
 
     async def handle(self, request: Request, service: str, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
         """Let `answer` handle the signed request, or make a fault of it."""
@@ -119,12 +113,10 @@ class FaultInjector:
             await messages.send_response(send, authorization.expired_token(request, service))
         else:
             code, status, message = _THROTTLING.get(service, _JSON_THROTTLING) if fault == "throttling" else _SERVER_ERRORS[fault]
-            await messages.send_response(send, authorization.error_response(request, service, code, message, status))
+            await messages.send_response(send, authorization.error(request.headers, service, code, message, status))
 
 
 class _ActiveSettings:
-    """Makes the faults of one setting."""
-
     def __init__(self, settings: FaultSettings) -> None:
         self.settings = settings
         self._requests: Counter[str] = Counter()
@@ -145,7 +137,10 @@ class _ActiveSettings:
             return False
         from_role = "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in request.query
         is_asked_for = not self.settings.actions or action in self.settings.actions
-        return from_role == self.settings.roles and is_asked_for and (not self.settings.queue or _queue(request) == self.settings.queue)
+        if from_role != self.settings.roles or not is_asked_for:
+            return False
+        queue = self.settings.queue  # which SQS's JSON protocol names
+        return not queue or str(messages.json_object(request.body).get("QueueUrl")).endswith(f"/{queue}")
 
     def next_fault(self, action: str) -> str | None:
         self._requests[action] += 1
@@ -156,11 +151,6 @@ class _ActiveSettings:
         fault = kinds[int(drawn / self.settings.rate * len(kinds))]
         self._faults[fault] += 1
         return fault
-
-
-def _queue(request: Request) -> str:
-    """The name of the queue that a request is about, in SQS's JSON protocol; else empty."""
-    return str(messages.json_object(request.body).get("QueueUrl", "")).rpartition("/")[2]
 
 
 async def _discard(message: Message) -> None:

@@ -11,7 +11,6 @@ from ministack.services import iam, lambda_svc, sts
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request, Response
-from embedded_cloud.base.ministack_backend import Answer
 from embedded_cloud.base.moto_backend import MotoBackend
 from embedded_cloud.base.patching import Patch, replace
 from embedded_cloud.iam import ec2_permissions
@@ -23,13 +22,9 @@ def one_root_key(root_access_key: str) -> list[Patch]:
     MiniStack by itself takes `test`, twelve digits and no key at all for root's, with any secret. It also derives the secret of a
     function's session from the names of the function and its role.
     """
-
-    def is_root(access_key: str) -> bool:
-        return access_key == root_access_key
-
     return [
-        replace(iam_evaluator, "is_root_access_key", is_root),
-        replace(sts, "is_root_access_key", is_root),
+        replace(iam_evaluator, "is_root_access_key", lambda access_key: access_key == root_access_key),
+        replace(sts, "is_root_access_key", lambda access_key: access_key == root_access_key),
         replace(iam_evaluator, "_is_root_key", lambda access_key_id: False),
         replace(lambda_runtime, "execution_credentials", _function_credentials),
         replace(lambda_svc, "execution_credentials", _function_credentials),
@@ -87,22 +82,16 @@ async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response |
             return _authentication_failure(request, call.service, denied, action)
         if denied:
             said = {"headers": request.headers, "resource_arn": arn, "explicit_deny": denied.decision == "Deny"}
-            answer = iam_actions.access_denied_response(call.service, action, denied.principal_arn, str(uuid.uuid4()), **said)
-            return _response(request, *answer)
+            told = iam_actions.access_denied_response(call.service, action, denied.principal_arn, str(uuid.uuid4()), **said)
+            return _response(request.headers, *told)
     return None
 
 
-def error_response(request: Request, service: str, code: str, message: str, status: int = 400) -> Response:
+def error(request_headers: dict[str, str], service: str, code: str, message: str, status: int = 400) -> Response:
     """An error of the service itself, in the protocol of the request."""
-    return _response(request, *error_answer(request.headers, service, code, message, status))
-
-
-def error_answer(request_headers: dict[str, str], service: str, code: str, message: str, status: int) -> Answer:
-    """The same in the form of MiniStack's handlers."""
-    _status, headers, body = iam_actions.access_denied_response(
-        service, "", "", str(uuid.uuid4()), error_code=code, message=message, headers=request_headers
-    )
-    return status, headers, body
+    said = {"error_code": code, "message": message, "headers": request_headers}
+    _status, headers, body = iam_actions.access_denied_response(service, "", "", str(uuid.uuid4()), **said)
+    return _response(request_headers, status, headers, body)
 
 
 def trusts_service(role: dict[str, Any], service: str, account: str, region: str, keys: dict[str, str] | None = None) -> bool:
@@ -176,13 +165,12 @@ def _resources(call: Call, region: str, account: str) -> list[str]:
 
 
 def _authentication_failure(request: Request, service: str, failure: Any, action: str = "") -> Response:
-    return _response(request, *ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers))
+    return _response(request.headers, *ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers))
 
 
-def _response(request: Request, status: int, headers: dict[str, str], body: bytes) -> Response:
-    named = dict(headers)
-    code = named.get("x-amzn-errortype", "")
-    if code and "x-amzn-query-mode" in request.headers:
+def _response(request_headers: dict[str, str], status: int, headers: dict[str, str], body: bytes) -> Response:
+    code = headers.get("x-amzn-errortype", "")
+    if code and "x-amzn-query-mode" in request_headers:
         # A client in query-compatible mode reads the code that the query protocol would have given.
-        named["x-amzn-query-error"] = f"{'AccessDenied' if code == 'AccessDeniedException' else code};Sender"
-    return Response(status, body, tuple(named.items()))
+        headers = headers | {"x-amzn-query-error": f"{'AccessDenied' if code == 'AccessDeniedException' else code};Sender"}
+    return Response(status, headers, body)

@@ -2,15 +2,13 @@
 
 The source of every name, resource and dependent action is AWS's Service Authorization Reference. What is corrected:
 
-- Lambda's actions are those of the API's own routes (MiniStack takes reading one mapping for listing them, and knows no action for
-  changing or deleting one), CreateFunction is for the function it names, and calls about a mapping carry `lambda:FunctionArn`.
-- IAM's calls about an instance profile or a new policy are for that profile or policy, not for a role or for everything.
+- Lambda's actions are those of its API's routes (MiniStack takes reading a mapping for listing them, and knows no action for changing or
+  deleting one). CreateFunction is for the function it names; calls about a mapping carry `lambda:FunctionArn`.
+- A call to Lambda that names a version or an alias is for that version or alias ("Fine-tuning the Resources and Conditions sections of
+  policies", Lambda's developer guide; AWS does not list the calls for which this holds).
+- IAM's calls are for the instance profile or the new policy that they name; attaching and detaching a policy carry `iam:PolicyARN`.
 - CloudWatch Logs' calls are for `log-group:<name>:*` ("LogGroup" in its API reference: all but the three that tag by ARN).
-- SNS's calls about tags are for the topic that they name.
-- DynamoDB's calls that name a resource by ARN are for that resource.
-- A call to Lambda that names a version or an alias of the function is for that version or alias ("Fine-tuning the Resources and
-  Conditions sections of policies", Lambda's developer guide; AWS does not list the calls for which this holds).
-- Attaching a policy to a role and detaching it carry `iam:PolicyARN`.
+- SNS's calls about tags, and DynamoDB's calls that name a resource by ARN, are for that resource.
 - Tagging a new resource needs the permission to tag; giving a role to a function or a profile needs iam:PassRole.
 """
 
@@ -66,10 +64,8 @@ def resource_as_in_aws(original: Callable[..., str], *request: Any) -> str:
         action = headers.get("x-amz-target", "").rpartition(".")[2]
         return found if action in _LOGS_BY_PLAIN_ARN else f"{found}:*"
     qualifier = iam_actions._query_param(parameters, "Qualifier") if service == "lambda" else ""
-    if qualifier and ":function:" in found and found.count(":") == 6:
-        return f"{found}:{qualifier}"
     if found != "*":
-        return found
+        return f"{found}:{qualifier}" if qualifier and ":function:" in found and found.count(":") == 6 else found
     if service == "sns":
         return iam_actions._query_param(parameters, "ResourceArn") or found
     named = json_object(body)
@@ -113,13 +109,11 @@ def enforce_dependent_permissions(
     return None
 
 
-def name_missing_permission(
-    original: Callable[..., Any], service: str, action: str, principal: str, request_id: str, **options: Any
-) -> Any:
+def name_missing_permission(original: Callable[..., Any], service: str, action: str, *rest: Any, **options: Any) -> Any:
     missing = _missing.get()
     if missing:
         action, options = missing[0], options | {"resource_arn": missing[1]}
-    return original(service, action, principal, request_id, **options)
+    return original(service, action, *rest, **options)
 
 
 def _dependent(action: str, resource: str, context: dict[str, Any]) -> Iterator[Check]:

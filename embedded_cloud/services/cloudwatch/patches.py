@@ -1,7 +1,6 @@
 """The metrics of queues and functions that AWS publishes each minute, and MiniStack does not. They decide the alarms.
 
-"Available CloudWatch metrics for Amazon SQS"; "Types of metrics for Lambda functions". Only those are published that alarms are set on:
-messages visible, in flight, delayed and sent, and the age of the oldest; invocations, errors and throttles, those of mappings too.
+"Available CloudWatch metrics for Amazon SQS"; "Types of metrics for Lambda functions". Only those that alarms are set on are published.
 The cloud's time scale shortens a minute, to a second at least. With a scale of 0 nothing is published.
 """
 

@@ -37,15 +37,13 @@ def keep_metadata_options(original: Callable[..., Any], backend: InstanceBackend
     return original(backend, instance_id, **known | {name: value for name, value in sent.items() if value is not None})
 
 
-def keep_profile_id_when_attached(
-    original: Callable[..., Any], association: IamInstanceProfileAssociation, *rest: Any, **named: Any
-) -> None:
+def keep_id_when_attached(original: Callable[..., Any], association: IamInstanceProfileAssociation, *rest: Any, **named: Any) -> None:
     """An instance keeps the id that its profile had when it was attached. moto invents one, and shows the association's id."""
     original(association, *rest, **named)
     _keep_id(association)
 
 
-def keep_profile_id_when_replaced(original: Callable[..., Any], backend: Any, *arguments: Any, **named: Any) -> Any:
+def keep_id_when_replaced(original: Callable[..., Any], backend: Any, *arguments: Any, **named: Any) -> Any:
     association = original(backend, *arguments, **named)
     _keep_id(association)
     return association
@@ -61,6 +59,6 @@ def _keep_id(association: IamInstanceProfileAssociation) -> None:
 
 PATCHES = (
     wrap(InstanceBackend, "modify_instance_metadata_options", keep_metadata_options),
-    wrap(IamInstanceProfileAssociation, "__init__", keep_profile_id_when_attached),
-    wrap(IamInstanceProfileAssociationBackend, "replace_iam_instance_profile_association", keep_profile_id_when_replaced),
+    wrap(IamInstanceProfileAssociation, "__init__", keep_id_when_attached),
+    wrap(IamInstanceProfileAssociationBackend, "replace_iam_instance_profile_association", keep_id_when_replaced),
 )

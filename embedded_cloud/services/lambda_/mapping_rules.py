@@ -118,9 +118,9 @@ def with_states_of_transition(call: Call, answer: Answer, context: RuleContext) 
     status, headers, body = answer
     if call.action == "ListEventSourceMappings" and status == 200:
         listed = json.loads(body)
-        listed["EventSourceMappings"] = [_shown(mapping, context) for mapping in listed["EventSourceMappings"]]
-        listed["EventSourceMappings"] += [mapping for mapping in _being_deleted(context) if _is_asked_for(call, mapping)]
-        return status, headers, json.dumps(listed).encode()
+        shown = [_shown(mapping, context) for mapping in listed["EventSourceMappings"]]
+        shown += [mapping for mapping in _being_deleted(context) if _is_asked_for(call, mapping)]
+        return status, headers, json.dumps(listed | {"EventSourceMappings": shown}).encode()
     if call.action == "GetEventSourceMapping" and status == 404:
         found = next((mapping for mapping in _being_deleted(context) if mapping["UUID"] == call.value("UUID")), None)
         return json_answer(found) if found else answer
@@ -137,10 +137,8 @@ def _state_of_transition(uuid: str, context: RuleContext) -> str | None:
 
 
 def _being_deleted(context: RuleContext) -> list[dict[str, Any]]:
-    for uuid in list(context.deleted_mappings):
-        if _state_of_transition(uuid, context) is None:
-            del context.deleted_mappings[uuid]
-    return [mapping | {"State": "Deleting"} for mapping in context.deleted_mappings.values()]
+    deleted = context.deleted_mappings.items()
+    return [mapping | {"State": "Deleting"} for uuid, mapping in deleted if _state_of_transition(uuid, context)]
 
 
 def _is_asked_for(call: Call, mapping: dict[str, Any]) -> bool:

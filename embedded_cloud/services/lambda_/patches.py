@@ -32,7 +32,7 @@ def pending_at_first(original: Callable[..., Answer], name: str, data: dict[str,
         return answer
     config = lambda_svc._functions[name]["versions"][version]["config"]
     config |= {"State": "Pending", "StateReason": "The function is being created.", "StateReasonCode": "Creating"}
-    answer = json_answer(config, answer[0])
+    answer = json_answer(config, answer[0])  # before the transition, which may come at once
     lambda_svc._schedule_state_transition(name, lambda_svc._LAMBDA_STATE_TRANSITION_DELAY)
     return answer
 
@@ -93,9 +93,8 @@ def list_by_qualifier(original: Callable[..., Answer], query: dict[str, Any]) ->
     if not asked:
         return answer
     wanted, listed = _qualifier(asked), json.loads(answer[2])
-    mappings = listed["EventSourceMappings"]
-    listed["EventSourceMappings"] = [mapping for mapping in mappings if _qualifier(mapping["FunctionArn"]) == wanted]
-    return json_answer(listed, answer[0])
+    mappings = [mapping for mapping in listed["EventSourceMappings"] if _qualifier(mapping["FunctionArn"]) == wanted]
+    return json_answer(listed | {"EventSourceMappings": mappings}, answer[0])
 
 
 def refuse_second_mapping(original: Callable[..., Answer], data: dict[str, Any]) -> Answer:

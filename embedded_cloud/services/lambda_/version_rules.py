@@ -114,8 +114,7 @@ def _qualifier(call: Call) -> str:
 
 def _version(call: Call) -> str:
     """The version that the alias will point to after the call."""
-    function = _function(call)
-    alias = function["aliases"].get(call.value("Name"), {}) if function else {}
+    alias = (_function(call) or {"aliases": {}})["aliases"].get(call.value("Name"), {})
     return call.value("FunctionVersion") or str(alias.get("FunctionVersion", ""))
 
 
