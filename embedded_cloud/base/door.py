@@ -1,8 +1,7 @@
 """Who may make requests. This is checked on every path, before anything else reads the request.
 
-A request is admitted when its connection belongs to the user who runs the cloud, when it names this machine and this port as its host, and
-when it has no header that only a browser sends. So neither a web page (even one whose own name resolves to 127.0.0.1) nor another user of
-this machine can reach anything, and no answer allows a browser to show it to a page.
+The connection belongs to the user who runs the cloud, the host is this machine and this port, and no header is one that only a browser
+sends. So neither a web page (even one whose own name resolves to 127.0.0.1) nor another user of this machine can reach anything.
 """
 
 import re
@@ -23,8 +22,6 @@ _NLM_F_REQUEST = 1
 _TCP_ESTABLISHED = 1
 _ANY = 0xFFFFFFFF
 _MESSAGE_HEADER = struct.Struct("=IHHII")
-_REQUEST_HEAD = struct.Struct("=BBBBI")
-_INTERFACE_AND_COOKIE = struct.Struct("=III")
 # Family, state, two bytes, the connection's 48 bytes, three counters; then the user and the socket's inode.
 _ANSWER = struct.Struct("=BB62xII")
 
@@ -36,10 +33,9 @@ def user_of(client: Address, server: Address) -> int | None:
 
     Raises OSError where the kernel does not answer.
     """
-    ports_and_addresses = struct.pack(">HH16s16s", client[1], server[1], socket.inet_aton(client[0]), socket.inet_aton(server[0]))
-    wanted = (
-        _REQUEST_HEAD.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _ANY) + ports_and_addresses + _INTERFACE_AND_COOKIE.pack(0, _ANY, _ANY)
-    )
+    wanted = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _ANY)
+    wanted += struct.pack(">HH16s16s", client[1], server[1], socket.inet_aton(client[0]), socket.inet_aton(server[0]))
+    wanted += struct.pack("=III", 0, _ANY, _ANY)  # the interface and the cookie
     head = _MESSAGE_HEADER.pack(_MESSAGE_HEADER.size + len(wanted), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(5)

@@ -79,16 +79,6 @@ async def read_request(scope: dict[str, Any], receive: Receive) -> Request | Non
     )
 
 
-def receive_again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that returns a body again that was read already, and then what the connection sends."""
-    pending = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_body_first() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return receive_body_first
-
-
 async def send_response(send: Send, response: Response) -> None:
     named = {name.lower(): value for name, value in response.headers.items()} | {"content-length": str(len(response.body))}
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]

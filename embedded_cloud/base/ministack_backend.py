@@ -5,7 +5,6 @@ from typing import Any
 from ministack.app import app
 from ministack.core import responses
 
-from embedded_cloud.base import messages
 from embedded_cloud.base.messages import Application, Message, Receive, Send
 
 # What a handler of MiniStack returns: status, headers, body.
@@ -28,7 +27,12 @@ def json_error(code: str, message: str, status: int = 400) -> Answer:
 
 async def handle(scope: dict[str, Any], body: bytes, receive: Receive, send: Send) -> None:
     """Send MiniStack's answer to a request whose body was read already."""
-    await application(scope, messages.receive_again(body, receive), send)
+    pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_body_first() -> Message:
+        return pending.pop() if pending else await receive()
+
+    await application(scope, receive_body_first, send)
 
 
 async def collect(scope: dict[str, Any], body: bytes, receive: Receive) -> tuple[int, list[Message]]:
@@ -51,8 +55,6 @@ async def is_ready() -> bool:
 
 
 def secure(scope: dict[str, Any]) -> dict[str, Any]:
-    """The scope of a request over loopback, declared to be as private as TLS unless the request itself says otherwise.
-
-    MiniStack evaluates aws:SecureTransport by the first header of this name; no client signs it.
-    """
+    """The scope of a request over loopback, which counts as TLS unless the request says otherwise: MiniStack evaluates aws:SecureTransport
+    by the first header of this name, which no client signs."""
     return scope | {"headers": [*scope["headers"], (b"x-forwarded-proto", b"https")]}

@@ -2,7 +2,7 @@
 
 Amazon SQS Developer Guide, "At-least-once delivery": a message may be delivered again, also after it was deleted; "Best-effort ordering":
 and in another order. AWS Lambda Developer Guide, "Understanding the Lambda execution environment lifecycle": an invocation may be killed or
-time out at any point. Here that is after its work and before its answer, where the most is done that nobody learns of.
+time out at any point. Here that is after its work and before its answer.
 """
 
 import random
@@ -68,10 +68,7 @@ class Deliveries:
         return asdict(self._settings) | {"met": {name: self._counted[name] for name in _EVENTS}}
 
     def patches(self) -> list[Patch]:
-        return [
-            wrap(sqs, "_receive_messages_for_esm", self._receive),
-            wrap(lambda_svc, "_execute_function_dispatch", self._execute),
-        ]
+        return [wrap(sqs, "_receive_messages_for_esm", self._receive), wrap(lambda_svc, "_execute_function_dispatch", self._execute)]
 
     def _receive(self, original: Callable[..., list[dict[str, Any]]], queue_url: str, most: int) -> list[dict[str, Any]]:
         if self._happens("shuffled"):

@@ -99,11 +99,9 @@ class FaultInjector:
         fault = active.next_fault(action) if active else None
         if active:
             await asyncio.sleep(active.settings.latency_ms / 1000)
-        if fault is None:
+        entry_faults.half_refused.set(fault == ENTRIES)
+        if fault in (None, ENTRIES):
             await answer(send)
-        elif fault == ENTRIES:
-            with entry_faults.half_refused():
-                await answer(send)
         elif fault == "closed_before":
             await _close(send)
         elif fault == "closed_after":
@@ -112,7 +110,7 @@ class FaultInjector:
         elif fault == EXPIRED:
             await messages.send_response(send, authorization.expired_token(request, service))
         else:
-            code, status, message = _THROTTLING.get(service, _JSON_THROTTLING) if fault == "throttling" else _SERVER_ERRORS[fault]
+            code, status, message = _SERVER_ERRORS.get(fault) or _THROTTLING.get(service, _JSON_THROTTLING)
             await messages.send_response(send, authorization.error(request.headers, service, code, message, status))
 
 

@@ -27,10 +27,7 @@ _NAMED_BY = {
 _PARAMETER = re.compile(rf"(?!IpPermissions)(?:.*\.)?({'|'.join(_NAMED_BY)})(?:\.\d+)?")
 _TYPE_OF_ID = {"i": "instance", "sg": "security-group", "vol": "volume", "eni": "network-interface", "key": "key-pair"}
 # What a call makes; the identifiers are not known yet.
-_MADE_BY = {
-    "CreateSecurityGroup": ("security-group",),
-    "RunInstances": ("image", "instance", "network-interface", "volume"),
-}
+_MADE_BY = {"CreateSecurityGroup": ("security-group",), "RunInstances": ("image", "instance", "network-interface", "volume")}
 # What a launch uses even when it names none.
 _NEEDED_BY = {"RunInstances": ("security-group", "subnet")}
 _BY_PARAMETER = "resolve:ssm:"

@@ -143,8 +143,7 @@ def statement(sent: dict[str, Any]) -> list[Cost]:
 def _selected(parsed: dict[str, Any], consistent: Any) -> list[Cost]:
     """A SELECT: of one key as GetItem, of one partition as Query, of anything else as Scan.
 
-    Amazon DynamoDB Developer Guide, "PartiQL select statements for DynamoDB": without an equality or IN on the partition key the whole
-    table is scanned.
+    Amazon DynamoDB Developer Guide, "PartiQL select statements for DynamoDB": a scan unless the partition key has an equality or IN.
     """
     name, table = parsed["table"], _table(parsed["table"])
     if table is None or parsed.get("index"):

@@ -1,9 +1,8 @@
 """Batches within a table's capacity, and PartiQL that is authorised as AWS does it: each statement as the action it performs, on its table.
 
-MiniStack knows one action, `dynamodb:BatchExecuteStatement` on `*`, which IAM does not have. The actions and their resources are those of
-"IAM security policies with PartiQL for DynamoDB". A denied statement of a batch is reported in its own response and the rest is carried
-out; that follows the API reference: `AccessDenied` is a valid Code of BatchStatementError, and "a HTTP 200 response does not mean that all
-statements succeeded".
+MiniStack knows one action, `dynamodb:BatchExecuteStatement` on `*`, which IAM does not have. The actions and resources are those of "IAM
+security policies with PartiQL for DynamoDB". A denied statement of a batch is reported in its own response, the rest is carried out: in the
+API reference `AccessDenied` is a Code of BatchStatementError, and "a HTTP 200 response does not mean that all statements succeeded".
 """
 
 import json

@@ -132,16 +132,6 @@ def note_launch(call: Call, answer: bytes, context: RuleContext) -> None:
         context.moto.run_later(seconds, lambda: change_state("pending", "running", 16))
 
 
-RULES: dict[str, tuple[Rule, ...]] = {
-    "ec2:RunInstances": (
-        image_unknown,
-        type_unknown,
-        type_not_in_zone,
-        type_not_in_free_plan,
-        key_unknown,
-        profile_unknown,
-        image_parameter_missing,
-    ),
-    "ec2:DeleteSecurityGroup": (group_in_use,),
-}
+_LAUNCH = (image_unknown, type_unknown, type_not_in_zone, type_not_in_free_plan, key_unknown, profile_unknown, image_parameter_missing)
+RULES: dict[str, tuple[Rule, ...]] = {"ec2:RunInstances": _LAUNCH, "ec2:DeleteSecurityGroup": (group_in_use,)}
 NOTES: dict[str, Note] = {"ec2:RunInstances": note_launch}

@@ -20,7 +20,6 @@ NEEDED_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
 # How long it takes to make, change or delete a mapping. AWS gives no figure; some seconds up to a minute were observed.
 TRANSITION_SECONDS = 10.0
 
-_QUEUE = re.compile(r"arn:[\w-]+:sqs:")
 _STATES = ("Deleting", "Creating", "Enabling", "Disabling", "Updating")
 
 
@@ -29,11 +28,8 @@ def batch_too_large(call: Call, context: RuleContext) -> Refusal | None:
     found = call.parameters.get("BatchSize")
     if found is None or found <= LARGEST_BATCH:
         return None
-    return Refusal(
-        "ValidationException",
-        f"1 validation error detected: Value '{found}' at 'batchSize' failed to satisfy constraint: "
-        f"Member must have value less than or equal to {LARGEST_BATCH}",
-    )
+    text = f"1 validation error detected: Value '{found}' at 'batchSize' failed to satisfy constraint: "
+    return Refusal("ValidationException", f"{text}Member must have value less than or equal to {LARGEST_BATCH}")
 
 
 def batch_without_window(call: Call, context: RuleContext) -> Refusal | None:
@@ -154,7 +150,7 @@ def _existing(call: Call) -> dict[str, Any]:
 
 
 def _reads_a_queue(call: Call) -> bool:
-    return bool(_QUEUE.match(_source(call)))
+    return bool(re.match(r"arn:[\w-]+:sqs:", _source(call)))
 
 
 def _source(call: Call) -> str:

@@ -19,6 +19,7 @@ _MAPPING = (
     mappings.role_may_not_receive,
 )
 _ALIAS = (versions.invalid_weights, versions.version_missing)
+_DELETION = (versions.delete_of_latest, versions.delete_of_alias_as_version, versions.version_in_use, functions.update_in_progress)
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "lambda:CreateEventSourceMapping": _MAPPING,
@@ -30,12 +31,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "lambda:PublishVersion": (functions.update_in_progress, versions.other_revision, versions.other_code),
     "lambda:CreateAlias": _ALIAS,
     "lambda:UpdateAlias": _ALIAS,
-    "lambda:DeleteFunction": (
-        versions.delete_of_latest,
-        versions.delete_of_alias_as_version,
-        versions.version_in_use,
-        functions.update_in_progress,
-    ),
+    "lambda:DeleteFunction": _DELETION,
     "lambda:Invoke": (versions.version_pending,),
 }
 NOTES: dict[str, Note] = {f"lambda:{verb}EventSourceMapping": mappings.note_mapping for verb in ("Create", "Update", "Delete")}

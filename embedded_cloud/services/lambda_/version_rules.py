@@ -55,12 +55,8 @@ def other_revision(call: Call, context: RuleContext) -> Refusal | None:
     function, wanted = _function(call), call.value("RevisionId")
     if not wanted or function is None or wanted == function["config"].get("RevisionId"):
         return None
-    return Refusal(
-        "PreconditionFailedException",
-        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest "
-        "Revision Id",
-        412,
-    )
+    text = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest "
+    return Refusal("PreconditionFailedException", f"{text}Revision Id", 412)
 
 
 def delete_of_latest(call: Call, context: RuleContext) -> Refusal | None:
@@ -87,9 +83,8 @@ def version_in_use(call: Call, context: RuleContext) -> Refusal | None:
     names = [name for name, alias in function["aliases"].items() if version in (alias["FunctionVersion"], *weights_of(alias))]
     if not names:
         return None
-    return Refusal(
-        "ResourceConflictException", f"Unable to delete version because the following aliases reference it: [{', '.join(names)}]", 409
-    )
+    text = f"Unable to delete version because the following aliases reference it: [{', '.join(names)}]"
+    return Refusal("ResourceConflictException", text, 409)
 
 
 def version_pending(call: Call, context: RuleContext) -> Refusal | None:

@@ -18,14 +18,12 @@ from embedded_cloud.base.patching import wrap
 
 logger = logging.getLogger(__name__)
 
-_BY_MAIL = ("email", "email-json")
-
 
 def confirm_by_mail(original: Callable[..., Answer], parameters: dict[str, Any]) -> Answer:
     known = {one["arn"] for one in _subscriptions(parameters)}
     answer = original(parameters)
     for subscription in _subscriptions(parameters):
-        if subscription["arn"] not in known and subscription["protocol"] in _BY_MAIL:
+        if subscription["arn"] not in known and subscription["protocol"] in ("email", "email-json"):
             subscription |= {"confirmed": False, "token": new_uuid()}
             subscription["attributes"] |= {"PendingConfirmation": "true", "ConfirmationWasAuthenticated": "false"}
             sns._refresh_subscription_counts(sns._topics[subscription["topic_arn"]])

@@ -8,13 +8,13 @@ from embedded_cloud.base.moto_backend import MotoBackend
 
 PREFIX = "/aws/service/"
 RESOLVE = "resolve:ssm:"
-_READS = frozenset({"GetParameter", "GetParameters", "GetParametersByPath"})
 
 
 def asks_for_public_parameters(call: Call) -> bool:
     """Whether a call to SSM reads public parameters only."""
     names = call.values("Name") + call.values("Names") + call.values("Path")
-    return call.action in _READS and bool(names) and all(f"{name}/".startswith(PREFIX) for name in names)
+    reads = call.action in ("GetParameter", "GetParameters", "GetParametersByPath")
+    return reads and bool(names) and all(f"{name}/".startswith(PREFIX) for name in names)
 
 
 def named_by_image(call: Call) -> str:
