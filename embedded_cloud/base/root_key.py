@@ -5,8 +5,8 @@ import contextlib
 import os
 import secrets
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 PROFILE = "profile embedded-cloud"
 _REMEDY = "Remove it; the next start makes a new key."
@@ -17,8 +17,7 @@ class UnsafeKeyError(Exception):
     """The file is not private or has no key; the text names the file and says what to do."""
 
 
-@dataclass(frozen=True)
-class RootKey:
+class RootKey(NamedTuple):
     access_key: str
     secret_key: str
 

@@ -5,30 +5,26 @@ from typing import Any
 
 from embedded_cloud.base.moto_backend import MotoBackend
 
-# Kind, MiniStack's service module, its store. A store's keys are (account, region, key) or (account, key).
-_MINISTACK_STORES = (
-    ("queues", "sqs", "_queue_name_to_url"),
-    ("tables", "dynamodb", "_tables"),
-    ("functions", "lambda_svc", "_functions"),
-    ("event_source_mappings", "lambda_svc", "_esms"),
-    ("log_groups", "cloudwatch_logs", "_log_groups"),
-    ("roles", "iam", "_roles"),
-    ("policies", "iam", "_policies"),
-    ("instance_profiles", "iam", "_instance_profiles"),
-    ("users", "iam", "_users"),
-    ("groups", "iam", "_groups"),
-    ("ssm_parameters", "ssm", "_parameters"),
-    ("topics", "sns", "_topics"),
-    ("buckets", "s3", "_buckets"),
-    ("secrets", "secretsmanager", "_secrets"),
-)
+# MiniStack's service modules, and their stores by kind. A store's keys are (account, region, key) or (account, key).
+_MINISTACK_STORES = {
+    "sqs": {"queues": "_queue_name_to_url"},
+    "dynamodb": {"tables": "_tables"},
+    "lambda_svc": {"functions": "_functions", "event_source_mappings": "_esms"},
+    "cloudwatch_logs": {"log_groups": "_log_groups"},
+    "iam": {"roles": "_roles", "policies": "_policies", "instance_profiles": "_instance_profiles", "users": "_users", "groups": "_groups"},
+    "ssm": {"ssm_parameters": "_parameters"},
+    "sns": {"topics": "_topics"},
+    "s3": {"buckets": "_buckets"},
+    "secretsmanager": {"secrets": "_secrets"},
+}
 
 
 async def list_resources(moto: MotoBackend) -> dict[str, list[str]]:
     """The names (identifiers, where there are no names) of every resource, by kind, sorted; empty kinds included."""
     listed = {
         kind: [str(key[-1]) for key in getattr(importlib.import_module(f"ministack.services.{module}"), store).to_dict()]
-        for kind, module, store in _MINISTACK_STORES
+        for module, stores in _MINISTACK_STORES.items()
+        for kind, store in stores.items()
     }
     listed["policies"] = [arn.rpartition("/")[2] for arn in listed["policies"]]
     listed |= await moto.run(lambda: _moto_resources(moto))

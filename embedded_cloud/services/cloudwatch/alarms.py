@@ -9,7 +9,6 @@ import logging
 import operator
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ministack.core.responses import new_uuid, request_scope
@@ -47,8 +46,7 @@ _STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """The new state of an alarm, and the topics to notify."""
 
     arn: str
