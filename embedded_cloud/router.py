@@ -68,7 +68,7 @@ class Router:
         elif service == "iam":
             await self._handle_iam(scope, request, receive, send)
         else:
-            await ministack_backend.handle(ministack_backend.secure(scope), request.body, receive, send)
+            await ministack_backend.handle(scope, request.body, receive, send)
 
     async def _answer_with_moto(self, request: Request, service: str) -> Response | None:
         """moto's answer, or a refusal instead; None for what MiniStack answers."""
@@ -95,7 +95,7 @@ class Router:
 
     async def _handle_iam(self, scope: dict[str, Any], request: Request, receive: Receive, send: Send) -> None:
         """MiniStack's answer. What succeeded is repeated to moto before the client hears of it, so that its next call to EC2 finds it."""
-        status, answer = await ministack_backend.collect(ministack_backend.secure(scope), request.body, receive)
+        status, answer = await ministack_backend.collect(scope, request.body, receive)
         if 200 <= status < 300:
             await self._repeat_to_moto(request)
         for message in answer:

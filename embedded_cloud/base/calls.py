@@ -2,9 +2,9 @@
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 from embedded_cloud.base.messages import Request
 
@@ -44,10 +44,7 @@ class Call:
 
 
 def read_call(request: Request, service: str) -> Call:
-    """The one call of a signed request.
-
-    Raises UnclearCallError when the action is missing or named in two places, or for a protocol that the emulators do not speak.
-    """
+    """The one call of a signed request. Raises UnclearCallError when its action is missing or named twice, or for an unknown protocol."""
     target = request.headers.get("x-amz-target", "")
     plain_query = {name: values for name, values in request.query.items() if not name.lower().startswith("x-amz-")}
     if target:
@@ -68,9 +65,3 @@ def read_call(request: Request, service: str) -> Call:
     if len(form.get("Action", [])) != 1:
         raise UnclearCallError("The request must name exactly one Action.")
     return Call(service, form["Action"][0], dict(form))
-
-
-def with_parameter(request: Request, call: Call, name: str, value: str) -> Request:
-    """The same request (its signature already checked) with one parameter of its form replaced."""
-    form = urlencode(call.parameters | {name: [value]}, doseq=True)
-    return replace(request, body=form.encode()) if request.body else replace(request, query_string=form)

@@ -23,10 +23,8 @@ class RootKey(NamedTuple):
 
 
 def read_or_make(path: Path) -> RootKey:
-    """The key in a configuration file of the AWS CLI. A missing file is made, with mode 0600.
-
-    Raises UnsafeKeyError for a file that others can read or write, that belongs to another user, or that has no key.
-    """
+    """The key in a configuration file of the AWS CLI; a missing file is made, with mode 0600. Raises UnsafeKeyError for a file that others
+    can read or write, that belongs to another user, or that has no key."""
     if not os.path.lexists(path):
         _make(path)
     try:

@@ -27,11 +27,9 @@ _EVENTS = ("twice", "shuffled", *_ENDS)
 
 @dataclass(frozen=True)
 class DeliverySettings:
-    """Shares from 0 to 1: of messages that are delivered once more (`twice`), of batches taken from anywhere in the queue (`shuffled`), of
-    invocations that end without an answer (`killed`, `timed_out`). `seed` chooses which.
-
-    A message is delivered once more within `twice_seconds`, even if it was deleted meanwhile.
-    """
+    """Shares from 0 to 1: of messages that are delivered once more (`twice`) within `twice_seconds`, even if they were deleted meanwhile,
+    of batches taken from anywhere in the queue (`shuffled`), of invocations that end without an answer (`killed`, `timed_out`). `seed`
+    chooses which."""
 
     twice: float = 0.0
     shuffled: float = 0.0
@@ -50,16 +48,12 @@ class Deliveries:
     """Decides which delivery gets which fault, and counts."""
 
     def __init__(self) -> None:
-        self.start_anew(DeliverySettings())
+        self.start_anew_from({})
 
     def start_anew_from(self, document: Any) -> None:
-        """The same from a JSON object. Raises ValueError that says what is wrong."""
-        self.start_anew(settings_from(DeliverySettings, document))
-
-    def start_anew(self, settings: DeliverySettings) -> None:
-        """Use these settings from now on, and count from zero."""
-        self._settings = settings
-        self._random = random.Random(settings.seed)
+        """Use the settings of a JSON object, and count from zero. Raises ValueError that says what is wrong."""
+        self._settings = settings_from(DeliverySettings, document)
+        self._random = random.Random(self._settings.seed)
         self._counted: Counter[str] = Counter()
 
     @property

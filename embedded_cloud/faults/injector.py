@@ -47,11 +47,9 @@ _SERVER_ERRORS = {
 
 @dataclass(frozen=True)
 class FaultSettings:
-    """`rate` is the share of requests that get a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request.
-
-    `actions` (as in a policy: "sqs:SendMessage") limits them to some actions, `queue` to the queue of this name, `kinds` to some kinds of
-    faults. Empty means all.
-    """
+    """`rate` is the share of requests that get a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request. `actions` (as
+    in a policy: "sqs:SendMessage") limits them to some actions, `queue` to the queue of this name, `kinds` to some kinds of faults. Empty
+    means all."""
 
     rate: float = 0.0
     seed: int = 0

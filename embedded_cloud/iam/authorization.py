@@ -17,25 +17,18 @@ from embedded_cloud.iam import ec2_permissions
 
 
 def one_root_key(root_access_key: str) -> list[Patch]:
-    """One key is root's, and its signature is verified like any other.
-
-    MiniStack by itself takes `test`, twelve digits and no key at all for root's, with any secret. It also derives the secret of a
-    function's session from the names of the function and its role.
-    """
+    """One key is root's, and its signature is verified like any other. MiniStack by itself takes `test`, twelve digits and no key at all
+    for root's, with any secret, and derives the secret of a function's session from the names of the function and its role."""
     return [
-        replace(iam_evaluator, "is_root_access_key", lambda access_key: access_key == root_access_key),
-        replace(sts, "is_root_access_key", lambda access_key: access_key == root_access_key),
+        *(replace(owner, "is_root_access_key", lambda key: key == root_access_key) for owner in (iam_evaluator, sts)),
+        *(replace(owner, "execution_credentials", _function_credentials) for owner in (lambda_runtime, lambda_svc)),
         replace(iam_evaluator, "_is_root_key", lambda access_key_id: False),
-        replace(lambda_runtime, "execution_credentials", _function_credentials),
-        replace(lambda_svc, "execution_credentials", _function_credentials),
     ]
 
 
 def unauthenticated(request: Request, service: str) -> Response | None:
-    """The refusal of a request whose signature is not by a key of this cloud; None for all others.
-
-    This comes before routing: MiniStack verifies signatures too, but not those of calls that it takes for anonymous ones.
-    """
+    """The refusal of a request whose signature is not by a key of this cloud; None for all others. MiniStack verifies signatures too, but
+    not those of calls that it takes for anonymous ones."""
     try:
         found = iam_evaluator.authenticate(_pin(request), responses.get_account_id())
     except iam_evaluator.AmbiguousAccessKeyError:
@@ -60,10 +53,8 @@ def expired_token(request: Request, service: str) -> Response:
 
 
 def new_session(arn: str, user_id: str, account: str, expires: float | None) -> dict[str, str]:
-    """New credentials of a role's session, registered with MiniStack: AccessKeyId, SecretAccessKey and SessionToken.
-
-    `expires` is in seconds since the epoch; None means a session for as long as the cloud runs.
-    """
+    """New credentials of a role's session, registered with MiniStack: AccessKeyId, SecretAccessKey and SessionToken. `expires` is in
+    seconds since the epoch; None means a session for as long as the cloud runs."""
     key = iam._gen_session_access_key()
     made = {"SecretAccessKey": iam._gen_secret(), "SessionToken": iam._gen_session_token()}
     owner = {"Arn": arn, "UserId": user_id, "AccountId": account, "PrincipalType": "AssumedRole"}
@@ -95,13 +86,11 @@ def error(request_headers: dict[str, str], service: str, code: str, message: str
 
 
 def trusts_service(role: dict[str, Any], service: str, account: str, region: str, keys: dict[str, str] | None = None) -> bool:
-    """Whether the trust policy of a role, as MiniStack keeps it, lets a service (ec2.amazonaws.com) assume it.
-
-    `keys` are the condition keys that the service sends. EC2 sends none that AWS documents; for Lambda see function_rules.
-    """
+    """Whether the trust policy of a role lets a service (ec2.amazonaws.com) assume it. `keys` are the condition keys that the service
+    sends: EC2 none that AWS documents; for Lambda see function_rules."""
     document = role["AssumeRolePolicyDocument"]
     document = json.loads(document) if isinstance(document, str) else document
-    statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
+    found = document["Statement"]
     context = iam_evaluator.EvalContext(
         principal_arn=service,
         principal_type="Service",
@@ -112,7 +101,7 @@ def trusts_service(role: dict[str, Any], service: str, account: str, region: str
         service_context={name.lower(): value for name, value in (keys or {}).items()},
     )
     # A trust policy names no resource: it is the resource.
-    about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}
+    about_the_role = {"Statement": [one | {"Resource": role["Arn"]} for one in (found if isinstance(found, list) else [found])]}
     return bool(iam_evaluator.evaluate_resource_policy(about_the_role, context, service=service).decision == "Allow")
 
 

@@ -1,7 +1,4 @@
-"""Which permissions the requests of each access key have needed.
-
-A request is recorded whether it was allowed or not, unless its signature was wrong. The record is in memory and bounded.
-"""
+"""Which permissions the requests of each access key have needed, allowed or not, unless the signature was wrong; in memory and bounded."""
 
 import json
 from typing import Any

@@ -140,9 +140,7 @@ def _mapping_context(action: str, resource: str, region: str) -> dict[str, Any]:
     if not action.startswith("lambda:") or not action.endswith("EventSourceMapping"):
         return {}
     mapping = lambda_svc._esms.get(resource.rpartition(":")[2])
-    if mapping:
-        return {"lambda:FunctionArn": mapping["FunctionArn"]}
-    named = _sent("FunctionName")
+    named = mapping["FunctionArn"] if mapping else _sent("FunctionName")
     return {"lambda:FunctionArn": _function_arn(named, region, responses.get_account_id())} if named else {}
 
 

@@ -1,8 +1,7 @@
 """The instance metadata service, version 2: /_imds/<id or Name tag of a running instance>/ answers like 169.254.169.254 on EC2.
 
-"Use the Instance Metadata Service" and "Retrieve security credentials from instance metadata" of the EC2 user guide: tokens live 1 to
-21,600 seconds, requests through a proxy (X-Forwarded-For) are refused, and new credentials are there at least five minutes before the old
-ones expire.
+"Use the Instance Metadata Service", "Retrieve security credentials from instance metadata" (EC2 user guide): tokens live 1 to 21600 s,
+requests through a proxy (X-Forwarded-For) are refused, new credentials are there at least five minutes before the old ones expire.
 """
 
 import secrets
@@ -69,10 +68,7 @@ async def running_instance(moto: MotoBackend, name: str) -> Instance:
 
 
 def role_of(instance: Instance) -> dict[str, Any]:
-    """MiniStack's record of the role that an instance may use.
-
-    UnavailableError when no profile is attached, when it has no role, or when the role is gone or does not trust EC2.
-    """
+    """MiniStack's record of the role that an instance may use; UnavailableError when there is none, or when it does not trust EC2."""
     if not instance.profile:
         raise UnavailableError(f"no instance profile is attached to {instance.id}")
     profile = iam._instance_profiles.get_scoped(instance.account, None, instance.profile)

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from ministack.services import dynamodb
 
@@ -62,8 +62,7 @@ def consumed(costs: Iterable[Cost], call: dict[str, Any]) -> list[dict[str, Any]
 
 
 def _table(name: str) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = dynamodb._tables.get(dynamodb._normalize_table_name(name))
-    return found
+    return cast(dict[str, Any] | None, dynamodb._tables.get(dynamodb._normalize_table_name(name)))
 
 
 def _units(kind: str, *sizes: int) -> int:
@@ -93,10 +92,9 @@ def _before(name: str, key: dict[str, Any]) -> dict[str, Any] | None:
     """The stored item with this key, or with the key of this item."""
     table = _table(name)
     try:
-        found: dict[str, Any] | None = dynamodb._get_item_by_key(table, key) if table else None
+        return cast(dict[str, Any] | None, dynamodb._get_item_by_key(table, key)) if table else None
     except (AttributeError, KeyError, TypeError):
         return None  # not a key of this table, which MiniStack reports
-    return found
 
 
 def _put(call: dict[str, Any]) -> list[Cost]:
@@ -141,10 +139,8 @@ def statement(sent: dict[str, Any]) -> list[Cost]:
 
 
 def _selected(parsed: dict[str, Any], consistent: Any) -> list[Cost]:
-    """A SELECT: of one key as GetItem, of one partition as Query, of anything else as Scan.
-
-    Amazon DynamoDB Developer Guide, "PartiQL select statements for DynamoDB": a scan unless the partition key has an equality or IN.
-    """
+    """A SELECT: of one key as GetItem, of one partition as Query, of anything else as Scan. Amazon DynamoDB Developer Guide, "PartiQL
+    select statements for DynamoDB": a scan unless the partition key has an equality or IN."""
     name, table = parsed["table"], _table(parsed["table"])
     if table is None or parsed.get("index"):
         return []

@@ -8,7 +8,7 @@ API reference `AccessDenied` is a Code of BatchStatementError, and "a HTTP 200 r
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ministack.core import iam_actions, iam_evaluator, responses
 from ministack.services import dynamodb
@@ -41,11 +41,9 @@ def measure_page(original: Callable[..., Any], items: list[dict[str, Any]], *res
 
 
 def read_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
-    """BatchGetItem reads what the capacity allows and returns the rest.
-
-    Amazon DynamoDB API Reference, BatchGetItem: "if none of the items can be processed due to insufficient provisioned throughput [...]
-    ProvisionedThroughputExceededException", else the rest are UnprocessedKeys. Each item is rounded up by itself.
-    """
+    """BatchGetItem reads what the capacity allows and returns the rest. Amazon DynamoDB API Reference, BatchGetItem: "if none of the items
+    can be processed due to insufficient provisioned throughput [...] ProvisionedThroughputExceededException", else the rest are
+    UnprocessedKeys. Each item is rounded up by itself."""
     answer = original(call)
     if answer[0] != 200:
         return answer
@@ -69,11 +67,7 @@ def read_batch_within_capacity(context: RuleContext, original: Handler, call: di
 
 
 def write_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
-    """BatchWriteItem carries out what the capacity allows and returns the rest.
-
-    Amazon DynamoDB API Reference, BatchWriteItem: "if none of the items can be processed due to insufficient provisioned throughput [...]
-    ProvisionedThroughputExceededException", else the rest are UnprocessedItems.
-    """
+    """BatchWriteItem carries out what the capacity allows; by its API reference the rest are UnprocessedItems, or the same exception."""
     accepted: dict[str, list[Any]] = {}
     refused: dict[str, list[Any]] = {}
     for table, requests in (call.get("RequestItems") or {}).items():
@@ -89,10 +83,7 @@ def write_batch_within_capacity(context: RuleContext, original: Handler, call: d
 
 
 def execute_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
-    """BatchExecuteStatement, each statement of which has its own error.
-
-    Amazon DynamoDB API Reference, BatchStatementError, Code: ProvisionedThroughputExceeded.
-    """
+    """BatchExecuteStatement: each statement has its own error (Amazon DynamoDB API Reference, BatchStatementError, Code)."""
     costs = [capacity.statement(statement) for statement in call.get("Statements") or []]
     throttled = [entry_faults.is_refused(number) or not capacity.fits(cost, context) for number, cost in enumerate(costs)]
     status, headers, body = _execute_the_rest(original, call, [_THROTTLED if refused else None for refused in throttled])
@@ -136,8 +127,7 @@ def checks_by_statement(original: Callable[..., Any], action: str, body: bytes, 
     if action == "dynamodb:BatchExecuteStatement":
         return [_AUTHENTICATED]  # its statements are authorised one by one, above
     if action not in ("dynamodb:ExecuteStatement", "dynamodb:ExecuteTransaction"):
-        checks: list[tuple[str, str]] = original(action, body, region, account)
-        return checks
+        return cast(list[tuple[str, str]], original(action, body, region, account))
     try:
         call = json.loads(body or b"{}")
         statements = call.get("TransactStatements", []) if action.endswith("Transaction") else [call]

@@ -1,6 +1,6 @@
 """SetDefaultPolicyVersion, which MiniStack does not have. amazon.aws calls it when an older version already says what is wanted."""
 
-from typing import Any
+from typing import Any, cast
 
 from ministack.services import iam
 
@@ -14,13 +14,11 @@ def set_default_policy_version(parameters: dict[str, Any]) -> Answer:
     policy = iam._policies.get(arn)
     if policy is None or wanted not in policy["Versions"]:
         text = f"Policy {arn} version {wanted} does not exist or is not attachable."
-        answer: Answer = iam._error(404, "NoSuchEntity", text, ns="iam")
-        return answer
+        return cast(Answer, iam._error(404, "NoSuchEntity", text, ns="iam"))
     for name, version in policy["Versions"].items():
         version["IsDefaultVersion"] = name == wanted
     policy["DefaultVersionId"] = wanted
-    answer = iam._xml(200, "SetDefaultPolicyVersionResponse", "", ns="iam")
-    return answer
+    return cast(Answer, iam._xml(200, "SetDefaultPolicyVersionResponse", "", ns="iam"))
 
 
 PATCHES = (replace(iam._IAM_HANDLERS, "SetDefaultPolicyVersion", set_default_policy_version),)

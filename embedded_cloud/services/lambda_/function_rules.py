@@ -14,11 +14,9 @@ UPDATE_SECONDS = 5.0
 
 
 def role_cannot_be_assumed(call: Call, context: RuleContext) -> Refusal | None:
-    """A function's role must exist and trust Lambda, and Lambda must have seen it since it was made.
-
-    AWS Lambda Developer Guide, "Troubleshoot configuration issues in Lambda"; IAM User Guide, "Troubleshoot IAM": "Changes that I make are
-    not always immediately visible".
-    """
+    """A function's role must exist and trust Lambda, and Lambda must have seen it since it was made. AWS Lambda Developer Guide,
+    "Troubleshoot configuration issues in Lambda"; IAM User Guide, "Troubleshoot IAM": "Changes that I make are not always immediately
+    visible"."""
     if "Role" not in call.parameters:
         return None
     name = call.value("Role").rpartition("/")[2]
@@ -33,11 +31,8 @@ def role_cannot_be_assumed(call: Call, context: RuleContext) -> Refusal | None:
 
 
 def update_in_progress(call: Call, context: RuleContext) -> Refusal | None:
-    """A function that is being made or updated cannot be updated, published or deleted.
-
-    AWS Lambda Developer Guide, "Lambda function states"; AWS Lambda API Reference, DeleteFunction, ResourceConflictException: "another
-    operation is in progress".
-    """
+    """A function that is being made or updated cannot be updated, published or deleted. AWS Lambda Developer Guide, "Lambda function
+    states"; AWS Lambda API Reference, DeleteFunction, ResourceConflictException: "another operation is in progress"."""
     function = lambda_svc._functions.get(function_name(call))
     if function is None:
         return None

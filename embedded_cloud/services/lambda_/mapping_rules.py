@@ -3,7 +3,7 @@
 import contextvars
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 from ministack.core import iam_evaluator, responses
 from ministack.services import iam, lambda_svc, sqs
@@ -49,10 +49,8 @@ def queue_missing(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping": the queue comes first."""
     if not _reads_a_queue(call) or _function(call) is None or _queue(call) is not None:
         return None
-    return invalid(
-        "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. "
-        "SQS Error Message: The specified queue does not exist for this wsdl version."
-    )
+    text = "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: "
+    return invalid(f"{text}The specified queue does not exist for this wsdl version.")
 
 
 def visibility_below_function_timeout(call: Call, context: RuleContext) -> Refusal | None:
@@ -68,11 +66,9 @@ def visibility_below_function_timeout(call: Call, context: RuleContext) -> Refus
 
 
 def role_may_not_receive(call: Call, context: RuleContext) -> Refusal | None:
-    """The function's role needs three permissions on the queue, and Lambda must have seen them since they were given.
-
-    AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping", execution role permissions; IAM User Guide,
-    "Troubleshoot IAM": "Changes that I make are not always immediately visible".
-    """
+    """The function's role needs three permissions on the queue, and Lambda must have seen them since they were given. AWS Lambda Developer
+    Guide, "Creating and configuring an Amazon SQS event source mapping", execution role permissions; IAM User Guide, "Troubleshoot IAM":
+    "Changes that I make are not always immediately visible"."""
     function, queue = _function(call), _queue(call)
     if function is None or queue is None:
         return None
@@ -106,11 +102,8 @@ def note_mapping(call: Call, answer: bytes, context: RuleContext) -> None:
 
 
 def with_states_of_transition(call: Call, answer: Answer, context: RuleContext) -> Answer:
-    """Lambda's answer about mappings that are being made, changed or deleted.
-
-    AWS Lambda API Reference, EventSourceMappingConfiguration, State: "Creating, Enabling, Enabled, Disabling, Disabled, Updating, or
-    Deleting".
-    """
+    """Lambda's answer about mappings that are being made, changed or deleted. AWS Lambda API Reference, EventSourceMappingConfiguration,
+    State: "Creating, Enabling, Enabled, Disabling, Disabled, Updating, or Deleting"."""
     status, headers, body = answer
     if call.action == "ListEventSourceMappings" and status == 200:
         listed = json.loads(body)
@@ -158,15 +151,14 @@ def _source(call: Call) -> str:
 
 
 def _queue(call: Call) -> dict[str, Any] | None:
-    queue: dict[str, Any] | None = sqs._queue_by_arn(_source(call))
-    return queue
+    return cast(dict[str, Any] | None, sqs._queue_by_arn(_source(call)))
 
 
 def _function(call: Call) -> dict[str, Any] | None:
     """The function as the mapping invokes it: the version that its alias points to, or $LATEST."""
     named = call.value("FunctionName") or _existing(call).get("FunctionArn", "")
-    record: dict[str, Any] | None = lambda_svc._get_func_record_for_qualifier(*lambda_svc._resolve_name_and_qualifier(named))[0]
-    return record
+    record = lambda_svc._get_func_record_for_qualifier(*lambda_svc._resolve_name_and_qualifier(named))[0]
+    return cast(dict[str, Any] | None, record)
 
 
 def missing_action(role: str, function: str, queue_arn: str) -> str | None:

@@ -3,7 +3,7 @@
 Where AWS's documentation names an exception without its text, the text is one that users have reported.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from ministack.services import lambda_svc
 
@@ -50,9 +50,8 @@ def other_code_or_revision(call: Call, context: RuleContext) -> Refusal | None:
     found = function["config"].get("CodeSha256")
     if not code or code == found:
         return None
-    return invalid(
-        f"CodeSHA256 ({code}) is different from current CodeSHA256 in $LATEST ({found}). Please try again with the CodeSHA256 in $LATEST."
-    )
+    text = f"CodeSHA256 ({code}) is different from current CodeSHA256 in $LATEST ({found}). "
+    return invalid(f"{text}Please try again with the CodeSHA256 in $LATEST.")
 
 
 def version_not_deletable(call: Call, context: RuleContext) -> Refusal | None:
@@ -83,8 +82,7 @@ def version_pending(call: Call, context: RuleContext) -> Refusal | None:
 
 
 def _function(call: Call) -> dict[str, Any] | None:
-    function: dict[str, Any] | None = lambda_svc._functions.get(function_name(call))
-    return function
+    return cast(dict[str, Any] | None, lambda_svc._functions.get(function_name(call)))
 
 
 def _qualifier(call: Call) -> str:
