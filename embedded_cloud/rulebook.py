@@ -1,8 +1,6 @@
-"""Asks the rules about every call after it was authenticated and authorised, before an emulator acts on it.
-
-MiniStack's calls are met in its table of services, those about queues in SQS's table of actions, where both protocols have become one.
-The router asks about the calls that go to moto.
-"""
+"""Asks the rules about every call after it was authenticated and authorised, before an emulator acts on it. MiniStack's calls are met in
+its table of services, those about queues in SQS's table of actions, where both protocols have become one. The router asks about the calls
+that go to moto."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -27,9 +27,6 @@ from embedded_cloud.services.cloudwatch.patches import Metrics
 
 logger = logging.getLogger(__name__)
 
-# Until the process ends in any case.
-LAST_RESORT_SECONDS = 6.0
-
 
 def run(listener: socket.socket, options: argparse.Namespace) -> None:
     """Serve on `listener`. This does not return: both emulators leave threads that cannot be joined, so the process just exits."""
@@ -65,7 +62,7 @@ async def _stop_signal() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
     logger.warning("Stopping")
-    last_resort = threading.Timer(LAST_RESORT_SECONDS, _end, [1])
+    last_resort = threading.Timer(6.0, _end, [1])  # the process ends in any case
     last_resort.daemon = True
     last_resort.start()
     # This comes first: a request that waits for a function would delay the end.

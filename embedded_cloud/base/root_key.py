@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 PROFILE = "profile embedded-cloud"
 _REMEDY = "Remove it; the next start makes a new key."
-_ACCESS_KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
 class UnsafeKeyError(Exception):
@@ -42,7 +41,7 @@ def read_or_make(path: Path) -> RootKey:
 
 
 def _make(path: Path) -> None:
-    access_key = "AKIA" + "".join(secrets.choice(_ACCESS_KEY_CHARACTERS) for _ in range(16))
+    access_key = "AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16))
     text = (
         "# The key of the embedded cloud's root, made for this installation. It opens nothing else.\n"
         f"[{PROFILE}]\naws_access_key_id = {access_key}\naws_secret_access_key = {secrets.token_urlsafe(30)}\n"

@@ -91,8 +91,8 @@ class FaultInjector:
 
     async def handle(self, request: Request, service: str, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
         """Let `answer` handle the signed request, or make a fault of it."""
-        known = iam_actions.extract_iam_action(service, request.method, request.path, request.headers, request.body, request.query)
-        action = known or service
+        asked = request.method, request.path, request.headers, request.body, request.query
+        action = iam_actions.extract_iam_action(service, *asked) or service
         active = next((each for each in self._active if each.matches(request, action)), None)
         fault = active.next_fault(action) if active else None
         if active:

@@ -45,7 +45,6 @@ _ROLE_GIVEN_TO = {
     "lambda:CreateFunction": ("lambda.amazonaws.com", "Role"),
     "lambda:UpdateFunctionConfiguration": ("lambda.amazonaws.com", "Role"),
 }
-_POLICY_GIVEN = ("iam:AttachRolePolicy", "iam:DetachRolePolicy")
 # The dependent permission that was missing, for the text of the refusal.
 _missing: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("missing_dependent_permission", default=None)
 
@@ -97,7 +96,7 @@ def enforce_dependent_permissions(
 ) -> Any:
     _missing.set(None)
     context = (service_context or {}) | _mapping_context(action, resource_arn, region)
-    context |= {"iam:PolicyARN": _sent("PolicyArn")} if action in _POLICY_GIVEN else {}
+    context |= {"iam:PolicyARN": _sent("PolicyArn")} if action in ("iam:AttachRolePolicy", "iam:DetachRolePolicy") else {}
     for needed, resource, keys in [(action, resource_arn, context), *_dependent(action, resource_arn, context)]:
         denied = original(key, needed, service, region, resource_arn=resource, service_context=keys)
         if not isinstance(denied, iam_evaluator.AuthError):

@@ -1,8 +1,6 @@
-"""Alarms that change their state by the metrics of queues and functions and notify their topics. moto only stores alarms.
-
-Amazon CloudWatch User Guide, "Evaluating an alarm" (so many of the last periods breach), "Configuring how CloudWatch alarms treat
-missing data"; "Using Amazon CloudWatch alarms": actions are invoked when a state changes.
-"""
+"""Alarms that change their state by the metrics of queues and functions and notify their topics; moto only stores alarms. Amazon CloudWatch
+User Guide, "Evaluating an alarm" (so many of the last periods breach), "Configuring how CloudWatch alarms treat missing data", "Using
+Amazon CloudWatch alarms" (actions are invoked when a state changes)."""
 
 import json
 import logging

@@ -10,15 +10,13 @@ from moto.ec2.models.instances import InstanceBackend
 
 from embedded_cloud.base.patching import Patch, replace, wrap
 
-OLDER_FREE_TYPE = "t2.micro"
-
 
 def free_tier(free_plan: bool) -> list[Patch]:
     """The types that DescribeInstanceTypes calls free-tier-eligible in this account. Amazon EC2 User Guide, "Track your Free Tier usage for
     Amazon EC2": moto's list is that of accounts made since 15 July 2025, which may be on the Free plan. An older account has t2.micro. In a
     region without t2.micro it has t3.micro instead; that is left out here."""
     kinds = [] if free_plan else InstanceTypeBackend.instance_types
-    return [replace(kind, "FreeTierEligible", kind["InstanceType"] == OLDER_FREE_TYPE) for kind in kinds]
+    return [replace(kind, "FreeTierEligible", kind["InstanceType"] == "t2.micro") for kind in kinds]
 
 
 def keep_metadata_options(original: Callable[..., Any], backend: InstanceBackend, instance_id: str, **sent: Any) -> Any:

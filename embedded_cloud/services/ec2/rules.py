@@ -1,7 +1,5 @@
-"""Instances and security groups: what EC2 refuses and moto accepts, and the state in which an instance starts.
-
-All of it reads moto's backend, so it runs on moto's thread.
-"""
+"""Instances and security groups: what EC2 refuses and moto accepts, and the state in which an instance starts. All of it reads moto's
+backend, so it runs on moto's thread."""
 
 import re
 

@@ -8,7 +8,6 @@ from embedded_cloud.base.rules import Refusal, RuleContext, account_key
 from embedded_cloud.iam import authorization
 from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
 
-PRINCIPAL = "lambda.amazonaws.com"
 # How long an update is in progress: AWS says "seconds"; a small package takes about this long.
 UPDATE_SECONDS = 5.0
 
@@ -25,7 +24,7 @@ def role_cannot_be_assumed(call: Call, context: RuleContext) -> Refusal | None:
     account, region = responses.get_account_id(), responses.get_region()
     # AWS documents neither key for execution roles; public reports have both, the function's ARN without a version.
     keys = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:lambda:{region}:{account}:function:{function_name(call)}"}
-    if known and authorization.trusts_service(role, PRINCIPAL, account, region, keys):
+    if known and authorization.trusts_service(role, "lambda.amazonaws.com", account, region, keys):
         return None
     return invalid("The role defined for the function cannot be assumed by Lambda.")
 

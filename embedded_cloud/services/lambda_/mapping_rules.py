@@ -83,10 +83,9 @@ def mapping_in_use(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda API Reference, UpdateEventSourceMapping and DeleteEventSourceMapping, ResourceInUseException: "The operation conflicts
     with the resource's availability. For example, you tried to update an event source mapping in the CREATING state, or you tried to delete
     an event source mapping currently UPDATING"."""
-    verb = "update" if call.action.startswith("Update") else "delete"
     if _state_of_transition(call.value("UUID"), context) is None:
         return None
-    return Refusal("ResourceInUseException", f"Cannot {verb} the event source mapping because it is in use.")
+    return Refusal("ResourceInUseException", f"Cannot {call.action[:6].lower()} the event source mapping because it is in use.")
 
 
 def note_mapping(call: Call, answer: bytes, context: RuleContext) -> None:

@@ -1,7 +1,5 @@
-"""Versions and aliases of functions: what Lambda refuses and MiniStack accepts, or refuses with another text.
-
-Where AWS's documentation names an exception without its text, the text is one that users have reported.
-"""
+"""Versions and aliases of functions: what Lambda refuses and MiniStack accepts, or refuses with another text. Where AWS's documentation
+names an exception without its text, the text is one that users have reported."""
 
 from typing import Any, cast
 

@@ -1,9 +1,7 @@
-"""A mail address of a topic is sent nothing before its owner has confirmed it. MiniStack takes it at once.
-
-Amazon SNS API Reference, Subscribe: "If the endpoint type is HTTP/S or email, [...] the endpoint owner must run the ConfirmSubscription
-action to confirm the subscription"; ListSubscriptionsByTopic shows `PendingConfirmation` in place of the ARN. No mail is sent here: the
-token that it would hold is written to the log.
-"""
+"""A mail address of a topic is sent nothing before its owner has confirmed it; MiniStack takes it at once. Amazon SNS API Reference,
+Subscribe: "If the endpoint type is HTTP/S or email, [...] the endpoint owner must run the ConfirmSubscription action to confirm the
+subscription"; ListSubscriptionsByTopic shows `PendingConfirmation` in place of the ARN. No mail is sent here: the token that it would hold
+is written to the log."""
 
 import logging
 from collections.abc import Callable
