@@ -2,7 +2,7 @@
 
 Amazon SQS Developer Guide, "At-least-once delivery": a message may be delivered again, also after it was deleted; "Best-effort ordering":
 and in another order. AWS Lambda Developer Guide, "Understanding the Lambda execution environment lifecycle": an invocation may be killed or
-time out at any point. Here that is after its work and before its answer.
+time out at any point. Here that is after its work and before its answer, where the most is done that nobody learns of.
 """
 
 import random

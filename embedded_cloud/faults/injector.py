@@ -1,9 +1,10 @@
 """Faults on request: throttling, server errors, lost connections, refused entries and latency, at a chosen rate. The default is none.
 
-The requests are the operator's, signed with a long-term key of root or a user, or with `roles` those with a session token, which the
-function and the producer make. Instance metadata and the pages under /_embedded_cloud/ are never faulted.
+The requests are the operator's, signed with a long-term key of root or a user: they show whether the plays cope. With `roles` they are
+those with a session token, of the function and the producer. Instance metadata and the pages under /_embedded_cloud/ are never faulted.
 
-For one seed the n-th request of an action always gets the same fault, however the actions interleave. So a run can be repeated.
+For one seed the n-th request of an action always gets the same fault, however actions interleave when hosts run side by side. So a run can
+be repeated.
 """
 
 import asyncio
@@ -136,7 +137,7 @@ class _ActiveSettings:
         if from_role != self.settings.roles or not is_asked_for:
             return False
         queue = self.settings.queue  # which SQS's JSON protocol names
-        return not queue or str(messages.json_object(request.body).get("QueueUrl")).endswith(f"/{queue}")
+        return not queue or str(messages.json_object(request.body).get("QueueUrl")).rpartition("/")[2] == queue
 
     def next_fault(self, action: str) -> str | None:
         self._requests[action] += 1
