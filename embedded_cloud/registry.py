@@ -1,10 +1,7 @@
-"""Everything in which this cloud differs from its two emulators: the rules, and the patches in the order in which they are applied.
-
-Every rule is always in force. How a rule or a patch is added is in docs/embedded_cloud.md.
-"""
+"""Everything in which this cloud differs from its two emulators. How a rule or a patch is added is in docs/embedded_cloud.md."""
 
 from embedded_cloud.base.patching import Patch
-from embedded_cloud.base.rules import Note, Rewrite, Rule, RuleContext
+from embedded_cloud.base.rules import RuleContext
 from embedded_cloud.faults.deliveries import Deliveries
 from embedded_cloud.iam import authorization, permissions
 from embedded_cloud.rulebook import Rulebook
@@ -23,18 +20,11 @@ from embedded_cloud.services.sqs import patches as sqs_patches
 from embedded_cloud.services.sqs import rules as sqs_rules
 
 # The rules of an action are asked in their order there; actions of different services do not meet.
-RULES: dict[str, tuple[Rule, ...]] = {
-    **iam_rules.RULES,
-    **sqs_rules.RULES,
-    **dynamodb_rules.RULES,
-    **lambda_rules.RULES,
-    **ec2_rules.RULES,
-    **cloudwatch_rules.RULES,
-}
+RULES = iam_rules.RULES | sqs_rules.RULES | dynamodb_rules.RULES | lambda_rules.RULES | ec2_rules.RULES | cloudwatch_rules.RULES
 # What is remembered of an action that succeeded, for a rule to read later.
-NOTES: dict[str, Note] = {**iam_rules.NOTES, **sqs_rules.NOTES, **lambda_rules.NOTES, **ec2_rules.NOTES}
+NOTES = iam_rules.NOTES | sqs_rules.NOTES | lambda_rules.NOTES | ec2_rules.NOTES
 # What MiniStack's answer to an action lacks.
-REWRITES: dict[str, Rewrite] = {**dynamodb_rules.REWRITES, **lambda_rules.REWRITES}
+REWRITES = dynamodb_rules.REWRITES | lambda_rules.REWRITES
 
 
 def patches(root_access_key: str, context: RuleContext, rulebook: Rulebook, deliveries: Deliveries, metrics: Metrics) -> list[Patch]:

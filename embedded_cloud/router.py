@@ -25,8 +25,7 @@ MOTO_SERVICES = frozenset({"ec2", "monitoring"})
 # MiniStack's own pages, and its metadata service, answer anyone; only the links that GetFunction and GetLayerVersion return stay open.
 OPEN_DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
 
-_SCOPE = re.compile(r"[^/]+/\d{8}/[^/]*/([a-z0-9-]+)/aws4_request")
-_HEADER_SCOPE = re.compile(rf"Credential={_SCOPE.pattern}")
+_SCOPE = r"[^/]+/\d{8}/[^/]*/([a-z0-9-]+)/aws4_request"
 _READ_ONLY = ("Get", "List", "Simulate", "Generate")
 
 
@@ -69,7 +68,7 @@ class Router:
         elif service == "iam":
             await self._handle_iam(scope, request, receive, send)
         else:
-            await ministack_backend.handle(ministack_backend.secure(scope), request.body, receive, send)
+            await ministack_backend.handle(scope, request.body, receive, send)
 
     async def _answer_with_moto(self, request: Request, service: str) -> Response | None:
         """moto's answer, or a refusal instead; None for what MiniStack answers."""
@@ -78,7 +77,7 @@ class Router:
         try:
             call = calls.read_call(request, service)
         except UnclearCallError as error:
-            return authorization.error_response(request, service, "InvalidAction", str(error)) if service in MOTO_SERVICES else None
+            return authorization.error(request.headers, service, "InvalidAction", str(error)) if service in MOTO_SERVICES else None
         if service == "ssm" and not public_parameters.asks_for_public_parameters(call):
             return None
         denied = await authorization.refusal(request, call, self.moto)
@@ -92,11 +91,11 @@ class Router:
             return response
         except Exception as error:
             logger.exception("moto failed at %s", call.iam_action)
-            return authorization.error_response(request, call.service, "InternalError", repr(error), 500)
+            return authorization.error(request.headers, call.service, "InternalError", repr(error), 500)
 
     async def _handle_iam(self, scope: dict[str, Any], request: Request, receive: Receive, send: Send) -> None:
         """MiniStack's answer. What succeeded is repeated to moto before the client hears of it, so that its next call to EC2 finds it."""
-        status, answer = await ministack_backend.collect(ministack_backend.secure(scope), request.body, receive)
+        status, answer = await ministack_backend.collect(scope, request.body, receive)
         if 200 <= status < 300:
             await self._repeat_to_moto(request)
         for message in answer:
@@ -116,9 +115,9 @@ class Router:
 
 def signed_service(request: Request) -> str:
     """The service in the SigV4 credential scope, of the header or of a presigned query; empty when there is none."""
-    authorization_header = request.headers.get("authorization", "")
-    if authorization_header:
-        found = _HEADER_SCOPE.search(authorization_header) if authorization_header.startswith("AWS4-HMAC-SHA256 ") else None
+    header = request.headers.get("authorization", "")
+    if header:
+        found = re.search(f"Credential={_SCOPE}", header) if header.startswith("AWS4-HMAC-SHA256 ") else None
     else:
-        found = _SCOPE.fullmatch(next(iter(request.query.get("X-Amz-Credential", [])), ""))
+        found = re.fullmatch(_SCOPE, request.query.get("X-Amz-Credential", [""])[0])
     return found.group(1) if found else ""

@@ -1,8 +1,6 @@
-"""Asks the rules about every call after it was authenticated and authorised, before an emulator acts on it.
-
-MiniStack's calls are met in its own table of services, and those about queues in SQS's table of actions, where both protocols of SQS have
-become one. The router asks about the calls that go to moto.
-"""
+"""Asks the rules about every call after it was authenticated and authorised, before an emulator acts on it. MiniStack's calls are met in
+its table of services, those about queues in SQS's table of actions, where both protocols have become one. The router asks about the calls
+that go to moto."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,14 +13,13 @@ from ministack.services import sqs
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request, Response, json_object
-from embedded_cloud.base.ministack_backend import Answer, json_error
+from embedded_cloud.base.ministack_backend import Answer
 from embedded_cloud.base.patching import Patch, wrap
 from embedded_cloud.base.rules import Note, Refusal, Rewrite, Rule, RuleContext
 from embedded_cloud.iam import authorization
 from embedded_cloud.services.lambda_ import rules as lambda_rules
 
 _SERVICES = ("lambda", "dynamodb", "iam", "sts")
-_JSON_SERVICES = ("lambda", "dynamodb")
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Rulebook:
         if call.name not in self.rules:
             return None
         refused = await self.context.moto.run(lambda: self._first_refusal(call))
-        return authorization.error_response(request, call.service, refused.code, refused.message, refused.status) if refused else None
+        return authorization.error(request.headers, call.service, *refused) if refused else None
 
     async def succeeded(self, call: Call, response: Response) -> None:
         """moto carried out a call."""
@@ -66,10 +63,8 @@ class Rulebook:
     ) -> Answer:
         call = self._read_call(service, method, path, headers, body, query)
         refused = self._first_refusal(call)
-        if refused and service in _JSON_SERVICES:
-            return json_error(refused.code, refused.message, refused.status)
         if refused:
-            return authorization.error_answer(headers, service, refused.code, refused.message, refused.status)
+            return authorization.error(headers, service, *refused)
         answer: Answer = await original(method, path, headers, body, query)
         if 200 <= answer[0] < 300:
             self._note(call, answer[2])
@@ -80,7 +75,7 @@ class Rulebook:
         call = Call("sqs", action, data | {"QueueUrl": data.get("QueueUrl") or url})
         refused = self._first_refusal(call)
         if refused:
-            raise sqs._Err(refused.code, refused.message, refused.status)
+            raise sqs._Err(*refused)
         answer = original(data, url)
         self._note(call, b"")
         return answer

@@ -27,11 +27,6 @@ from embedded_cloud.services.cloudwatch.patches import Metrics
 
 logger = logging.getLogger(__name__)
 
-# Seconds for requests under way, for MiniStack's own shutdown, and until the process ends in any case.
-GRACEFUL_SECONDS = 1.0
-LIFESPAN_SECONDS = 3.0
-LAST_RESORT_SECONDS = 6.0
-
 
 def run(listener: socket.socket, options: argparse.Namespace) -> None:
     """Serve on `listener`. This does not return: both emulators leave threads that cannot be joined, so the process just exits."""
@@ -52,8 +47,8 @@ async def _serve(listener: socket.socket, moto: MotoBackend, door: Door, metrics
     publishing = asyncio.create_task(metrics.run())
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
-    config.graceful_timeout = GRACEFUL_SECONDS
-    config.shutdown_timeout = LIFESPAN_SECONDS
+    config.graceful_timeout = 1.0  # for requests under way
+    config.shutdown_timeout = 3.0  # for MiniStack's own
     config.keep_alive_timeout = 75
     config.errorlog = logging.getLogger("hypercorn")
     await serve(door, config, shutdown_trigger=_stop_signal)  # type: ignore[arg-type]
@@ -67,7 +62,7 @@ async def _stop_signal() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
     logger.warning("Stopping")
-    last_resort = threading.Timer(LAST_RESORT_SECONDS, _end, [1])
+    last_resort = threading.Timer(6.0, _end, [1])  # the process ends in any case
     last_resort.daemon = True
     last_resort.start()
     # This comes first: a request that waits for a function would delay the end.

@@ -10,10 +10,7 @@ INHERITED = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 def prepare(port: int, account: str, region: str, key: RootKey) -> None:
-    """Replace this process's environment. This must run before MiniStack or moto is imported: both read it then.
-
-    `port` is where the cloud listens, `account` its twelve digits, `key` that of its root.
-    """
+    """Replace this process's environment. This must run before MiniStack or moto is imported: both read it then."""
     wanted = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
         # MiniStack
         "AUTH": "true",

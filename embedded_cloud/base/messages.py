@@ -1,22 +1,21 @@
 """HTTP requests and responses as values, and their conversion from and to ASGI."""
 
+import functools
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qs, quote
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
-
 
 @dataclass(frozen=True)
 class Request:
-    """A complete request. `headers` has lower-case names, and repeated headers joined by a comma; `raw_headers` is unchanged."""
+    """A complete request."""
 
     method: str
     path: str
@@ -25,37 +24,36 @@ class Request:
     raw_headers: list[tuple[bytes, bytes]]
     body: bytes
     client: str
-    headers: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
+    def headers(self) -> dict[str, str]:
+        """By lower-case name; repeated headers are joined by a comma."""
+        joined: dict[str, str] = {}
+        for raw_name, raw_value in self.raw_headers:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        return joined
+
+    @functools.cached_property
     def query(self) -> dict[str, list[str]]:
         return parse_qs(self.query_string, keep_blank_values=True)
 
 
-@dataclass(frozen=True)
-class Response:
-    """A complete response; `headers` in the order in which they are sent."""
+class Response(NamedTuple):
+    """A complete response, in the form of MiniStack's handlers."""
 
     status: int
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: dict[str, str]
+    body: bytes
 
 
 def text(status: int, body: str, **headers: str) -> Response:
-    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return Response(status, body.encode(), (("content-type", "text/plain"), *named))
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, {"content-type": "text/plain"} | named, body.encode())
 
 
 def as_json(status: int, value: object) -> Response:
-    return Response(status, json.dumps(value, sort_keys=True).encode(), (("content-type", "application/json"),))
-
-
-def joined_headers(raw_headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    joined: dict[str, str] = {}
-    for raw_name, raw_value in raw_headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return joined
+    return Response(status, {"content-type": "application/json"}, json.dumps(value, sort_keys=True).encode())
 
 
 async def read_request(scope: dict[str, Any], receive: Receive) -> Request | None:
@@ -68,34 +66,20 @@ async def read_request(scope: dict[str, Any], receive: Receive) -> Request | Non
             return None
         chunks.append(message.get("body", b""))
         more = message.get("more_body", False)
-    raw_headers = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
-    raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
     return Request(
         method=scope["method"],
         path=scope["path"],
-        raw_path=raw_path.decode("latin-1"),
-        query_string=scope.get("query_string", b"").decode("latin-1"),
-        raw_headers=raw_headers,
+        raw_path=scope["raw_path"].decode("latin-1"),
+        query_string=scope["query_string"].decode("latin-1"),
+        raw_headers=[(bytes(name), bytes(value)) for name, value in scope["headers"]],
         body=b"".join(chunks),
-        client=(scope.get("client") or ("127.0.0.1",))[0],
-        headers=joined_headers(raw_headers),
+        client=scope["client"][0],
     )
 
 
-def receive_again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that returns a body again that was read already, and then what the connection sends."""
-    pending = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_body_first() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return receive_body_first
-
-
 async def send_response(send: Send, response: Response) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-    headers = [header for header in headers if header[0] != b"content-length"]
-    headers.append((b"content-length", str(len(response.body)).encode()))
+    named = {name.lower(): value for name, value in response.headers.items()} | {"content-length": str(len(response.body))}
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": False})
 

@@ -1,11 +1,10 @@
 """MiniStack, in this process: its ASGI application, and answers in its own form."""
 
-from typing import Any
+from typing import Any, cast
 
 from ministack.app import app
 from ministack.core import responses
 
-from embedded_cloud.base import messages
 from embedded_cloud.base.messages import Application, Message, Receive, Send
 
 # What a handler of MiniStack returns: status, headers, body.
@@ -17,18 +16,25 @@ _READY_PAGE = {"type": "http", "method": "GET", "path": "/_ministack/ready", "qu
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:
-    answer: Answer = responses.json_response(value, status)
-    return answer
+    return cast(Answer, responses.json_response(value, status))
 
 
 def json_error(code: str, message: str, status: int = 400) -> Answer:
-    answer: Answer = responses.error_response_json(code, message, status)
-    return answer
+    return cast(Answer, responses.error_response_json(code, message, status))
 
 
 async def handle(scope: dict[str, Any], body: bytes, receive: Receive, send: Send) -> None:
-    """Send MiniStack's answer to a request whose body was read already."""
-    await application(scope, messages.receive_again(body, receive), send)
+    """Send MiniStack's answer to a request whose body was read already.
+
+    Loopback counts as TLS unless the request says otherwise: the first header of this name decides aws:SecureTransport. No client signs it.
+    """
+    secure = scope | {"headers": [*scope["headers"], (b"x-forwarded-proto", b"https")]}
+    pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_body_first() -> Message:
+        return pending.pop() if pending else await receive()
+
+    await application(secure, receive_body_first, send)
 
 
 async def collect(scope: dict[str, Any], body: bytes, receive: Receive) -> tuple[int, list[Message]]:
@@ -48,11 +54,3 @@ async def is_ready() -> bool:
 
     status, _answer = await collect(_READY_PAGE, b"", nothing_more)
     return status == 200
-
-
-def secure(scope: dict[str, Any]) -> dict[str, Any]:
-    """The scope of a request over loopback, declared to be as private as TLS unless the request itself says otherwise.
-
-    MiniStack evaluates aws:SecureTransport by the first header of this name; no client signs it.
-    """
-    return scope | {"headers": [*scope["headers"], (b"x-forwarded-proto", b"https")]}

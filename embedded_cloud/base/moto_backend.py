@@ -51,7 +51,7 @@ class MotoBackend:
             data=request.body,
         ).get_environ()
         chunks, status, headers = run_wsgi_app(self._application, environment, buffered=True)
-        return Response(int(status.split(" ", 1)[0]), b"".join(chunks), tuple(headers.items()))
+        return Response(int(status.split(" ", 1)[0]), dict(headers.items()), b"".join(chunks))
 
     def backend(self, service: str, region: str) -> Any:
         """The backend of one region. Use it within `run` only."""

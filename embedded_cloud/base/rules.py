@@ -1,9 +1,10 @@
 """What all rules share: a refusal, AWS's waiting times, and the context that a rule reads."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ministack.core import responses
 
@@ -12,8 +13,7 @@ from embedded_cloud.base.ministack_backend import Answer
 from embedded_cloud.base.moto_backend import MotoBackend
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """An error in AWS's words: code, text and HTTP status."""
 
     code: str
@@ -24,30 +24,20 @@ class Refusal:
 class Times:
     """When events happened, and whether that is less than some of AWS's seconds ago. `scale` shortens AWS's seconds (0: no waiting)."""
 
-    def __init__(self, scale: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, scale: float) -> None:
         self._scale = scale
-        self._clock = clock
         self._noted: dict[tuple[str, str], float] = {}
 
     def scaled(self, seconds: float) -> float:
         """How long so many of AWS's seconds take here, in seconds."""
         return seconds * self._scale
 
-    def now(self) -> float:
-        return self._clock()
-
     def note(self, event: str, key: str) -> None:
-        self._noted[event, key] = self._clock()
+        self._noted[event, key] = time.monotonic()
 
     def is_within(self, event: str, key: str, seconds: float) -> bool:
         """Whether `event` was noted for `key` less than `seconds` of AWS's ago."""
-        noted = self._noted.get((event, key))
-        if noted is None:
-            return False
-        if self._clock() - noted < self.scaled(seconds):
-            return True
-        del self._noted[event, key]
-        return False
+        return time.monotonic() - self._noted.get((event, key), -math.inf) < self.scaled(seconds)
 
 
 @dataclass

@@ -26,15 +26,17 @@ class ControlPages:
 
     async def handle(self, request: Request) -> Response:
         name = request.path.removeprefix(PREFIX)
-        if request.method == "PUT" and name in ("faults", "deliveries"):
-            return _changed(request, self.faults if name == "faults" else self.deliveries)
-        if request.method != "GET":
+        settings = self.faults if name == "faults" else self.deliveries if name == "deliveries" else None
+        if settings and request.method == "PUT":
+            try:
+                settings.start_anew_from(json.loads(request.body))
+            except ValueError as error:
+                return messages.text(400, f"Bad Request: {error}")
+        elif request.method != "GET":
             return messages.text(405, "Method Not Allowed")
+        if settings:
+            return messages.as_json(200, settings.counts)
         match name:
-            case "faults":
-                return messages.as_json(200, self.faults.counts)
-            case "deliveries":
-                return messages.as_json(200, self.deliveries.counts)
             case "health":
                 return await self._health()
             case "resources":
@@ -49,14 +51,6 @@ class ControlPages:
         state = {"status": "ready" if ready else "not ready", "emulators": emulators, "faults": self.faults.settings}
         process = {"pid": os.getpid(), "supervisor": os.getppid(), "started_at": self.started_at}
         return messages.as_json(200 if ready else 503, state | process | {"account": self.moto.account, "region": self.region})
-
-
-def _changed(request: Request, settings: FaultInjector | Deliveries) -> Response:
-    try:
-        settings.start_anew_from(json.loads(request.body))
-    except ValueError as error:
-        return messages.text(400, f"Bad Request: {error}")
-    return messages.as_json(200, settings.counts)
 
 
 def _permissions(request: Request) -> Response:

@@ -5,43 +5,41 @@ from typing import Any
 
 from embedded_cloud.base.moto_backend import MotoBackend
 
-# Kind, MiniStack's service module, its store. A store's keys are (account, region, key) or (account, key).
-_MINISTACK_STORES = (
-    ("queues", "sqs", "_queue_name_to_url"),
-    ("tables", "dynamodb", "_tables"),
-    ("functions", "lambda_svc", "_functions"),
-    ("event_source_mappings", "lambda_svc", "_esms"),
-    ("log_groups", "cloudwatch_logs", "_log_groups"),
-    ("roles", "iam", "_roles"),
-    ("policies", "iam", "_policies"),
-    ("instance_profiles", "iam", "_instance_profiles"),
-    ("users", "iam", "_users"),
-    ("groups", "iam", "_groups"),
-    ("ssm_parameters", "ssm", "_parameters"),
-    ("topics", "sns", "_topics"),
-    ("buckets", "s3", "_buckets"),
-    ("secrets", "secretsmanager", "_secrets"),
-)
+# MiniStack's service modules, and their stores by kind. A store's keys are (account, region, key) or (account, key).
+_MINISTACK_STORES = {
+    "sqs": {"queues": "_queue_name_to_url"},
+    "dynamodb": {"tables": "_tables"},
+    "lambda_svc": {"functions": "_functions", "event_source_mappings": "_esms"},
+    "cloudwatch_logs": {"log_groups": "_log_groups"},
+    "iam": {"roles": "_roles", "policies": "_policies", "instance_profiles": "_instance_profiles", "users": "_users", "groups": "_groups"},
+    "ssm": {"ssm_parameters": "_parameters"},
+    "sns": {"topics": "_topics"},
+    "s3": {"buckets": "_buckets"},
+    "secretsmanager": {"secrets": "_secrets"},
+}
 
 
 async def list_resources(moto: MotoBackend) -> dict[str, list[str]]:
     """The names (identifiers, where there are no names) of every resource, by kind, sorted; empty kinds included."""
-    listed = {kind: _stored(module, store) for kind, module, store in _MINISTACK_STORES}
+    listed = {
+        kind: [str(key[-1]) for key in getattr(importlib.import_module(f"ministack.services.{module}"), store).to_dict()]
+        for module, stores in _MINISTACK_STORES.items()
+        for kind, store in stores.items()
+    }
     listed["policies"] = [arn.rpartition("/")[2] for arn in listed["policies"]]
     listed |= await moto.run(lambda: _moto_resources(moto))
     return {kind: sorted(names) for kind, names in listed.items()}
 
 
-def _stored(module: str, store: str) -> list[str]:
-    stored = getattr(importlib.import_module(f"ministack.services.{module}"), store).to_dict()
-    return [str(key[-1]) for key in stored]
-
-
 def _moto_resources(moto: MotoBackend) -> dict[str, list[str]]:
+    def named(backend: Any, instance: str) -> str:
+        tags = backend.tags.get(instance, {})
+        return f"{instance} ({tags['Name']})" if "Name" in tags else instance
+
     ec2, cloudwatch = moto.backends("ec2"), moto.backends("cloudwatch")
     groups = [group for backend in ec2 for vpc in backend.groups.values() for group in vpc.values()]
     return {
-        "instances": [_named(instance) for backend in ec2 for instance in backend.all_instances() if instance.state != "terminated"],
+        "instances": [named(backend, one.id) for backend in ec2 for one in backend.all_instances() if one.state != "terminated"],
         "security_groups": [group.name for group in groups if group.name != "default"],
         "key_pairs": [name for backend in ec2 for name in backend.key_pairs],
         "volumes": [volume for backend in ec2 for volume in backend.volumes],
@@ -52,8 +50,3 @@ def _moto_resources(moto: MotoBackend) -> dict[str, list[str]]:
         "alarms": [name for backend in cloudwatch for name in backend.alarms],
         "dashboards": [name for backend in cloudwatch for name in backend.dashboards],
     }
-
-
-def _named(instance: Any) -> str:
-    tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-    return f"{instance.id} ({tags['Name']})" if "Name" in tags else str(instance.id)

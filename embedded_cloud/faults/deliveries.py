@@ -27,11 +27,9 @@ _EVENTS = ("twice", "shuffled", *_ENDS)
 
 @dataclass(frozen=True)
 class DeliverySettings:
-    """Shares from 0 to 1: of messages that are delivered once more (`twice`), of batches taken from anywhere in the queue (`shuffled`), of
-    invocations that end without an answer (`killed`, `timed_out`). `seed` chooses which.
-
-    A message is delivered once more within `twice_seconds`, even if it was deleted meanwhile.
-    """
+    """Shares from 0 to 1: of messages that are delivered once more (`twice`) within `twice_seconds`, even if they were deleted meanwhile,
+    of batches taken from anywhere in the queue (`shuffled`), of invocations that end without an answer (`killed`, `timed_out`). `seed`
+    chooses which."""
 
     twice: float = 0.0
     shuffled: float = 0.0
@@ -50,16 +48,12 @@ class Deliveries:
     """Decides which delivery gets which fault, and counts."""
 
     def __init__(self) -> None:
-        self.start_anew(DeliverySettings())
+        self.start_anew_from({})
 
     def start_anew_from(self, document: Any) -> None:
-        """The same from a JSON object. Raises ValueError that says what is wrong."""
-        self.start_anew(settings_from(DeliverySettings, document))
-
-    def start_anew(self, settings: DeliverySettings) -> None:
-        """Use these settings from now on, and count from zero."""
-        self._settings = settings
-        self._random = random.Random(settings.seed)
+        """Use the settings of a JSON object, and count from zero. Raises ValueError that says what is wrong."""
+        self._settings = settings_from(DeliverySettings, document)
+        self._random = random.Random(self._settings.seed)
         self._counted: Counter[str] = Counter()
 
     @property
@@ -68,25 +62,20 @@ class Deliveries:
         return asdict(self._settings) | {"met": {name: self._counted[name] for name in _EVENTS}}
 
     def patches(self) -> list[Patch]:
-        return [
-            wrap(sqs, "_receive_messages_for_esm", self._receive),
-            wrap(lambda_svc, "_execute_function_dispatch", self._execute),
-        ]
+        return [wrap(sqs, "_receive_messages_for_esm", self._receive), wrap(lambda_svc, "_execute_function_dispatch", self._execute)]
 
     def _receive(self, original: Callable[..., list[dict[str, Any]]], queue_url: str, most: int) -> list[dict[str, Any]]:
         if self._happens("shuffled"):
             with sqs._queues_lock:
                 self._random.shuffle(sqs._get_q(queue_url)["messages"])
         received = original(queue_url, most)
-        again = [self._again(message) for message in received if self._happens("twice")]
-        if again:
-            with sqs._queues_lock:
-                sqs._get_q(queue_url)["messages"] += again
+        for message in received:
+            if self._happens("twice"):
+                shows = time.time() + self._random.uniform(0, self._settings.twice_seconds)
+                with sqs._queues_lock:
+                    # The same message as another server has it: no deletion reaches it before it shows.
+                    sqs._get_q(queue_url)["messages"].append(message | {"receipt_handle": None, "visible_at": shows})
         return received
-
-    def _again(self, message: dict[str, Any]) -> dict[str, Any]:
-        """The same message as another server has it: no deletion reaches it before it shows."""
-        return message | {"receipt_handle": None, "visible_at": time.time() + self._random.uniform(0, self._settings.twice_seconds)}
 
     def _execute(
         self, original: Callable[..., dict[str, Any]], function: Any, config: dict[str, Any], event: Any, request_id: str, started: float

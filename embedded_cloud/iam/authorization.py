@@ -11,47 +11,31 @@ from ministack.services import iam, lambda_svc, sts
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request, Response
-from embedded_cloud.base.ministack_backend import Answer
 from embedded_cloud.base.moto_backend import MotoBackend
 from embedded_cloud.base.patching import Patch, replace
 from embedded_cloud.iam import ec2_permissions
 
-Check = ec2_permissions.Check
-
-_JSON_ERROR_CODES = {"AccessDeniedException": "AccessDenied"}
-
 
 def one_root_key(root_access_key: str) -> list[Patch]:
-    """One key is root's, and its signature is verified like any other.
-
-    MiniStack by itself takes `test`, twelve digits and no key at all for root's, with any secret. It also derives the secret of a
-    function's session from the names of the function and its role.
-    """
-
-    def is_root(access_key: str) -> bool:
-        return access_key == root_access_key
-
+    """One key is root's, and its signature is verified like any other. MiniStack by itself takes `test`, twelve digits and no key at all
+    for root's, with any secret, and derives the secret of a function's session from the names of the function and its role."""
     return [
-        replace(iam_evaluator, "is_root_access_key", is_root),
-        replace(sts, "is_root_access_key", is_root),
+        *(replace(owner, "is_root_access_key", lambda key: key == root_access_key) for owner in (iam_evaluator, sts)),
+        *(replace(owner, "execution_credentials", _function_credentials) for owner in (lambda_runtime, lambda_svc)),
         replace(iam_evaluator, "_is_root_key", lambda access_key_id: False),
-        replace(lambda_runtime, "execution_credentials", _function_credentials),
-        replace(lambda_svc, "execution_credentials", _function_credentials),
     ]
 
 
 def unauthenticated(request: Request, service: str) -> Response | None:
-    """The refusal of a request whose signature is not by a key of this cloud; None for all others.
-
-    This comes before routing: MiniStack verifies signatures too, but not those of calls that it takes for anonymous ones.
-    """
-    unknown = iam_evaluator._unknown_access_key()
+    """The refusal of a request whose signature is not by a key of this cloud; None for all others. MiniStack verifies signatures too, but
+    not those of calls that it takes for anonymous ones."""
     try:
-        key = _pin(request)
-        found = iam_evaluator.authenticate(key, responses.get_account_id())
+        found = iam_evaluator.authenticate(_pin(request), responses.get_account_id())
     except iam_evaluator.AmbiguousAccessKeyError:
-        found = unknown
-    return None if isinstance(found, iam_evaluator.ResolvedCredential) else _authentication_failure(request, service, found or unknown)
+        found = None
+    if isinstance(found, iam_evaluator.ResolvedCredential):
+        return None
+    return _authentication_failure(request, service, found or iam_evaluator._unknown_access_key())
 
 
 def missing_signature(request: Request) -> Response:
@@ -69,10 +53,8 @@ def expired_token(request: Request, service: str) -> Response:
 
 
 def new_session(arn: str, user_id: str, account: str, expires: float | None) -> dict[str, str]:
-    """New credentials of a role's session, registered with MiniStack: AccessKeyId, SecretAccessKey and SessionToken.
-
-    `expires` is in seconds since the epoch; None means a session for as long as the cloud runs.
-    """
+    """New credentials of a role's session, registered with MiniStack: AccessKeyId, SecretAccessKey and SessionToken. `expires` is in
+    seconds since the epoch; None means a session for as long as the cloud runs."""
     key = iam._gen_session_access_key()
     made = {"SecretAccessKey": iam._gen_secret(), "SessionToken": iam._gen_session_token()}
     owner = {"Arn": arn, "UserId": user_id, "AccountId": account, "PrincipalType": "AssumedRole"}
@@ -90,40 +72,25 @@ async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response |
         if isinstance(denied, iam_evaluator.AuthError):
             return _authentication_failure(request, call.service, denied, action)
         if denied:
-            status, headers, body = iam_actions.access_denied_response(
-                call.service,
-                action,
-                denied.principal_arn,
-                str(uuid.uuid4()),
-                headers=request.headers,
-                resource_arn=arn,
-                explicit_deny=denied.decision == "Deny",
-            )
-            return _response(request, status, headers, body)
+            said = {"headers": request.headers, "resource_arn": arn, "explicit_deny": denied.decision == "Deny"}
+            told = iam_actions.access_denied_response(call.service, action, denied.principal_arn, str(uuid.uuid4()), **said)
+            return _response(request.headers, *told)
     return None
 
 
-def error_response(request: Request, service: str, code: str, message: str, status: int = 400) -> Response:
+def error(request_headers: dict[str, str], service: str, code: str, message: str, status: int = 400) -> Response:
     """An error of the service itself, in the protocol of the request."""
-    return _response(request, *error_answer(request.headers, service, code, message, status))
-
-
-def error_answer(request_headers: dict[str, str], service: str, code: str, message: str, status: int) -> Answer:
-    """The same in the form of MiniStack's handlers."""
-    _status, headers, body = iam_actions.access_denied_response(
-        service, "", "", str(uuid.uuid4()), error_code=code, message=message, headers=request_headers
-    )
-    return status, headers, body
+    said = {"error_code": code, "message": message, "headers": request_headers}
+    _status, headers, body = iam_actions.access_denied_response(service, "", "", str(uuid.uuid4()), **said)
+    return _response(request_headers, status, headers, body)
 
 
 def trusts_service(role: dict[str, Any], service: str, account: str, region: str, keys: dict[str, str] | None = None) -> bool:
-    """Whether the trust policy of a role, as MiniStack keeps it, lets a service (ec2.amazonaws.com) assume it.
-
-    `keys` are the condition keys that the service sends. EC2 sends none that AWS documents; for Lambda see function_rules.
-    """
+    """Whether the trust policy of a role lets a service (ec2.amazonaws.com) assume it. `keys` are the condition keys that the service
+    sends: EC2 none that AWS documents; for Lambda see function_rules."""
     document = role["AssumeRolePolicyDocument"]
     document = json.loads(document) if isinstance(document, str) else document
-    statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
+    found = document["Statement"]
     context = iam_evaluator.EvalContext(
         principal_arn=service,
         principal_type="Service",
@@ -134,7 +101,7 @@ def trusts_service(role: dict[str, Any], service: str, account: str, region: str
         service_context={name.lower(): value for name, value in (keys or {}).items()},
     )
     # A trust policy names no resource: it is the resource.
-    about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}
+    about_the_role = {"Statement": [one | {"Resource": role["Arn"]} for one in (found if isinstance(found, list) else [found])]}
     return bool(iam_evaluator.evaluate_resource_policy(about_the_role, context, service=service).decision == "Allow")
 
 
@@ -143,11 +110,8 @@ def _function_credentials(config: dict[str, Any]) -> dict[str, str]:
     account, _region = lambda_runtime._account_region_from_function_config(config)
     role, function = config.get("Role", "").rpartition("/")[2], config["FunctionName"][:64]
     made = new_session(f"arn:aws:sts::{account}:assumed-role/{role}/{function}", f"{role}:{function}", account, None)
-    return {
-        "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": made["SessionToken"],
-    }
+    names = {"AWS_ACCESS_KEY_ID": "AccessKeyId", "AWS_SECRET_ACCESS_KEY": "SecretAccessKey", "AWS_SESSION_TOKEN": "SessionToken"}
+    return {variable: made[name] for variable, name in names.items()}
 
 
 def _pin(request: Request) -> str:
@@ -163,7 +127,7 @@ def _pin(request: Request) -> str:
     return key
 
 
-def _checks(request: Request, call: Call, region: str, account: str, tags: ec2_permissions.Tags) -> list[Check]:
+def _checks(request: Request, call: Call, region: str, account: str, tags: ec2_permissions.Tags) -> list[ec2_permissions.Check]:
     """Every (action, ARN, condition keys) that must be allowed for the call to be made."""
     request_tags = iam_actions.request_tag_context(call.service, call.iam_action, request.body, call.parameters)
     if call.service == "ec2":
@@ -190,14 +154,12 @@ def _resources(call: Call, region: str, account: str) -> list[str]:
 
 
 def _authentication_failure(request: Request, service: str, failure: Any, action: str = "") -> Response:
-    status, headers, body = ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers)
-    return _response(request, status, headers, body)
+    return _response(request.headers, *ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers))
 
 
-def _response(request: Request, status: int, headers: dict[str, str], body: bytes) -> Response:
-    named = dict(headers)
-    code = named.get("x-amzn-errortype", "")
-    if code and "x-amzn-query-mode" in request.headers:
+def _response(request_headers: dict[str, str], status: int, headers: dict[str, str], body: bytes) -> Response:
+    code = headers.get("x-amzn-errortype", "")
+    if code and "x-amzn-query-mode" in request_headers:
         # A client in query-compatible mode reads the code that the query protocol would have given.
-        named["x-amzn-query-error"] = f"{_JSON_ERROR_CODES.get(code, code)};Sender"
-    return Response(status, body, tuple(named.items()))
+        headers = headers | {"x-amzn-query-error": f"{'AccessDenied' if code == 'AccessDeniedException' else code};Sender"}
+    return Response(status, headers, body)

@@ -27,13 +27,9 @@ _NAMED_BY = {
 _PARAMETER = re.compile(rf"(?!IpPermissions)(?:.*\.)?({'|'.join(_NAMED_BY)})(?:\.\d+)?")
 _TYPE_OF_ID = {"i": "instance", "sg": "security-group", "vol": "volume", "eni": "network-interface", "key": "key-pair"}
 # What a call makes; the identifiers are not known yet.
-_MADE_BY = {
-    "CreateSecurityGroup": ("security-group",),
-    "RunInstances": ("image", "instance", "network-interface", "volume"),
-}
+_MADE_BY = {"CreateSecurityGroup": ("security-group",), "RunInstances": ("image", "instance", "network-interface", "volume")}
 # What a launch uses even when it names none.
 _NEEDED_BY = {"RunInstances": ("security-group", "subnet")}
-_DESCRIBES_ONE = frozenset({"DescribeInstanceAttribute"})
 _BY_PARAMETER = "resolve:ssm:"
 
 
@@ -53,13 +49,14 @@ def _tags(moto: MotoBackend, region: str, names: set[str]) -> Tags:
 
 def checks(call: Call, region: str, account: str, tags: Tags, request_tags: dict[str, Any]) -> list[Check]:
     """Every (action, ARN, condition keys) that must be allowed. `tags` are those of what is there, `request_tags` of the request."""
-    if call.action.startswith("Describe") and call.action not in _DESCRIBES_ONE:
+    if call.action.startswith("Describe") and call.action != "DescribeInstanceAttribute":
         return [(call.iam_action, "*", {})]
     named = _named(call)
     kinds = {kind for kind, _name in named}
     named += [(kind, "*") for kind in _MADE_BY.get(call.action, ())]
     named += [(kind, "*") for kind in _NEEDED_BY.get(call.action, ()) if kind not in kinds]
-    found = [(call.iam_action, _arn(kind, name, region, account), request_tags | _tag_context(tags.get(name, {}))) for kind, name in named]
+    keys = {one: request_tags | {f"aws:ResourceTag/{name}": value for name, value in of_one.items()} for one, of_one in tags.items()}
+    found = [(call.iam_action, _arn(kind, name, region, account), keys.get(name, request_tags)) for kind, name in named]
     for kind in sorted({value for key, value in _flat(call) if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", key)}):
         found.append(("ec2:CreateTags", _arn(kind, "*", region, account), request_tags | {"ec2:CreateAction": call.action}))
     image = call.value("ImageId")
@@ -86,7 +83,3 @@ def _flat(call: Call) -> list[tuple[str, str]]:
 
 def _arn(kind: str, name: str, region: str, account: str) -> str:
     return f"arn:aws:ec2:{region}:{'' if kind == 'image' else account}:{kind}/{name}"
-
-
-def _tag_context(tags: dict[str, str]) -> dict[str, str]:
-    return {f"aws:ResourceTag/{name}": value for name, value in tags.items()}

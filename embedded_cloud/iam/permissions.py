@@ -2,15 +2,13 @@
 
 The source of every name, resource and dependent action is AWS's Service Authorization Reference. What is corrected:
 
-- Lambda's actions are those of the API's own routes (MiniStack takes reading one mapping for listing them, and knows no action for
-  changing or deleting one), CreateFunction is for the function it names, and calls about a mapping carry `lambda:FunctionArn`.
-- IAM's calls about an instance profile or a new policy are for that profile or policy, not for a role or for everything.
+- Lambda's actions are those of its API's routes (MiniStack takes reading a mapping for listing them, and knows no action for changing or
+  deleting one). CreateFunction is for the function it names; calls about a mapping carry `lambda:FunctionArn`.
+- A call to Lambda that names a version or an alias is for that version or alias ("Fine-tuning the Resources and Conditions sections of
+  policies", Lambda's developer guide; AWS does not list the calls for which this holds).
+- IAM's calls are for the instance profile or the new policy that they name; attaching and detaching a policy carry `iam:PolicyARN`.
 - CloudWatch Logs' calls are for `log-group:<name>:*` ("LogGroup" in its API reference: all but the three that tag by ARN).
-- SNS's calls about tags are for the topic that they name.
-- DynamoDB's calls that name a resource by ARN are for that resource.
-- A call to Lambda that names a version or an alias of the function is for that version or alias ("Fine-tuning the Resources and
-  Conditions sections of policies", Lambda's developer guide; AWS does not list the calls for which this holds).
-- Attaching a policy to a role and detaching it carry `iam:PolicyARN`.
+- SNS's calls about tags, and DynamoDB's calls that name a resource by ARN, are for that resource.
 - Tagging a new resource needs the permission to tag; giving a role to a function or a profile needs iam:PassRole.
 """
 
@@ -25,8 +23,7 @@ from ministack.services import lambda_svc
 from embedded_cloud.base.messages import json_object
 from embedded_cloud.base.patching import replace, wrap
 from embedded_cloud.iam import permission_record
-
-Check = tuple[str, str, dict[str, Any]]
+from embedded_cloud.iam.ec2_permissions import Check
 
 # Operations whose permission has another name.
 _LAMBDA_ACTIONS = {"Invoke": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction"}
@@ -42,14 +39,12 @@ _TAGGED_WHEN_MADE = {
     "sns:CreateTopic": "sns:TagResource",
     "sqs:CreateQueue": "sqs:TagQueue",
 }
+# The service that a role is given to, and the parameter that names the role, by name or ARN.
 _ROLE_GIVEN_TO = {
-    "iam:AddRoleToInstanceProfile": "ec2.amazonaws.com",
-    "lambda:CreateFunction": "lambda.amazonaws.com",
-    "lambda:UpdateFunctionConfiguration": "lambda.amazonaws.com",
+    "iam:AddRoleToInstanceProfile": ("ec2.amazonaws.com", "RoleName"),
+    "lambda:CreateFunction": ("lambda.amazonaws.com", "Role"),
+    "lambda:UpdateFunctionConfiguration": ("lambda.amazonaws.com", "Role"),
 }
-# The parameter that names the role by name or ARN, where it is not `Role`.
-_ROLE_IN = {"iam:AddRoleToInstanceProfile": "RoleName"}
-_POLICY_GIVEN = ("iam:AttachRolePolicy", "iam:DetachRolePolicy")
 # The dependent permission that was missing, for the text of the refusal.
 _missing: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("missing_dependent_permission", default=None)
 
@@ -68,10 +63,8 @@ def resource_as_in_aws(original: Callable[..., str], *request: Any) -> str:
         action = headers.get("x-amz-target", "").rpartition(".")[2]
         return found if action in _LOGS_BY_PLAIN_ARN else f"{found}:*"
     qualifier = iam_actions._query_param(parameters, "Qualifier") if service == "lambda" else ""
-    if qualifier and ":function:" in found and found.count(":") == 6:
-        return f"{found}:{qualifier}"
     if found != "*":
-        return found
+        return f"{found}:{qualifier}" if qualifier and ":function:" in found and found.count(":") == 6 else found
     if service == "sns":
         return iam_actions._query_param(parameters, "ResourceArn") or found
     named = json_object(body)
@@ -102,7 +95,8 @@ def enforce_dependent_permissions(
     service_context: dict[str, Any] | None = None,
 ) -> Any:
     _missing.set(None)
-    context = dict(service_context or {}) | _mapping_context(action, resource_arn, region) | _policy_context(action)
+    context = (service_context or {}) | _mapping_context(action, resource_arn, region)
+    context |= {"iam:PolicyARN": _sent("PolicyArn")} if action in ("iam:AttachRolePolicy", "iam:DetachRolePolicy") else {}
     for needed, resource, keys in [(action, resource_arn, context), *_dependent(action, resource_arn, context)]:
         denied = original(key, needed, service, region, resource_arn=resource, service_context=keys)
         if not isinstance(denied, iam_evaluator.AuthError):
@@ -114,23 +108,21 @@ def enforce_dependent_permissions(
     return None
 
 
-def name_missing_permission(
-    original: Callable[..., Any], service: str, action: str, principal: str, request_id: str, **options: Any
-) -> Any:
+def name_missing_permission(original: Callable[..., Any], service: str, action: str, *rest: Any, **options: Any) -> Any:
     missing = _missing.get()
     if missing:
         action, options = missing[0], options | {"resource_arn": missing[1]}
-    return original(service, action, principal, request_id, **options)
+    return original(service, action, *rest, **options)
 
 
 def _dependent(action: str, resource: str, context: dict[str, Any]) -> Iterator[Check]:
     if action in _TAGGED_WHEN_MADE and context.get("aws:TagKeys"):
         yield _TAGGED_WHEN_MADE[action], resource.removesuffix(":*"), context
-    role = _sent(_ROLE_IN.get(action, "Role")) if action in _ROLE_GIVEN_TO else ""
+    service, parameter = _ROLE_GIVEN_TO.get(action, ("", ""))
+    role = _sent(parameter) if parameter else ""
     if role:
-        account = resource.split(":")[4]
-        arn = role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
-        yield "iam:PassRole", arn, {"iam:PassedToService": _ROLE_GIVEN_TO[action]}
+        arn = role if role.startswith("arn:") else f"arn:aws:iam::{resource.split(':')[4]}:role/{role}"
+        yield "iam:PassRole", arn, {"iam:PassedToService": service}
 
 
 def _sent(name: str) -> str:
@@ -142,19 +134,12 @@ def _sent(name: str) -> str:
     return str(json_object(request.body).get(name) or in_form[0])
 
 
-def _policy_context(action: str) -> dict[str, Any]:
-    """The policy that a call attaches or detaches, as AWS's condition key."""
-    return {"iam:PolicyARN": _sent("PolicyArn")} if action in _POLICY_GIVEN else {}
-
-
 def _mapping_context(action: str, resource: str, region: str) -> dict[str, Any]:
     """The function of the mapping that a call makes, reads, changes or deletes, as AWS's condition key."""
     if not action.startswith("lambda:") or not action.endswith("EventSourceMapping"):
         return {}
     mapping = lambda_svc._esms.get(resource.rpartition(":")[2])
-    if mapping:
-        return {"lambda:FunctionArn": mapping["FunctionArn"]}
-    named = _sent("FunctionName")
+    named = mapping["FunctionArn"] if mapping else _sent("FunctionName")
     return {"lambda:FunctionArn": _function_arn(named, region, responses.get_account_id())} if named else {}
 
 

@@ -1,21 +1,24 @@
 """The instance metadata service, version 2: /_imds/<id or Name tag of a running instance>/ answers like 169.254.169.254 on EC2.
 
-The behaviour follows "Use the Instance Metadata Service" and "Retrieve security credentials from instance metadata" of the EC2 user
-guide: tokens live 1 to 21,600 seconds, requests that came through a proxy (X-Forwarded-For) are refused, and new credentials are
-there at least five minutes before the old ones expire.
+"Use the Instance Metadata Service", "Retrieve security credentials from instance metadata" (EC2 user guide): tokens live 1 to 21600 s,
+requests through a proxy (X-Forwarded-For) are refused, new credentials are there at least five minutes before the old ones expire.
 """
 
 import secrets
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
+
+from ministack.services import iam
 
 from embedded_cloud.base import messages
 from embedded_cloud.base.messages import Request, Response
 from embedded_cloud.base.moto_backend import MotoBackend
 from embedded_cloud.iam import authorization
-from embedded_cloud.imds.instances import Instance, UnavailableError, role_of, running_instance
 
 PREFIX = "/_imds/"
+EC2_PRINCIPAL = "ec2.amazonaws.com"
 MAXIMUM_TOKEN_SECONDS = 21600
 # A session is replaced in its last quarter of an hour, or in its last quarter when it is shorter than an hour.
 REFRESH_SECONDS = 900
@@ -24,8 +27,6 @@ REFRESH_SECONDS = 900
 Session = tuple[dict[str, str], float]
 
 _CREDENTIALS = "latest/meta-data/iam/security-credentials/"
-
-
 # Values of the identity document by their path below latest/meta-data/.
 _LEAVES = {
     "instance-id": "instanceId",
@@ -37,8 +38,55 @@ _LEAVES = {
 }
 
 
+class UnavailableError(LookupError):
+    """The metadata service does not have what it was asked for; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """`identity` is the identity document. `profile` is a name, empty when no profile is attached; `profile_id` is its id."""
+
+    identity: dict[str, str]
+    profile: str
+    profile_id: str
+
+    @property
+    def id(self) -> str:
+        return self.identity["instanceId"]
+
+    @property
+    def account(self) -> str:
+        return self.identity["accountId"]
+
+
+async def running_instance(moto: MotoBackend, name: str) -> Instance:
+    """The one running instance whose id or Name tag is `name`; UnavailableError when there is none, or more than one."""
+    found = await moto.run(lambda: _running_instances(moto, name))
+    if len(found) != 1:
+        raise UnavailableError(f"{len(found) or 'no'} running instances have the id or the Name tag {name}; exactly one is expected")
+    return found[0]
+
+
+def role_of(instance: Instance) -> dict[str, Any]:
+    """MiniStack's record of the role that an instance may use; UnavailableError when there is none, or when it does not trust EC2."""
+    if not instance.profile:
+        raise UnavailableError(f"no instance profile is attached to {instance.id}")
+    profile = iam._instance_profiles.get_scoped(instance.account, None, instance.profile)
+    if profile is None or not profile["Roles"]:
+        raise UnavailableError(f"the instance profile {instance.profile} {'has no role' if profile else 'does not exist'}")
+    if profile["InstanceProfileId"] != instance.profile_id:
+        raise UnavailableError(f"the instance profile {instance.profile} was deleted and made again after it was attached to {instance.id}")
+    name = profile["Roles"][0]
+    role = iam._roles.get_scoped(instance.account, None, name)
+    if role is None:
+        raise UnavailableError(f"the role {name} of instance profile {instance.profile} does not exist")
+    if not authorization.trusts_service(role, EC2_PRINCIPAL, instance.account, instance.identity["region"]):
+        raise UnavailableError(f"the trust policy of role {name} does not let {EC2_PRINCIPAL} assume it")
+    return dict(role)
+
+
 class MetadataService:
-    """Tokens and sessions of all instances; `session_seconds` is how long the credentials of a role live."""
+    """`session_seconds` is how long the credentials of a role live."""
 
     def __init__(self, moto: MotoBackend, session_seconds: int) -> None:
         self._moto = moto
@@ -56,7 +104,7 @@ class MetadataService:
                 return self._token(request, instance)
             if request.method != "GET":
                 return messages.text(405, "Method Not Allowed")
-            if not self._is_valid(instance, request.headers.get("x-aws-ec2-metadata-token", "")):
+            if self._tokens.get((instance.id, request.headers.get("x-aws-ec2-metadata-token", "")), 0) <= time.time():
                 return messages.text(401, "Unauthorized")
             return self._metadata(instance, path)
         except UnavailableError as error:
@@ -73,9 +121,6 @@ class MetadataService:
         token = secrets.token_urlsafe(42)
         self._tokens[instance.id, token] = now + int(seconds)
         return messages.text(200, token, x_aws_ec2_metadata_token_ttl_seconds=seconds)
-
-    def _is_valid(self, instance: Instance, token: str) -> bool:
-        return self._tokens.get((instance.id, token), 0) > time.time()
 
     def _metadata(self, instance: Instance, path: str) -> Response:
         leaf = _LEAVES.get(path.removeprefix("latest/meta-data/"))
@@ -112,3 +157,27 @@ class MetadataService:
 
 def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
+    found = []
+    for backend in moto.backends("ec2"):
+        for instance in backend.all_instances():
+            if instance.state != "running" or name not in (instance.id, backend.tags.get(instance.id, {}).get("Name")):
+                continue
+            identity = {
+                "accountId": moto.account,
+                "architecture": instance.architecture,
+                "availabilityZone": instance.placement.zone,
+                "imageId": instance.image_id,
+                "instanceId": instance.id,
+                "instanceType": instance.instance_type,
+                "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "privateIp": instance.private_ip or "",
+                "region": backend.region_name,
+                "version": "2017-09-30",
+            }
+            association = backend.iam_instance_profile_associations.get(instance.id)
+            profile = association.iam_instance_profile if association else None
+            found.append(Instance(identity, profile.name if profile else "", profile.id if profile else ""))
+    return found

@@ -1,14 +1,12 @@
-"""Alarms that change their state by the metrics of queues and functions and notify their topics. moto only stores alarms.
-
-Amazon CloudWatch User Guide, "Evaluating an alarm" (so many of the last periods breach), "Configuring how CloudWatch alarms treat
-missing data"; "Using Amazon CloudWatch alarms": actions are invoked when a state changes.
-"""
+"""Alarms that change their state by the metrics of queues and functions and notify their topics; moto only stores alarms. Amazon CloudWatch
+User Guide, "Evaluating an alarm" (so many of the last periods breach), "Configuring how CloudWatch alarms treat missing data", "Using
+Amazon CloudWatch alarms" (actions are invoked when a state changes)."""
 
 import json
 import logging
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ministack.core.responses import new_uuid, request_scope
@@ -42,12 +40,11 @@ _STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
     "Maximum": max,
     "Minimum": min,
     "SampleCount": len,
-    "Average": lambda values: sum(values) / len(values),
+    "Average": statistics.fmean,
 }
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """The new state of an alarm, and the topics to notify."""
 
     arn: str
@@ -80,16 +77,13 @@ def _points(alarm: Any, minutes: Sequence[Minute], series: Series) -> list[float
     length = int(alarm.period) // MINUTE
     whole = list(minutes)[-length * int(alarm.evaluation_periods) :]
     periods = [whole[end - length : end] for end in range(len(whole), length - 1, -length)]
-    return [_value(alarm.statistic, [minute[series] for minute in period if series in minute]) for period in reversed(periods)]
+    values = [[minute[series] for minute in period if series in minute] for period in reversed(periods)]
+    return [float(_STATISTICS[alarm.statistic](found)) if found else None for found in values]
 
 
-def _value(statistic: str, values: Sequence[float]) -> float | None:
-    return float(_STATISTICS[statistic](values)) if values else None
-
-
-def _state(alarm: Any, points: Iterable[float | None]) -> str:
+def _state(alarm: Any, points: Sequence[float | None]) -> str:
     """The state by these points; empty when it stays as it is."""
-    points, missing = list(points), alarm.treat_missing_data or "missing"
+    missing = alarm.treat_missing_data or "missing"
     breaches = [_COMPARISONS[alarm.comparison_operator](point, alarm.threshold) for point in points if point is not None]
     if missing in ("breaching", "notBreaching"):
         breaches += [missing == "breaching"] * (len(points) - len(breaches))
@@ -106,10 +100,8 @@ def tell(change: Change) -> None:
             if not sns.topic_policy_allows(topic, "cloudwatch.amazonaws.com", change.arn, account):
                 logger.warning("Alarm %s may not publish to %s", change.name, topic)
                 continue
-            message = json.dumps(
-                {"AlarmName": change.name, "AlarmArn": change.arn, "NewStateValue": change.state, "NewStateReason": change.reason}
-            )
-            sns._fanout(topic, new_uuid(), message, f'{change.state}: "{change.name}"')
+            said = {"AlarmName": change.name, "AlarmArn": change.arn, "NewStateValue": change.state, "NewStateReason": change.reason}
+            sns._fanout(topic, new_uuid(), json.dumps(said), f'{change.state}: "{change.name}"')
             for subscription in sns._topics[topic]["subscriptions"]:
                 if subscription["confirmed"] and subscription["protocol"] == "email":
                     logger.warning("%s would be mailed: %s %s", subscription["endpoint"], change.state, change.name)

@@ -1,7 +1,6 @@
 """The metrics of queues and functions that AWS publishes each minute, and MiniStack does not. They decide the alarms.
 
-"Available CloudWatch metrics for Amazon SQS"; "Types of metrics for Lambda functions". Only those are published that alarms are set on:
-messages visible, in flight, delayed and sent, and the age of the oldest; invocations, errors and throttles, those of mappings too.
+"Available CloudWatch metrics for Amazon SQS"; "Types of metrics for Lambda functions". Only those that alarms are set on are published.
 The cloud's time scale shortens a minute, to a second at least. With a scale of 0 nothing is published.
 """
 
@@ -24,7 +23,6 @@ from embedded_cloud.services.cloudwatch.alarms import Minute, Series
 
 logger = logging.getLogger(__name__)
 
-MINUTE = 60.0
 SHORTEST_MINUTE = 1.0
 # How far back an alarm looks at most ("Evaluating an alarm": a day), and how many data points can be read back.
 MINUTES_KEPT = 1440
@@ -38,7 +36,7 @@ class Metrics:
 
     def __init__(self, moto: MotoBackend, times: Times) -> None:
         self._moto = moto
-        self._minute = times.scaled(MINUTE)
+        self._minute = times.scaled(alarms.MINUTE)
         self._counted: Counter[Series] = Counter()
         self._minutes: deque[Minute] = deque(maxlen=MINUTES_KEPT)
 
@@ -64,9 +62,8 @@ class Metrics:
         counted, self._counted = self._counted, Counter()
         minute = _of_queues() | {series: float(number) for series, number in counted.items()}
         self._minutes.append(minute)
-        decided = await self._moto.run(lambda: self._record(minute))
-        for alarm in decided:
-            alarms.tell(alarm)
+        for change in await self._moto.run(lambda: self._record(minute)):
+            alarms.tell(change)
 
     def _record(self, minute: Minute) -> list[alarms.Change]:
         for backend in self._moto.backends("cloudwatch"):

@@ -13,9 +13,8 @@ def dashboard_is_no_json(call: Call, context: RuleContext) -> Refusal | None:
         body = json.loads(call.value("DashboardBody"))
     except ValueError:
         body = None
-    if isinstance(body, dict):
-        return None
-    return Refusal("InvalidParameterInput", "The field DashboardBody must be a valid JSON object")
+    refused = Refusal("InvalidParameterInput", "The field DashboardBody must be a valid JSON object")
+    return None if isinstance(body, dict) else refused
 
 
 RULES: dict[str, tuple[Rule, ...]] = {"monitoring:PutDashboard": (dashboard_is_no_json,)}

@@ -4,9 +4,11 @@ One unit writes an item of up to 1 KB, or reads 4 KB consistently, or 8 KB event
 indexes are not counted; a new table starts with its whole burst.
 """
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from ministack.services import dynamodb
 
@@ -25,11 +27,10 @@ evaluated: ContextVar[int] = ContextVar("evaluated", default=0)
 
 def fits(costs: Iterable[Cost], context: RuleContext) -> bool:
     """Take the units of one call, if the tables have all of them."""
-    wanted: dict[tuple[str, str], float] = {}
+    wanted: dict[tuple[str, str], float] = defaultdict(float)
     for name, kind, units in costs:
-        one = dynamodb._normalize_table_name(name), kind
-        wanted[one] = wanted.get(one, 0) + units
-    now = context.times.now()
+        wanted[dynamodb._normalize_table_name(name), kind] += units
+    now = time.monotonic()
     left = {_left(*one, now, context): units for one, units in wanted.items()}
     if any(units > most for (_key, most), units in left.items()):
         return False
@@ -50,10 +51,9 @@ def _left(name: str, kind: str, now: float, context: RuleContext) -> tuple[tuple
 
 def consumed(costs: Iterable[Cost], call: dict[str, Any]) -> list[dict[str, Any]]:
     """ConsumedCapacity, one entry a table."""
-    totals: dict[str, float] = {}
+    totals: dict[str, float] = defaultdict(float)
     for name, _kind, units in costs:
-        name = dynamodb._normalize_table_name(name)
-        totals[name] = totals.get(name, 0.0) + units
+        totals[dynamodb._normalize_table_name(name)] += units
     by_table = call.get("ReturnConsumedCapacity") == "INDEXES"
     return [
         {"TableName": name, "CapacityUnits": units} | ({"Table": {"CapacityUnits": units}} if by_table else {})
@@ -62,8 +62,7 @@ def consumed(costs: Iterable[Cost], call: dict[str, Any]) -> list[dict[str, Any]
 
 
 def _table(name: str) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = dynamodb._tables.get(dynamodb._normalize_table_name(name))
-    return found
+    return cast(dict[str, Any] | None, dynamodb._tables.get(dynamodb._normalize_table_name(name)))
 
 
 def _units(kind: str, *sizes: int) -> int:
@@ -93,10 +92,9 @@ def _before(name: str, key: dict[str, Any]) -> dict[str, Any] | None:
     """The stored item with this key, or with the key of this item."""
     table = _table(name)
     try:
-        found: dict[str, Any] | None = dynamodb._get_item_by_key(table, key) if table else None
+        return cast(dict[str, Any] | None, dynamodb._get_item_by_key(table, key)) if table else None
     except (AttributeError, KeyError, TypeError):
         return None  # not a key of this table, which MiniStack reports
-    return found
 
 
 def _put(call: dict[str, Any]) -> list[Cost]:
@@ -119,12 +117,7 @@ def _page(call: dict[str, Any]) -> list[Cost]:
 
 
 def _transaction(call: dict[str, Any]) -> list[Cost]:
-    kinds: dict[str, Count] = {
-        "Put": _put,
-        "Update": _change,
-        "Delete": _change,
-        "Get": lambda one: _get(one | {"ConsistentRead": True}),
-    }
+    kinds: dict[str, Count] = {"Put": _put, "Update": _change, "Delete": _change, "Get": lambda one: _get(one | {"ConsistentRead": True})}
     members = [(kinds[kind], one) for member in call.get("TransactItems") or [] for kind, one in member.items() if kind in kinds]
     return _twice([cost for count, one in members for cost in count(one)])
 
@@ -146,24 +139,19 @@ def statement(sent: dict[str, Any]) -> list[Cost]:
 
 
 def _selected(parsed: dict[str, Any], consistent: Any) -> list[Cost]:
-    """A SELECT: of one key as GetItem, of one partition as Query, of anything else as Scan.
-
-    Amazon DynamoDB Developer Guide, "PartiQL select statements for DynamoDB": without an equality or IN on the partition key the whole
-    table is scanned.
-    """
+    """A SELECT: of one key as GetItem, of one partition as Query, of anything else as Scan. Amazon DynamoDB Developer Guide, "PartiQL
+    select statements for DynamoDB": a scan unless the partition key has an equality or IN."""
     name, table = parsed["table"], _table(parsed["table"])
     if table is None or parsed.get("index"):
         return []
     equal = {attribute: value for attribute, operator, value in parsed["conditions"] if operator == "="}
     if {table["pk_name"], table["sk_name"] or table["pk_name"]} <= set(equal):
         return item_read(name, equal, consistent)
-    partitions = [equal[table["pk_name"]]] if table["pk_name"] in equal else []
-    partitions += [
-        one for attribute, operator, values in parsed["conditions"] if (attribute, operator) == (table["pk_name"], "IN") for one in values
-    ]
-    if not partitions:
+    by_partition = [(operator, value) for attribute, operator, value in parsed["conditions"] if attribute == table["pk_name"]]
+    keys = [key for operator, value in by_partition if operator in ("=", "IN") for key in (value if operator == "IN" else [value])]
+    if not keys:
         return _read(name, sum(dynamodb._item_size_bytes(item) for held in table["items"].values() for item in held.values()), consistent)
-    held = [table["items"].get(dynamodb._extract_key_val(one), {}) for one in partitions]
+    held = [table["items"].get(dynamodb._extract_key_val(key), {}) for key in keys]
     return [cost for each in held for cost in _read(name, sum(map(dynamodb._item_size_bytes, each.values())), consistent)]
 
 

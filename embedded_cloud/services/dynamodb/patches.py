@@ -1,15 +1,14 @@
 """Batches within a table's capacity, and PartiQL that is authorised as AWS does it: each statement as the action it performs, on its table.
 
-MiniStack knows one action, `dynamodb:BatchExecuteStatement` on `*`, which IAM does not have. The actions and their resources are those of
-"IAM security policies with PartiQL for DynamoDB". A denied statement of a batch is reported in its own response and the rest is carried
-out; that follows the API reference: `AccessDenied` is a valid Code of BatchStatementError, and "a HTTP 200 response does not mean that all
-statements succeeded".
+MiniStack knows one action, `dynamodb:BatchExecuteStatement` on `*`, which IAM does not have. The actions and resources are those of "IAM
+security policies with PartiQL for DynamoDB". A denied statement of a batch is reported in its own response, the rest is carried out: in the
+API reference `AccessDenied` is a Code of BatchStatementError, and "a HTTP 200 response does not mean that all statements succeeded".
 """
 
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ministack.core import iam_actions, iam_evaluator, responses
 from ministack.services import dynamodb
@@ -26,9 +25,6 @@ Handler = Callable[[dict[str, Any]], Answer]
 # Action, table and index.
 Target = tuple[str, str, str | None]
 
-_ACTIONS = {"SELECT": "PartiQLSelect", "EXISTS": "PartiQLSelect", "INSERT": "PartiQLInsert", "UPDATE": "PartiQLUpdate"} | {
-    "DELETE": "PartiQLDelete"
-}
 # Checks the signature and allows everyone: IAM never denies this action.
 _AUTHENTICATED = ("sts:GetCallerIdentity", "*")
 _THROTTLED = {"Error": {"Code": "ProvisionedThroughputExceeded", "Message": MESSAGE}}
@@ -45,11 +41,9 @@ def measure_page(original: Callable[..., Any], items: list[dict[str, Any]], *res
 
 
 def read_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
-    """BatchGetItem reads what the capacity allows and returns the rest.
-
-    Amazon DynamoDB API Reference, BatchGetItem: "if none of the items can be processed due to insufficient provisioned throughput [...]
-    ProvisionedThroughputExceededException", else the rest are UnprocessedKeys. Each item is rounded up by itself.
-    """
+    """BatchGetItem reads what the capacity allows and returns the rest. Amazon DynamoDB API Reference, BatchGetItem: "if none of the items
+    can be processed due to insufficient provisioned throughput [...] ProvisionedThroughputExceededException", else the rest are
+    UnprocessedKeys. Each item is rounded up by itself."""
     answer = original(call)
     if answer[0] != 200:
         return answer
@@ -73,11 +67,7 @@ def read_batch_within_capacity(context: RuleContext, original: Handler, call: di
 
 
 def write_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
-    """BatchWriteItem carries out what the capacity allows and returns the rest.
-
-    Amazon DynamoDB API Reference, BatchWriteItem: "if none of the items can be processed due to insufficient provisioned throughput [...]
-    ProvisionedThroughputExceededException", else the rest are UnprocessedItems.
-    """
+    """BatchWriteItem carries out what the capacity allows; by its API reference the rest are UnprocessedItems, or the same exception."""
     accepted: dict[str, list[Any]] = {}
     refused: dict[str, list[Any]] = {}
     for table, requests in (call.get("RequestItems") or {}).items():
@@ -93,10 +83,7 @@ def write_batch_within_capacity(context: RuleContext, original: Handler, call: d
 
 
 def execute_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
-    """BatchExecuteStatement, each statement of which has its own error.
-
-    Amazon DynamoDB API Reference, BatchStatementError, Code: ProvisionedThroughputExceeded.
-    """
+    """BatchExecuteStatement: each statement has its own error (Amazon DynamoDB API Reference, BatchStatementError, Code)."""
     costs = [capacity.statement(statement) for statement in call.get("Statements") or []]
     throttled = [entry_faults.is_refused(number) or not capacity.fits(cost, context) for number, cost in enumerate(costs)]
     status, headers, body = _execute_the_rest(original, call, [_THROTTLED if refused else None for refused in throttled])
@@ -140,8 +127,7 @@ def checks_by_statement(original: Callable[..., Any], action: str, body: bytes, 
     if action == "dynamodb:BatchExecuteStatement":
         return [_AUTHENTICATED]  # its statements are authorised one by one, above
     if action not in ("dynamodb:ExecuteStatement", "dynamodb:ExecuteTransaction"):
-        checks: list[tuple[str, str]] = original(action, body, region, account)
-        return checks
+        return cast(list[tuple[str, str]], original(action, body, region, account))
     try:
         call = json.loads(body or b"{}")
         statements = call.get("TransactStatements", []) if action.endswith("Transaction") else [call]
@@ -164,10 +150,10 @@ def _check(statement: dict[str, Any], region: str, account: str) -> tuple[str, s
 
 def _read(text: str, parameters: list[Any]) -> Target:
     parsed = dynamodb._parse_partiql(text, parameters)
-    target = parsed["select"] if parsed["op"] == "EXISTS" else parsed
+    target = parsed["select"] | {"op": "SELECT"} if parsed["op"] == "EXISTS" else parsed
     if len(_targets) >= REMEMBERED_STATEMENTS:
         _targets.clear()
-    _targets[text] = _ACTIONS[parsed["op"]], target["table"], target.get("index")
+    _targets[text] = f"PartiQL{target['op'].capitalize()}", target["table"], target.get("index")
     return _targets[text]
 
 

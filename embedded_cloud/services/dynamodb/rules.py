@@ -22,12 +22,9 @@ def write_beyond_capacity(call: Call, context: RuleContext) -> Refusal | None:
 
 
 def read_within_capacity(call: Call, answer: Answer, context: RuleContext) -> Answer:
-    """The answer to a read, with the units that it took, or the refusal when the table has too few left. Reading changed nothing.
-
-    Amazon DynamoDB Developer Guide, "Capacity unit consumption for read operations": GetItem rounds an item up to 4 KB, and takes a unit
-    for one that is not there; Query and Scan round the sum of what they evaluated; eventually consistent reads take half,
-    transactional twice.
-    """
+    """The answer to a read, with the units that it took, or the refusal when the table has too few left. Reading changed nothing. Amazon
+    DynamoDB Developer Guide, "Capacity unit consumption for read operations": GetItem rounds an item up to 4 KB, and takes a unit for one
+    that is not there; Query and Scan round the sum of what they evaluated; eventually consistent reads take half, transactional twice."""
     if answer[0] != 200:
         return answer
     costs = capacity.READS[call.action](call.parameters)

@@ -34,5 +34,5 @@ class ClientTokens:
         parameters, response = self._answers[key]
         if parameters != call.parameters:
             text = "Arguments on this idempotent request are inconsistent with arguments used in previous request(s)."
-            return authorization.error_response(request, "ec2", "IdempotentParameterMismatch", text)
+            return authorization.error(request.headers, "ec2", "IdempotentParameterMismatch", text)
         return response

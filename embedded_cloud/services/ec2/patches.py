@@ -10,17 +10,13 @@ from moto.ec2.models.instances import InstanceBackend
 
 from embedded_cloud.base.patching import Patch, replace, wrap
 
-OLDER_FREE_TYPE = "t2.micro"
-
 
 def free_tier(free_plan: bool) -> list[Patch]:
-    """The types that DescribeInstanceTypes calls free-tier-eligible in this account.
-
-    Amazon EC2 User Guide, "Track your Free Tier usage for Amazon EC2": moto's list is that of accounts made since 15 July 2025, which may
-    be on the Free plan. An older account has t2.micro. In a region without t2.micro it has t3.micro instead; that is left out here.
-    """
+    """The types that DescribeInstanceTypes calls free-tier-eligible in this account. Amazon EC2 User Guide, "Track your Free Tier usage for
+    Amazon EC2": moto's list is that of accounts made since 15 July 2025, which may be on the Free plan. An older account has t2.micro. In a
+    region without t2.micro it has t3.micro instead; that is left out here."""
     kinds = [] if free_plan else InstanceTypeBackend.instance_types
-    return [replace(kind, "FreeTierEligible", kind["InstanceType"] == OLDER_FREE_TYPE) for kind in kinds]
+    return [replace(kind, "FreeTierEligible", kind["InstanceType"] == "t2.micro") for kind in kinds]
 
 
 def keep_metadata_options(original: Callable[..., Any], backend: InstanceBackend, instance_id: str, **sent: Any) -> Any:
@@ -37,15 +33,13 @@ def keep_metadata_options(original: Callable[..., Any], backend: InstanceBackend
     return original(backend, instance_id, **known | {name: value for name, value in sent.items() if value is not None})
 
 
-def keep_profile_id_when_attached(
-    original: Callable[..., Any], association: IamInstanceProfileAssociation, *rest: Any, **named: Any
-) -> None:
+def keep_id_when_attached(original: Callable[..., Any], association: IamInstanceProfileAssociation, *rest: Any, **named: Any) -> None:
     """An instance keeps the id that its profile had when it was attached. moto invents one, and shows the association's id."""
     original(association, *rest, **named)
     _keep_id(association)
 
 
-def keep_profile_id_when_replaced(original: Callable[..., Any], backend: Any, *arguments: Any, **named: Any) -> Any:
+def keep_id_when_replaced(original: Callable[..., Any], backend: Any, *arguments: Any, **named: Any) -> Any:
     association = original(backend, *arguments, **named)
     _keep_id(association)
     return association
@@ -61,6 +55,6 @@ def _keep_id(association: IamInstanceProfileAssociation) -> None:
 
 PATCHES = (
     wrap(InstanceBackend, "modify_instance_metadata_options", keep_metadata_options),
-    wrap(IamInstanceProfileAssociation, "__init__", keep_profile_id_when_attached),
-    wrap(IamInstanceProfileAssociationBackend, "replace_iam_instance_profile_association", keep_profile_id_when_replaced),
+    wrap(IamInstanceProfileAssociation, "__init__", keep_id_when_attached),
+    wrap(IamInstanceProfileAssociationBackend, "replace_iam_instance_profile_association", keep_id_when_replaced),
 )

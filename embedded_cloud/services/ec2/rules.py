@@ -1,7 +1,5 @@
-"""Instances and security groups: what EC2 refuses and moto accepts, and the state in which an instance starts.
-
-All of it reads moto's backend, so it runs on moto's thread.
-"""
+"""Instances and security groups: what EC2 refuses and moto accepts, and the state in which an instance starts. All of it reads moto's
+backend, so it runs on moto's thread."""
 
 import re
 
@@ -57,11 +55,8 @@ def type_not_in_zone(call: Call, context: RuleContext) -> Refusal | None:
     zones = sorted(one["Location"] for one in offerings if one["InstanceType"] == found)
     if zone is None or zone in zones:
         return None
-    return Refusal(
-        "Unsupported",
-        f"Your requested instance type ({found}) is not supported in your requested Availability Zone ({zone}). Please retry your request "
-        f"by not specifying an Availability Zone or choosing {', '.join(zones)}.",
-    )
+    text = f"Your requested instance type ({found}) is not supported in your requested Availability Zone ({zone}). "
+    return Refusal("Unsupported", f"{text}Please retry your request by not specifying an Availability Zone or choosing {', '.join(zones)}.")
 
 
 def type_not_in_free_plan(call: Call, context: RuleContext) -> Refusal | None:
@@ -69,11 +64,8 @@ def type_not_in_free_plan(call: Call, context: RuleContext) -> Refusal | None:
     account on the Free plan launches the types that DescribeInstanceTypes calls free-tier-eligible, and no other."""
     if not context.free_plan or INSTANCE_TYPES[call.value("InstanceType") or DEFAULT_TYPE].get("FreeTierEligible"):
         return None
-    return Refusal(
-        "InvalidParameterCombination",
-        "The specified instance type is not eligible for Free Tier. For a list of Free Tier instance types, run 'describe-instance-types' "
-        "with the filter 'free-tier-eligible=true'.",
-    )
+    text = "The specified instance type is not eligible for Free Tier. For a list of Free Tier instance types, run "
+    return Refusal("InvalidParameterCombination", f"{text}'describe-instance-types' with the filter 'free-tier-eligible=true'.")
 
 
 def key_unknown(call: Call, context: RuleContext) -> Refusal | None:
@@ -85,11 +77,8 @@ def key_unknown(call: Call, context: RuleContext) -> Refusal | None:
 
 
 def profile_unknown(call: Call, context: RuleContext) -> Refusal | None:
-    """An instance profile must exist, and have reached EC2 since it was made.
-
-    IAM User Guide, "Use an IAM role to grant permissions to applications running on Amazon EC2 instances" and "Troubleshoot IAM": "Changes
-    that I make are not always immediately visible".
-    """
+    """An instance profile must exist, and have reached EC2 since it was made. IAM User Guide, "Use an IAM role to grant permissions to
+    applications running on Amazon EC2 instances" and "Troubleshoot IAM": "Changes that I make are not always immediately visible"."""
     name, arn = call.value("IamInstanceProfile.Name"), call.value("IamInstanceProfile.Arn")
     profile = name or arn.rpartition("/")[2]
     if not profile:
@@ -98,10 +87,8 @@ def profile_unknown(call: Call, context: RuleContext) -> Refusal | None:
     if profile in iam._instance_profiles and not unseen:
         return None
     kind = "name" if name else "arn"
-    return Refusal(
-        "InvalidParameterValue",
-        f"Value ({name or arn}) for parameter iamInstanceProfile.{kind} is invalid. Invalid IAM Instance Profile {kind if name else 'ARN'}",
-    )
+    text = f"Value ({name or arn}) for parameter iamInstanceProfile.{kind} is invalid. Invalid IAM Instance Profile "
+    return Refusal("InvalidParameterValue", f"{text}{kind if name else 'ARN'}")
 
 
 def group_in_use(call: Call, context: RuleContext) -> Refusal | None:
@@ -132,16 +119,6 @@ def note_launch(call: Call, answer: bytes, context: RuleContext) -> None:
         context.moto.run_later(seconds, lambda: change_state("pending", "running", 16))
 
 
-RULES: dict[str, tuple[Rule, ...]] = {
-    "ec2:RunInstances": (
-        image_unknown,
-        type_unknown,
-        type_not_in_zone,
-        type_not_in_free_plan,
-        key_unknown,
-        profile_unknown,
-        image_parameter_missing,
-    ),
-    "ec2:DeleteSecurityGroup": (group_in_use,),
-}
+_LAUNCH = (image_unknown, type_unknown, type_not_in_zone, type_not_in_free_plan, key_unknown, profile_unknown, image_parameter_missing)
+RULES: dict[str, tuple[Rule, ...]] = {"ec2:RunInstances": _LAUNCH, "ec2:DeleteSecurityGroup": (group_in_use,)}
 NOTES: dict[str, Note] = {"ec2:RunInstances": note_launch}

@@ -3,7 +3,7 @@
 import contextvars
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 from ministack.core import iam_evaluator, responses
 from ministack.services import iam, lambda_svc, sqs
@@ -20,7 +20,6 @@ NEEDED_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
 # How long it takes to make, change or delete a mapping. AWS gives no figure; some seconds up to a minute were observed.
 TRANSITION_SECONDS = 10.0
 
-_QUEUE = re.compile(r"arn:[\w-]+:sqs:")
 _STATES = ("Deleting", "Creating", "Enabling", "Disabling", "Updating")
 
 
@@ -29,11 +28,8 @@ def batch_too_large(call: Call, context: RuleContext) -> Refusal | None:
     found = call.parameters.get("BatchSize")
     if found is None or found <= LARGEST_BATCH:
         return None
-    return Refusal(
-        "ValidationException",
-        f"1 validation error detected: Value '{found}' at 'batchSize' failed to satisfy constraint: "
-        f"Member must have value less than or equal to {LARGEST_BATCH}",
-    )
+    text = f"1 validation error detected: Value '{found}' at 'batchSize' failed to satisfy constraint: "
+    return Refusal("ValidationException", f"{text}Member must have value less than or equal to {LARGEST_BATCH}")
 
 
 def batch_without_window(call: Call, context: RuleContext) -> Refusal | None:
@@ -53,10 +49,8 @@ def queue_missing(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping": the queue comes first."""
     if not _reads_a_queue(call) or _function(call) is None or _queue(call) is not None:
         return None
-    return invalid(
-        "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. "
-        "SQS Error Message: The specified queue does not exist for this wsdl version."
-    )
+    text = "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: "
+    return invalid(f"{text}The specified queue does not exist for this wsdl version.")
 
 
 def visibility_below_function_timeout(call: Call, context: RuleContext) -> Refusal | None:
@@ -72,11 +66,9 @@ def visibility_below_function_timeout(call: Call, context: RuleContext) -> Refus
 
 
 def role_may_not_receive(call: Call, context: RuleContext) -> Refusal | None:
-    """The function's role needs three permissions on the queue, and Lambda must have seen them since they were given.
-
-    AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping", execution role permissions; IAM User Guide,
-    "Troubleshoot IAM": "Changes that I make are not always immediately visible".
-    """
+    """The function's role needs three permissions on the queue, and Lambda must have seen them since they were given. AWS Lambda Developer
+    Guide, "Creating and configuring an Amazon SQS event source mapping", execution role permissions; IAM User Guide, "Troubleshoot IAM":
+    "Changes that I make are not always immediately visible"."""
     function, queue = _function(call), _queue(call)
     if function is None or queue is None:
         return None
@@ -91,10 +83,9 @@ def mapping_in_use(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda API Reference, UpdateEventSourceMapping and DeleteEventSourceMapping, ResourceInUseException: "The operation conflicts
     with the resource's availability. For example, you tried to update an event source mapping in the CREATING state, or you tried to delete
     an event source mapping currently UPDATING"."""
-    verb = "update" if call.action.startswith("Update") else "delete"
     if _state_of_transition(call.value("UUID"), context) is None:
         return None
-    return Refusal("ResourceInUseException", f"Cannot {verb} the event source mapping because it is in use.")
+    return Refusal("ResourceInUseException", f"Cannot {call.action[:6].lower()} the event source mapping because it is in use.")
 
 
 def note_mapping(call: Call, answer: bytes, context: RuleContext) -> None:
@@ -110,17 +101,14 @@ def note_mapping(call: Call, answer: bytes, context: RuleContext) -> None:
 
 
 def with_states_of_transition(call: Call, answer: Answer, context: RuleContext) -> Answer:
-    """Lambda's answer about mappings that are being made, changed or deleted.
-
-    AWS Lambda API Reference, EventSourceMappingConfiguration, State: "Creating, Enabling, Enabled, Disabling, Disabled, Updating, or
-    Deleting".
-    """
+    """Lambda's answer about mappings that are being made, changed or deleted. AWS Lambda API Reference, EventSourceMappingConfiguration,
+    State: "Creating, Enabling, Enabled, Disabling, Disabled, Updating, or Deleting"."""
     status, headers, body = answer
     if call.action == "ListEventSourceMappings" and status == 200:
         listed = json.loads(body)
-        listed["EventSourceMappings"] = [_shown(mapping, context) for mapping in listed["EventSourceMappings"]]
-        listed["EventSourceMappings"] += [mapping for mapping in _being_deleted(context) if _is_asked_for(call, mapping)]
-        return status, headers, json.dumps(listed).encode()
+        shown = [_shown(mapping, context) for mapping in listed["EventSourceMappings"]]
+        shown += [mapping for mapping in _being_deleted(context) if _is_asked_for(call, mapping)]
+        return status, headers, json.dumps(listed | {"EventSourceMappings": shown}).encode()
     if call.action == "GetEventSourceMapping" and status == 404:
         found = next((mapping for mapping in _being_deleted(context) if mapping["UUID"] == call.value("UUID")), None)
         return json_answer(found) if found else answer
@@ -137,10 +125,8 @@ def _state_of_transition(uuid: str, context: RuleContext) -> str | None:
 
 
 def _being_deleted(context: RuleContext) -> list[dict[str, Any]]:
-    for uuid in list(context.deleted_mappings):
-        if _state_of_transition(uuid, context) is None:
-            del context.deleted_mappings[uuid]
-    return [mapping | {"State": "Deleting"} for mapping in context.deleted_mappings.values()]
+    deleted = context.deleted_mappings.items()
+    return [mapping | {"State": "Deleting"} for uuid, mapping in deleted if _state_of_transition(uuid, context)]
 
 
 def _is_asked_for(call: Call, mapping: dict[str, Any]) -> bool:
@@ -156,7 +142,7 @@ def _existing(call: Call) -> dict[str, Any]:
 
 
 def _reads_a_queue(call: Call) -> bool:
-    return bool(_QUEUE.match(_source(call)))
+    return bool(re.match(r"arn:[\w-]+:sqs:", _source(call)))
 
 
 def _source(call: Call) -> str:
@@ -164,15 +150,14 @@ def _source(call: Call) -> str:
 
 
 def _queue(call: Call) -> dict[str, Any] | None:
-    queue: dict[str, Any] | None = sqs._queue_by_arn(_source(call))
-    return queue
+    return cast(dict[str, Any] | None, sqs._queue_by_arn(_source(call)))
 
 
 def _function(call: Call) -> dict[str, Any] | None:
     """The function as the mapping invokes it: the version that its alias points to, or $LATEST."""
     named = call.value("FunctionName") or _existing(call).get("FunctionArn", "")
-    record: dict[str, Any] | None = lambda_svc._get_func_record_for_qualifier(*lambda_svc._resolve_name_and_qualifier(named))[0]
-    return record
+    record = lambda_svc._get_func_record_for_qualifier(*lambda_svc._resolve_name_and_qualifier(named))[0]
+    return cast(dict[str, Any] | None, record)
 
 
 def missing_action(role: str, function: str, queue_arn: str) -> str | None:

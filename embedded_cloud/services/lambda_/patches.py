@@ -32,7 +32,7 @@ def pending_at_first(original: Callable[..., Answer], name: str, data: dict[str,
         return answer
     config = lambda_svc._functions[name]["versions"][version]["config"]
     config |= {"State": "Pending", "StateReason": "The function is being created.", "StateReasonCode": "Creating"}
-    answer = json_answer(config, answer[0])
+    answer = json_answer(config, answer[0])  # before the transition, which may come at once
     lambda_svc._schedule_state_transition(name, lambda_svc._LAMBDA_STATE_TRANSITION_DELAY)
     return answer
 
@@ -69,12 +69,10 @@ def share_reserved_concurrency(original: Callable[..., int | None], _record: Any
 def poll_as_the_role(
     original: Callable[..., int], mapping: dict[str, Any], function: dict[str, Any], _config: Any, queue: dict[str, Any] | None = None
 ) -> int:
-    """How many batches a mapping may have in flight: none when the function's role lost a permission on the queue.
-
-    A function at its reserved concurrency is polled all the same ("Configuring scaling behavior for SQS event source mappings": messages
-    that were received and then throttled show again after their visibility timeout). MiniStack would stop polling, and so hide that a
-    throttled invocation counts as a receive.
-    """
+    """How many batches a mapping may have in flight: none when the function's role lost a permission on the queue. A function at its
+    reserved concurrency is polled all the same ("Configuring scaling behavior for SQS event source mappings": messages that were received
+    and then throttled show again after their visibility timeout). MiniStack would stop polling, and so hide that a throttled invocation
+    counts as a receive."""
     role, arn, now = function["config"]["Role"].rpartition("/")[2], mapping["EventSourceArn"], time.monotonic()
     key = get_account_id(), role, arn
     asked, may = _permissions.get(key, (-PERMISSION_SECONDS, False))
@@ -86,16 +84,13 @@ def poll_as_the_role(
 
 def list_by_qualifier(original: Callable[..., Answer], query: dict[str, Any]) -> Answer:
     """ListEventSourceMappings with a function's plain name lists what invokes the plain name, and with an alias what invokes that alias.
-
-    AWS's documentation does not say so. This is the narrower reading, so that nobody relies on the wider one.
-    """
+    AWS's documentation does not say so: this is the narrower reading, so that nobody relies on the wider one."""
     answer, asked = original(query), lambda_svc._qp_first(query, "FunctionName")
     if not asked:
         return answer
     wanted, listed = _qualifier(asked), json.loads(answer[2])
-    mappings = listed["EventSourceMappings"]
-    listed["EventSourceMappings"] = [mapping for mapping in mappings if _qualifier(mapping["FunctionArn"]) == wanted]
-    return json_answer(listed, answer[0])
+    mappings = [mapping for mapping in listed["EventSourceMappings"] if _qualifier(mapping["FunctionArn"]) == wanted]
+    return json_answer(listed | {"EventSourceMappings": mappings}, answer[0])
 
 
 def refuse_second_mapping(original: Callable[..., Answer], data: dict[str, Any]) -> Answer:

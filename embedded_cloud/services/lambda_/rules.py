@@ -27,15 +27,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "lambda:CreateFunction": (functions.role_cannot_be_assumed,),
     "lambda:UpdateFunctionConfiguration": (functions.update_in_progress, functions.role_cannot_be_assumed),
     "lambda:UpdateFunctionCode": (functions.update_in_progress,),
-    "lambda:PublishVersion": (functions.update_in_progress, versions.other_revision, versions.other_code),
+    "lambda:PublishVersion": (functions.update_in_progress, versions.other_code_or_revision),
     "lambda:CreateAlias": _ALIAS,
     "lambda:UpdateAlias": _ALIAS,
-    "lambda:DeleteFunction": (
-        versions.delete_of_latest,
-        versions.delete_of_alias_as_version,
-        versions.version_in_use,
-        functions.update_in_progress,
-    ),
+    "lambda:DeleteFunction": (versions.version_not_deletable, functions.update_in_progress),
     "lambda:Invoke": (versions.version_pending,),
 }
 NOTES: dict[str, Note] = {f"lambda:{verb}EventSourceMapping": mappings.note_mapping for verb in ("Create", "Update", "Delete")}

@@ -1,9 +1,7 @@
-"""Versions and aliases of functions: what Lambda refuses and MiniStack accepts, or refuses with another text.
+"""Versions and aliases of functions: what Lambda refuses and MiniStack accepts, or refuses with another text. Where AWS's documentation
+names an exception without its text, the text is one that users have reported."""
 
-Where AWS's documentation names an exception without its text, the text is one that users have reported.
-"""
-
-from typing import Any
+from typing import Any, cast
 
 from ministack.services import lambda_svc
 
@@ -37,59 +35,38 @@ def invalid_weights(call: Call, context: RuleContext) -> Refusal | None:
     return None
 
 
-def other_code(call: Call, context: RuleContext) -> Refusal | None:
-    """AWS Lambda API Reference, PublishVersion, CodeSha256: "Only publish a version if the hash value matches the value that's
-    specified"."""
-    function, wanted = _function(call), call.value("CodeSha256")
-    found = function["config"].get("CodeSha256") if function else None
-    if not wanted or function is None or wanted == found:
+def other_code_or_revision(call: Call, context: RuleContext) -> Refusal | None:
+    """AWS Lambda API Reference, PublishVersion, CodeSha256: "Only publish a version if the hash value matches the value that's specified";
+    RevisionId: "Only update the function if the revision ID matches the ID that's specified", or PreconditionFailedException: "The
+    RevisionId provided does not match the latest RevisionId for the Lambda function or alias"."""
+    function, revision, code = _function(call), call.value("RevisionId"), call.value("CodeSha256")
+    if function is None:
         return None
-    return invalid(
-        f"CodeSHA256 ({wanted}) is different from current CodeSHA256 in $LATEST ({found}). Please try again with the CodeSHA256 in $LATEST."
-    )
-
-
-def other_revision(call: Call, context: RuleContext) -> Refusal | None:
-    """AWS Lambda API Reference, PublishVersion, RevisionId: "Only update the function if the revision ID matches the ID that's specified";
-    PreconditionFailedException: "The RevisionId provided does not match the latest RevisionId for the Lambda function or alias"."""
-    function, wanted = _function(call), call.value("RevisionId")
-    if not wanted or function is None or wanted == function["config"].get("RevisionId"):
+    if revision and revision != function["config"].get("RevisionId"):
+        text = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest "
+        return Refusal("PreconditionFailedException", f"{text}Revision Id", 412)
+    found = function["config"].get("CodeSha256")
+    if not code or code == found:
         return None
-    return Refusal(
-        "PreconditionFailedException",
-        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest "
-        "Revision Id",
-        412,
-    )
+    text = f"CodeSHA256 ({code}) is different from current CodeSHA256 in $LATEST ({found}). "
+    return invalid(f"{text}Please try again with the CodeSHA256 in $LATEST.")
 
 
-def delete_of_latest(call: Call, context: RuleContext) -> Refusal | None:
+def version_not_deletable(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda API Reference, DeleteFunction, Qualifier: "Specify a version to delete. You can't delete a version that an alias
-    references"; $LATEST cannot be deleted alone."""
-    if _function(call) is None or _qualifier(call) != LATEST:
-        return None
-    return invalid("$LATEST version cannot be deleted without deleting the function.")
-
-
-def delete_of_alias_as_version(call: Call, context: RuleContext) -> Refusal | None:
-    """AWS Lambda API Reference, DeleteFunction, Qualifier: a version; aliases have DeleteAlias."""
-    qualifier = _qualifier(call)
-    if _function(call) is None or not qualifier or qualifier == LATEST or qualifier.isdecimal():
-        return None
-    return invalid("Deletion of aliases is not currently supported.")
-
-
-def version_in_use(call: Call, context: RuleContext) -> Refusal | None:
-    """AWS Lambda API Reference, DeleteFunction, Qualifier: "You can't delete a version that an alias references"."""
+    references"; $LATEST cannot be deleted alone, and aliases have DeleteAlias."""
     function, version = _function(call), _qualifier(call)
     if function is None or not version:
         return None
+    if version == LATEST:
+        return invalid("$LATEST version cannot be deleted without deleting the function.")
+    if not version.isdecimal():
+        return invalid("Deletion of aliases is not currently supported.")
     names = [name for name, alias in function["aliases"].items() if version in (alias["FunctionVersion"], *weights_of(alias))]
     if not names:
         return None
-    return Refusal(
-        "ResourceConflictException", f"Unable to delete version because the following aliases reference it: [{', '.join(names)}]", 409
-    )
+    text = f"Unable to delete version because the following aliases reference it: [{', '.join(names)}]"
+    return Refusal("ResourceConflictException", text, 409)
 
 
 def version_pending(call: Call, context: RuleContext) -> Refusal | None:
@@ -103,8 +80,7 @@ def version_pending(call: Call, context: RuleContext) -> Refusal | None:
 
 
 def _function(call: Call) -> dict[str, Any] | None:
-    function: dict[str, Any] | None = lambda_svc._functions.get(function_name(call))
-    return function
+    return cast(dict[str, Any] | None, lambda_svc._functions.get(function_name(call)))
 
 
 def _qualifier(call: Call) -> str:
@@ -114,8 +90,7 @@ def _qualifier(call: Call) -> str:
 
 def _version(call: Call) -> str:
     """The version that the alias will point to after the call."""
-    function = _function(call)
-    alias = function["aliases"].get(call.value("Name"), {}) if function else {}
+    alias = (_function(call) or {"aliases": {}})["aliases"].get(call.value("Name"), {})
     return call.value("FunctionVersion") or str(alias.get("FunctionVersion", ""))
 
 

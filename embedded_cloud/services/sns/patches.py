@@ -1,9 +1,7 @@
-"""A mail address of a topic is sent nothing before its owner has confirmed it. MiniStack takes it at once.
-
-Amazon SNS API Reference, Subscribe: "If the endpoint type is HTTP/S or email, [...] the endpoint owner must run the ConfirmSubscription
-action to confirm the subscription"; ListSubscriptionsByTopic shows `PendingConfirmation` in place of the ARN. No mail is sent here: the
-token that it would hold is written to the log.
-"""
+"""A mail address of a topic is sent nothing before its owner has confirmed it; MiniStack takes it at once. Amazon SNS API Reference,
+Subscribe: "If the endpoint type is HTTP/S or email, [...] the endpoint owner must run the ConfirmSubscription action to confirm the
+subscription"; ListSubscriptionsByTopic shows `PendingConfirmation` in place of the ARN. No mail is sent here: the token that it would hold
+is written to the log."""
 
 import logging
 from collections.abc import Callable
@@ -18,14 +16,12 @@ from embedded_cloud.base.patching import wrap
 
 logger = logging.getLogger(__name__)
 
-_BY_MAIL = ("email", "email-json")
-
 
 def confirm_by_mail(original: Callable[..., Answer], parameters: dict[str, Any]) -> Answer:
     known = {one["arn"] for one in _subscriptions(parameters)}
     answer = original(parameters)
     for subscription in _subscriptions(parameters):
-        if subscription["arn"] not in known and subscription["protocol"] in _BY_MAIL:
+        if subscription["arn"] not in known and subscription["protocol"] in ("email", "email-json"):
             subscription |= {"confirmed": False, "token": new_uuid()}
             subscription["attributes"] |= {"PendingConfirmation": "true", "ConfirmationWasAuthenticated": "false"}
             sns._refresh_subscription_counts(sns._topics[subscription["topic_arn"]])

@@ -19,17 +19,14 @@ def name_used_recently(call: Call, context: RuleContext) -> Refusal | None:
     same name"; CreateQueue, QueueDeletedRecently."""
     if not context.times.is_within("queue deleted", _queue_key(call.value("QueueName")), REUSE_SECONDS):
         return None
-    return Refusal(
-        "QueueDeletedRecently",
-        f"You must wait {REUSE_SECONDS:g} seconds after deleting a queue before you can create another with the same name.",
-    )
+    text = f"You must wait {REUSE_SECONDS:g} seconds after deleting a queue before you can create another with the same name."
+    return Refusal("QueueDeletedRecently", text)
 
 
 def message_too_long(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon SQS Developer Guide, "Amazon SQS message metadata": "The message attribute name, type, value, and the message body are all
     part of the message size restriction"; MaximumMessageSize of the queue."""
-    queue = sqs._get_q(call.value("QueueUrl"))
-    largest = int(queue["attributes"]["MaximumMessageSize"])
+    largest = int(sqs._get_q(call.value("QueueUrl"))["attributes"]["MaximumMessageSize"])
     if message_size(call.parameters) <= largest:
         return None
     return Refusal("InvalidParameterValue", f"One or more parameters are invalid. Reason: Message must be shorter than {largest} bytes.")
@@ -49,15 +46,14 @@ def dead_letter_queue_not_allowed(call: Call, context: RuleContext) -> Refusal |
     can specify this queue as the dead-letter queue"; "denyAll". AWS does not publish the text of its refusal."""
     asked = (call.parameters.get("Attributes") or {}).get("RedrivePolicy")
     target = json.loads(asked).get("deadLetterTargetArn", "") if asked else ""
-    queue = next((one for one in sqs._queues.values() if one["attributes"].get("QueueArn") == target), None)
-    allowed = json.loads((queue or {"attributes": {}})["attributes"].get("RedriveAllowPolicy") or "{}")
+    queue = sqs._queue_by_arn(target) or {"attributes": {}}
+    allowed = json.loads(queue["attributes"].get("RedriveAllowPolicy") or "{}")
     source = target.rpartition(":")[0] + ":" + (call.value("QueueName") or call.value("QueueUrl").rpartition("/")[2])
     permission = allowed.get("redrivePermission", "allowAll")
     if permission == "allowAll" or (permission == "byQueue" and source in allowed.get("sourceQueueArns", [])):
         return None
-    return Refusal(
-        "InvalidParameterValue", f"Value {asked} for parameter RedrivePolicy is invalid. Reason: {target} does not allow {source}."
-    )
+    text = f"Value {asked} for parameter RedrivePolicy is invalid. Reason: {target} does not allow {source}."
+    return Refusal("InvalidParameterValue", text)
 
 
 def note_deleted(call: Call, answer: bytes, context: RuleContext) -> None:

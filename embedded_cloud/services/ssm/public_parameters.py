@@ -1,20 +1,23 @@
 """AWS's public SSM parameters, which only moto has, and the `resolve:ssm:` images that refer to them."""
 
+from dataclasses import replace
+from urllib.parse import urlencode
+
 from ministack.core.router import extract_region
 
-from embedded_cloud.base.calls import Call, with_parameter
+from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request
 from embedded_cloud.base.moto_backend import MotoBackend
 
 PREFIX = "/aws/service/"
 RESOLVE = "resolve:ssm:"
-_READS = frozenset({"GetParameter", "GetParameters", "GetParametersByPath"})
 
 
 def asks_for_public_parameters(call: Call) -> bool:
     """Whether a call to SSM reads public parameters only."""
     names = call.values("Name") + call.values("Names") + call.values("Path")
-    return call.action in _READS and bool(names) and all(f"{name}/".startswith(PREFIX) for name in names)
+    reads = call.action in ("GetParameter", "GetParameters", "GetParametersByPath")
+    return reads and bool(names) and all(f"{name}/".startswith(PREFIX) for name in names)
 
 
 def named_by_image(call: Call) -> str:
@@ -30,4 +33,5 @@ async def with_image_resolved(request: Request, call: Call, moto: MotoBackend) -
         return request
     region = extract_region(request.headers, request.query)
     parameter = await moto.run(lambda: moto.backend("ssm", region).get_parameter(name))
-    return with_parameter(request, call, "ImageId", parameter.value)
+    form = urlencode(call.parameters | {"ImageId": [parameter.value]}, doseq=True)  # the signature was checked before
+    return replace(request, body=form.encode()) if request.body else replace(request, query_string=form)

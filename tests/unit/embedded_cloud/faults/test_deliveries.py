@@ -137,11 +137,11 @@ def test_a_throttled_invocation_counts_as_a_receive(mapped: Mapped, target: str)
 
 
 def test_a_seed_chooses_the_same_again(embedded_cloud: Any):
-    from embedded_cloud.faults.deliveries import Deliveries, DeliverySettings
+    from embedded_cloud.faults.deliveries import Deliveries
 
     def drawn(seed: int) -> Counter[str]:
         deliveries = Deliveries()
-        deliveries.start_anew(DeliverySettings(twice=0.5, killed=0.5, seed=seed))
+        deliveries.start_anew_from({"twice": 0.5, "killed": 0.5, "seed": seed})
         return Counter(f"{number} {name}" for number in range(50) for name in ("twice", "killed") if deliveries._happens(name))
 
     assert drawn(1) == drawn(1) != drawn(2)
