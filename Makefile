@@ -13,6 +13,9 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --require
 # What pip says is much; a line for each package is progress enough.
 PROGRESS = | sed -n -u -E 's/^(Collecting|Installing|Successfully) ([^ ]*).*/  \1 \2/p'
 
+# Four on two cores: the tests wait half of the time. Each worker takes a group of tests at a time (tests/conftest.py).
+WORKERS = --numprocesses 4 --no-loadscope-reorder
+
 .PHONY: help
 help: ## List the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -49,7 +52,11 @@ lint: .venv/.tests ## Run the linters and the type checks
 
 .PHONY: test
 test: lint ## Run the linters and all the tests
-	@. $(BIN)/activate; python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests/playbooks tests/unit
+	@. $(BIN)/activate; python -m pytest $(WORKERS) tests/playbooks tests/unit
+
+.PHONY: test-unit
+test-unit: .venv/.tests ## Run the unit tests that start no processes (a minute or two), for the daily round
+	@. $(BIN)/activate; python -m pytest $(WORKERS) -m 'not slow' tests/unit
 
 .PHONY: rehearsal
 rehearsal: .venv/.tests ## Run the plays, and sabotages, against a systemd host reached over SSH (needs root)

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 from embedded_cloud.base import environment, root_key
 
@@ -23,7 +24,7 @@ PR_SET_PDEATHSIG = 1
 def main() -> int:
     options = _parser().parse_args()
     if sys.platform != "linux":
-        return _unsafe(f"it needs Linux, where the kernel tells who makes a request; this is {sys.platform}.")
+        return _fail(EXIT_NOT_SAFE, f"it needs Linux, where the kernel says who makes a request; this is {sys.platform}.")
     if options.end_with_parent:
         _end_with_parent()
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -37,18 +38,14 @@ def main() -> int:
     try:
         key = root_key.read_or_make(options.credentials)
     except root_key.UnsafeKeyError as error:
-        return _unsafe(str(error))
+        return _fail(EXIT_NOT_SAFE, str(error))
     environment.prepare(port, options.account, options.region, key)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s [%(name)s] %(message)s", stream=sys.stderr)
     try:
         from embedded_cloud import server
     except Exception as error:
-        print(
-            f"embedded_cloud: an emulator cannot be imported ({type(error).__name__}: {error}). Expected: the packages of"
-            f" requirements.txt in {sys.prefix}. Install them again, `make` does, and start anew.",
-            file=sys.stderr,
-        )
-        return EXIT_NO_EMULATOR
+        expected = f"Expected: the packages of requirements.txt in {sys.prefix}. Install them again with `make`, then start again."
+        return _fail(EXIT_NO_EMULATOR, f"an emulator cannot be imported ({type(error).__name__}: {error}). {expected}")
     print(f"embedded_cloud: http://127.0.0.1:{port}, account {options.account}, region {options.region}", flush=True)
     server.run(listener, options)
     return 0
@@ -57,7 +54,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m embedded_cloud",
-        description="Serve the embedded cloud on 127.0.0.1, for the user who starts it. Nothing is kept when it stops.",
+        description="Serve the embedded cloud on 127.0.0.1, for the user who starts it. It keeps nothing when it stops.",
         epilog=f"Exits {EXIT_PORT_TAKEN} when the port is taken, {EXIT_NO_EMULATOR} when an emulator cannot be imported,"
         f" {EXIT_NOT_SAFE} when it cannot be kept from others.",
     )
@@ -66,13 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         "--credentials",
         type=pathlib.Path,
         default=pathlib.Path(__file__).resolve().parents[1] / ".local" / "aws.cfg",
-        help="file of the AWS CLI's kind with the key of root, as profile embedded-cloud; made if it is not there (default: %(default)s)",
+        help="configuration file of the AWS CLI with the key of root, as profile embedded-cloud; made if missing (default: %(default)s)",
     )
     parser.add_argument(
-        "--guests", action="store_true", help="answer also other users of this machine, who need a key, except on this cloud's own pages"
+        "--guests", action="store_true", help="also answer other users of this machine, who need a key, except on this cloud's own pages"
     )
     parser.add_argument("--account", type=_account, default="000000000000", help="account id, twelve digits (default: %(default)s)")
-    parser.add_argument("--region", default="us-east-1", help="region of what names none (default: %(default)s)")
+    parser.add_argument("--region", default="us-east-1", help="region of requests that name none (default: %(default)s)")
     parser.add_argument(
         "--session-seconds",
         type=_number(1, 43200),
@@ -81,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--time-scale",
-        type=_share,
+        type=_number(0, 1, float),
         default=1.0,
-        help="how much of AWS's waiting times to keep: until a queue's name is free again, a new role is known, an instance runs"
+        help="factor for AWS's waiting times: until a queue's name is free again, a new role is known, an instance runs"
         " (0 to 1, default: %(default)s)",
     )
     parser.add_argument(
@@ -91,10 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--fault-rate",
-        type=_share,
+        type=_number(0, 1, float),
         default=0.0,
         help="share of the operator's requests that are throttled, answered with 500 or 503, or lose their connection before or after"
-        " they took effect, 0 to 1; PUT /_embedded_cloud/faults changes this and the next two (default: %(default)s)",
+        " they took effect, 0 to 1; PUT /_embedded_cloud/faults changes this and the next two options (default: %(default)s)",
     )
     parser.add_argument("--fault-seed", type=_number(0, 2**31), default=0, help="which requests these are (default: %(default)s)")
     parser.add_argument(
@@ -105,27 +102,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel send SIGTERM when the parent is gone, so that a killed supervisord leaves no cloud on the port."""
+    """Let the kernel send SIGTERM when the parent is gone, so that a killed supervisord leaves no cloud on the port."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _number(lowest: int, highest: int):  # type: ignore[no-untyped-def]
-    def number(text: str) -> int:
-        if not text.isdecimal() or not lowest <= int(text) <= highest:
-            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {lowest} to {highest}")
-        return int(text)
+def _number(lowest: int, highest: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            found = kind(text)
+        except ValueError:
+            found = lowest - 1
+        if not lowest <= found <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not a {'whole ' if kind is int else ''}number from {lowest} to {highest}")
+        return found
 
     return number
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return share
 
 
 def _account(text: str) -> str:
@@ -134,21 +125,16 @@ def _account(text: str) -> str:
     return text
 
 
-def _unsafe(reason: str) -> int:
+def _fail(status: int, reason: str) -> int:
     print(f"embedded_cloud: {reason}", file=sys.stderr)
-    return EXIT_NOT_SAFE
+    return status
 
 
 def _bind_failed(port: int, error: OSError) -> int:
-    if error.errno == errno.EADDRINUSE:
-        print(
-            f"embedded_cloud: 127.0.0.1:{port} is taken by another process. `ss -ltnp 'sport = :{port}'` shows which; stop it, or"
-            " choose another port (embedded_cloud_port).",
-            file=sys.stderr,
-        )
-        return EXIT_PORT_TAKEN
-    print(f"embedded_cloud: cannot listen on 127.0.0.1:{port}: {error}", file=sys.stderr)
-    return 1
+    if error.errno != errno.EADDRINUSE:
+        return _fail(1, f"cannot listen on 127.0.0.1:{port}: {error}")
+    remedy = f"`ss -ltnp 'sport = :{port}'` shows which; stop it, or choose another port (embedded_cloud_port)."
+    return _fail(EXIT_PORT_TAKEN, f"127.0.0.1:{port} is taken by another process. {remedy}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Puts the parts together and serves them until SIGTERM."""
+"""Applies the patches, puts the parts together and serves until SIGTERM."""
 
 import argparse
 import asyncio
@@ -12,58 +12,37 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.core import lambda_runtime
 
+from embedded_cloud import registry
 from embedded_cloud.base.door import Door
 from embedded_cloud.base.moto_backend import MotoBackend
-from embedded_cloud.base.rules import Times, World
+from embedded_cloud.base.rules import RuleContext, Times
+from embedded_cloud.control.pages import PREFIX as CONTROL_PREFIX
+from embedded_cloud.control.pages import ControlPages
 from embedded_cloud.faults.deliveries import Deliveries
 from embedded_cloud.faults.injector import FaultInjector, FaultSettings
-from embedded_cloud.iam import authorization, partiql, permissions
-from embedded_cloud.imds import instances
 from embedded_cloud.imds.service import MetadataService
-from embedded_cloud.registry import Fidelity
-from embedded_cloud.router import CONTROL_PREFIX, OPEN_DOWNLOADS, Router
-from embedded_cloud.services import idempotency as repeats
-from embedded_cloud.services.cloudwatch.metrics import Metrics
-from embedded_cloud.services.ec2.rules import keep_metadata_options, set_free_tier
-from embedded_cloud.services.iam import patches as policy_versions
-from embedded_cloud.services.lambda_ import logs as function_logs
-from embedded_cloud.services.lambda_ import patches as versions
-from embedded_cloud.services.lambda_.mapping_rules import poll_as_the_role
-from embedded_cloud.services.sns import patches as topics
-from embedded_cloud.services.sqs import patches as queues
+from embedded_cloud.router import OPEN_DOWNLOADS, Router
+from embedded_cloud.rulebook import Rulebook
+from embedded_cloud.services.cloudwatch.patches import Metrics
 
 logger = logging.getLogger(__name__)
 
-# Seconds for requests under way, for MiniStack's own shutdown, and until the process ends come what may.
+# Seconds for requests under way, for MiniStack's own shutdown, and until the process ends in any case.
 GRACEFUL_SECONDS = 1.0
 LIFESPAN_SECONDS = 3.0
 LAST_RESORT_SECONDS = 6.0
 
 
 def run(listener: socket.socket, options: argparse.Namespace) -> None:
-    """Serve on `listener`; does not return: both emulators leave threads that cannot be joined, so the process just ends."""
-    moto = MotoBackend(options.account)
-    times = Times(options.time_scale)
-    fidelity, metrics = Fidelity(World(times, moto, options.free_plan)), Metrics(moto, times)
+    """Serve on `listener`. This does not return: both emulators leave threads that cannot be joined, so the process just exits."""
+    moto, times = MotoBackend(options.account), Times(options.time_scale)
+    context, metrics, deliveries = RuleContext(times, moto, options.free_plan), Metrics(moto, times), Deliveries()
+    rulebook = Rulebook(registry.RULES, registry.NOTES, registry.REWRITES, context)
+    for patch in registry.patches(os.environ["AWS_ACCESS_KEY_ID"], context, rulebook, deliveries, metrics):
+        patch.apply()
     faults = FaultInjector(FaultSettings(options.fault_rate, options.fault_seed, options.latency))
-    deliveries = Deliveries()
-    authorization.install(os.environ["AWS_ACCESS_KEY_ID"])
-    set_free_tier(options.free_plan)
-    keep_metadata_options()
-    fidelity.install()
-    function_logs.install()
-    instances.install()
-    partiql.install()
-    permissions.install()
-    deliveries.install()
-    poll_as_the_role()
-    metrics.install()
-    policy_versions.install()
-    queues.install()
-    repeats.install()
-    topics.install()
-    versions.install()
-    router = Router(moto, MetadataService(moto, options.session_seconds), fidelity, faults, deliveries, options.region)
+    control = ControlPages(moto, faults, deliveries, options.region)
+    router = Router(moto, MetadataService(moto, options.session_seconds), control, rulebook, faults)
     door = Door(router, listener.getsockname()[1], os.getuid(), options.guests, (CONTROL_PREFIX, *OPEN_DOWNLOADS))
     asyncio.run(_serve(listener, moto, door, metrics, options.region))
 
@@ -91,7 +70,7 @@ async def _stop_signal() -> None:
     last_resort = threading.Timer(LAST_RESORT_SECONDS, _end, [1])
     last_resort.daemon = True
     last_resort.start()
-    # First of all: a request that waits for a function would hold up the end.
+    # This comes first: a request that waits for a function would delay the end.
     await asyncio.to_thread(lambda_runtime.reset)
 
 

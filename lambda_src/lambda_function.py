@@ -1,8 +1,8 @@
-"""Stores the transactions of an SQS batch in DynamoDB: first write wins, and no record takes its batch with it.
+"""Stores the transactions of an SQS batch in DynamoDB: the first write wins, and no record makes the other records of its batch fail.
 
-Every record ends with one outcome. Settled: `stored`; `duplicate`, the table holds the same content; `quarantined`, it can never succeed
-and is in the dead-letter queue, whole, with its reason. In batchItemFailures: `retried`, it failed for now; `redrive`, it can never succeed
-and has no room for a reason beside it, so SQS moves it and the log has the reason. A record counts as `retried` until better is known.
+Every record ends with one outcome. Settled: `stored`; `duplicate`, the table holds the same content; `quarantined`, it can never succeed,
+and its dead-letter message has the whole body and the reason. In batchItemFailures: `retried`, it failed for now; `redrive`, it can never
+succeed but its message has no room for a reason, so SQS moves it and the log has the reason. Every record starts as `retried`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from transaction import (
     KEY,
     PROCESSED_AT,
     PROCESSOR_VERSION,
+    InvalidRecord,
     Item,
-    Poison,
     Reason,
     bounded,
     check_size,
@@ -44,18 +44,18 @@ T = TypeVar("T")
 MAX_STATEMENTS, MAX_STATEMENT_CHARACTERS, MAX_READ_KEYS = 25, 8192, 100
 # SQS: API_SendMessageBatch.html. Bytes of one message and of a whole call, attributes included; the dead-letter queue has that limit too.
 MAX_ENTRIES, MAX_ATTRIBUTES, MAX_MESSAGE_BYTES = 10, 10, 1024 * 1024
-# Ours. Item bytes in one insert call, so that it is answered well within the read timeout. Rounds of reading what BatchGetItem left over: a
-# reply holds 16 MB. Characters of a detail, and of all ids in a log line, which CloudWatch cuts at 256 KB.
+# Ours. Item bytes in one insert call, so that it is answered well within the read timeout. Rounds of reading unprocessed keys of
+# BatchGetItem: a reply holds 16 MB. Characters of a detail, and of all ids in a log line, which CloudWatch cuts at 256 KB.
 MAX_INSERT_BYTES, READ_ROUNDS = 1024 * 1024, 3
 DETAIL_CHARACTERS, IDS_CHARACTERS = 1024, 200_000
 
-# A call that hangs costs 2 attempts of 1 s to connect and 5 s to be answered, and up to 1 s between them. None starts with less time left,
-# so of the function's 30 s two may hang and every record is still reported.
+# A call that hangs takes 2 attempts of 1 s to connect and 5 s to answer, and up to 1 s between them. No call starts with less time left:
+# two calls may hang in the function's 30 s, and every record is still reported.
 AWS_CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
 CALL_MILLISECONDS = 13_000
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}")  # an attribute name that goes into a PartiQL statement as it is
-# A call refused for its content, by error_kind: one entry may be the cause, so each is then tried alone.
+# Error kinds of a call that is refused for its content: one entry may be the cause, so each one is then tried alone.
 REFUSALS = frozenset(("Validation", "Serialization", "InvalidMessageContents", "InvalidParameterValue", "BatchRequestTooLong"))
 
 
@@ -80,15 +80,15 @@ def client(service: str) -> Any:
 
 
 @dataclass(eq=False)
-class Work:
-    """One record on its way through; `reason` and `detail` say why it is not settled."""
+class RecordState:
+    """The state of one record; `reason` and `detail` say why it is not settled."""
 
     record: dict[str, Any]
     item: Item = field(default_factory=dict)
     outcome: Outcome = Outcome.RETRIED
     reason: Reason | None = Reason.INTERNAL_ERROR
     detail: dict[str, Any] = field(default_factory=dict)
-    poison: bool = False
+    invalid: bool = False
 
     @property
     def key(self) -> str:
@@ -101,11 +101,11 @@ class Work:
         self.reason, self.detail = reason, detail
 
     def refuse(self, reason: Reason, **detail: Any) -> None:
-        self.reason, self.detail, self.poison = reason, detail, True
+        self.reason, self.detail, self.invalid = reason, detail, True
 
     def fail(self, error: Exception) -> None:
-        """What an exception means for this record alone: for now, unless the record itself is wrong."""
-        if isinstance(error, Poison):
+        """Note what an exception means for this record: a retry, unless the record itself is invalid."""
+        if isinstance(error, InvalidRecord):
             self.refuse(error.reason, **error.detail)
         elif isinstance(error, ClientError):
             self.fail_by(error_kind(error), error.response["Error"].get("Message", ""))
@@ -116,7 +116,7 @@ class Work:
             self.retry(reason, error=type(error).__name__, message=bounded(str(error)))
 
     def fail_by(self, kind: str, message: str) -> None:
-        """What an error that the table gave for this one record means."""
+        """Note what an error of the table for this record means."""
         identity = bounded(self.key)
         if kind == "Validation":
             reason = Reason.ITEM_TOO_LARGE if "Item size" in message else Reason.REJECTED_BY_TABLE
@@ -148,7 +148,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def groups(sized: Iterable[tuple[T, int]], count: int, room: int) -> Iterator[list[T]]:
-    """The things in order, in lists of at most `count` whose sizes add up to at most `room`; one that is larger has a list of its own."""
+    """The things in order, in lists of at most `count` and a total size of at most `room`; a larger one gets a list of its own."""
     group: list[T] = []
     used = 0
     for thing, size in sized:
@@ -162,12 +162,12 @@ def groups(sized: Iterable[tuple[T, int]], count: int, room: int) -> Iterator[li
 
 
 class Caller:
-    """Makes AWS calls while the invocation has time for one that hangs."""
+    """Makes AWS calls as long as the invocation has time for a call that hangs."""
 
     def __init__(self, context: Any) -> None:
         self.context = context
 
-    def __call__(self, operation: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
+    def __call__(self, operation: Callable[..., dict[str, Any]], **arguments: Any) -> dict[str, Any]:
         """Raises OutOfTimeError instead of starting, and whatever botocore raises."""
         if self.context.get_remaining_time_in_millis() < CALL_MILLISECONDS:
             raise OutOfTimeError
@@ -180,69 +180,69 @@ class Table:
     def __init__(self, dynamodb: Any, name: str, call: Caller) -> None:
         self.dynamodb, self.name, self.call = dynamodb, name, call
 
-    def store(self, works: list[Work]) -> None:
+    def store(self, states: list[RecordState]) -> None:
         """Inserts the first record of each id; compares every other with what the table then holds."""
-        by_id: dict[str, list[Work]] = {}
-        for work in works:
-            by_id.setdefault(work.key, []).append(work)
+        by_id: dict[str, list[RecordState]] = {}
+        for state in states:
+            by_id.setdefault(state.key, []).append(state)
         firsts = [same_id[0] for same_id in by_id.values()]
-        plain = [(work, item_bytes(work.item)) for work in firsts if self.statement(work.item)]
+        plain = [(state, item_bytes(state.item)) for state in firsts if self.statement(state.item)]
         for group in groups(plain, MAX_STATEMENTS, MAX_INSERT_BYTES):
             self.insert(group)
-        for work in firsts:
-            if not self.statement(work.item):
-                self.put(work)
-        held = {work.key: work.item for work in firsts if work.outcome is Outcome.STORED}
-        held |= self.read([work for work in firsts if work.reason is Reason.UNREAD_DUPLICATE])
+        for state in firsts:
+            if not self.statement(state.item):
+                self.put(state)
+        held = {state.key: state.item for state in firsts if state.outcome is Outcome.STORED}
+        held |= self.read([state for state in firsts if state.reason is Reason.UNREAD_DUPLICATE])
         for same_id in by_id.values():
-            for work in same_id:
-                if work.key in held:
-                    if work.outcome is not Outcome.STORED:
-                        work.settle_against(held[work.key])
-                elif work is not same_id[0]:
-                    work.retry(Reason.SAME_ID_PENDING, transaction_id=bounded(work.key), first=same_id[0].record["messageId"])
+            for state in same_id:
+                if state.key in held:
+                    if state.outcome is not Outcome.STORED:
+                        state.settle_against(held[state.key])
+                elif state is not same_id[0]:
+                    state.retry(Reason.SAME_ID_PENDING, transaction_id=bounded(state.key), first=same_id[0].record["messageId"])
 
     def statement(self, item: Item) -> str:
-        """The conditional insert of an item with these names, "" if PartiQL has no place for them."""
+        """The conditional insert of an item with these names; "" if PartiQL cannot express them."""
         if not all(PLAIN_NAME.fullmatch(name) for name in item):
             return ""
         values = ", ".join(f"'{name}': ?" for name in item)
         statement = f'INSERT INTO "{self.name}" VALUE {{{values}}}'
         return statement if len(statement) <= MAX_STATEMENT_CHARACTERS else ""
 
-    def insert(self, works: list[Work]) -> None:
-        statements = [{"Statement": self.statement(work.item), "Parameters": list(work.item.values())} for work in works]
+    def insert(self, states: list[RecordState]) -> None:
+        statements = [{"Statement": self.statement(state.item), "Parameters": list(state.item.values())} for state in states]
         try:
             answer = self.call(self.dynamodb.batch_execute_statement, Statements=statements, ReturnConsumedCapacity="NONE")
-            replies = list(zip(works, answer["Responses"], strict=True))
+            replies = list(zip(states, answer["Responses"], strict=True))
         except Exception as error:
-            if len(works) > 1 and is_refusal(error):
-                for work in works:
-                    self.insert([work])
+            if len(states) > 1 and is_refusal(error):
+                for state in states:
+                    self.insert([state])
             else:
-                for work in works:
-                    work.fail(error)
+                for state in states:
+                    state.fail(error)
             return
-        for work, reply in replies:
+        for state, reply in replies:
             if "Error" in reply:
-                work.fail(ClientError({"Error": reply["Error"]}, "BatchExecuteStatement"))
+                state.fail(ClientError({"Error": reply["Error"]}, "BatchExecuteStatement"))
             else:
-                work.settle(Outcome.STORED)
+                state.settle(Outcome.STORED)
 
-    def put(self, work: Work) -> None:
+    def put(self, state: RecordState) -> None:
         try:
             condition = f"attribute_not_exists({KEY})"
-            self.call(self.dynamodb.put_item, TableName=self.name, Item=work.item, ConditionExpression=condition)
+            self.call(self.dynamodb.put_item, TableName=self.name, Item=state.item, ConditionExpression=condition)
         except Exception as error:
-            work.fail(error)
+            state.fail(error)
         else:
-            work.settle(Outcome.STORED)
+            state.settle(Outcome.STORED)
 
-    def read(self, works: list[Work]) -> dict[str, Item]:
+    def read(self, states: list[RecordState]) -> dict[str, Item]:
         """What the table holds for these records' ids, as far as it can be read now."""
         held: dict[str, Item] = {}
-        for group in groups(((work, 0) for work in works), MAX_READ_KEYS, 0):
-            keys: list[Item] = [{KEY: work.item[KEY]} for work in group]
+        for group in groups(((state, 0) for state in states), MAX_READ_KEYS, 0):
+            keys: list[Item] = [{KEY: state.item[KEY]} for state in group]
             try:
                 for _ in range(READ_ROUNDS):
                     answer = self.call(self.dynamodb.batch_get_item, RequestItems={self.name: {"Keys": keys, "ConsistentRead": True}})
@@ -251,67 +251,67 @@ class Table:
                     if not keys:
                         break
             except Exception as error:
-                for work in group:
-                    work.detail |= {"read_error": describe(error)}
+                for state in group:
+                    state.detail |= {"read_error": describe(error)}
         return held
 
 
-def quarantine(works: list[Work], sqs: Any, url: str, call: Caller) -> None:
-    """Sends these records to the dead-letter queue with their reasons; what has no room there is left to redrive."""
-    letters = []
-    for work in works:
+def quarantine(states: list[RecordState], sqs: Any, url: str, call: Caller) -> None:
+    """Sends these records to the dead-letter queue with their reasons; SQS redrives those without room for a reason."""
+    messages = []
+    for state in states:
         try:
-            entry, size = letter(work)
+            entry, size = dead_letter_message(state)
             obstacle = f"{len(entry['MessageAttributes'])} attributes" if len(entry["MessageAttributes"]) > MAX_ATTRIBUTES else ""
             obstacle = obstacle or (f"{size} bytes" if size > MAX_MESSAGE_BYTES else "")
         except UnicodeEncodeError:
             obstacle = "lone surrogates"
         except Exception as error:
-            work.detail |= {"quarantine_error": describe(error)}
+            state.detail |= {"quarantine_error": describe(error)}
             continue
         if obstacle:
-            work.outcome = Outcome.REDRIVE
-            work.detail |= {"no_room_for": obstacle}
+            state.outcome = Outcome.REDRIVE
+            state.detail |= {"no_room_for": obstacle}
         else:
-            letters.append(((work, entry), size))
-    for group in groups(letters, MAX_ENTRIES, MAX_MESSAGE_BYTES):
+            messages.append(((state, entry), size))
+    for group in groups(messages, MAX_ENTRIES, MAX_MESSAGE_BYTES):
         send(group, sqs, url, call)
 
 
-def letter(work: Work) -> tuple[dict[str, Any], int]:
+def dead_letter_message(state: RecordState) -> tuple[dict[str, Any], int]:
     """The dead-letter message of a record and its size in bytes: the whole body, the source's attributes, and ours."""
     attributes: dict[str, dict[str, Any]] = {}
-    for name, source in (work.record.get("messageAttributes") or {}).items():
+    for name, source in (state.record.get("messageAttributes") or {}).items():
         attributes[name] = {"DataType": source["dataType"]}
         if source.get("binaryValue") is not None:  # base64 in the function's event
             attributes[name]["BinaryValue"] = base64.b64decode(source["binaryValue"])
         else:
             attributes[name]["StringValue"] = source["stringValue"]
-    own = {"reason": str(work.reason), "detail": detail_text(work.detail), "source_message_id": work.record["messageId"]}
+    own = {"reason": str(state.reason), "detail": detail_text(state.detail), "source_message_id": state.record["messageId"]}
     attributes |= {name: {"DataType": "String", "StringValue": value} for name, value in own.items()}
-    size = len(work.record["body"].encode())
+    size = len(state.record["body"].encode())
     for name, attribute in attributes.items():
         content = attribute.get("BinaryValue") or attribute.get("StringValue", "").encode()
         size += len(name.encode()) + len(attribute["DataType"].encode()) + len(content)
-    return {"MessageBody": work.record["body"], "MessageAttributes": attributes}, size
+    return {"MessageBody": state.record["body"], "MessageAttributes": attributes}, size
 
 
-def send(letters: list[tuple[Work, dict[str, Any]]], sqs: Any, url: str, call: Caller) -> None:
-    entries = [{"Id": str(number), **entry} for number, (_, entry) in enumerate(letters)]
+def send(messages: list[tuple[RecordState, dict[str, Any]]], sqs: Any, url: str, call: Caller) -> None:
+    entries = [{"Id": str(number), **entry} for number, (_, entry) in enumerate(messages)]
     try:
         answer = call(sqs.send_message_batch, QueueUrl=url, Entries=entries)
     except Exception as error:
-        if len(letters) > 1 and is_refusal(error):
-            for one in letters:
+        if len(messages) > 1 and is_refusal(error):
+            for one in messages:
                 send([one], sqs, url, call)
         else:
-            for work, _ in letters:
-                work.detail |= {"quarantine_error": describe(error)}
+            for state, _ in messages:
+                state.detail |= {"quarantine_error": describe(error)}
         return
     for sent in answer.get("Successful", []):
-        letters[int(sent["Id"])][0].outcome = Outcome.QUARANTINED
+        messages[int(sent["Id"])][0].outcome = Outcome.QUARANTINED
     for failed in answer.get("Failed", []):
-        letters[int(failed["Id"])][0].detail |= {"quarantine_error": bounded(failed["Code"], 60)}
+        messages[int(failed["Id"])][0].detail |= {"quarantine_error": bounded(failed["Code"], 60)}
 
 
 def describe(error: Exception) -> str:
@@ -319,7 +319,7 @@ def describe(error: Exception) -> str:
 
 
 def detail_text(detail: dict[str, Any]) -> str:
-    """One JSON object of at most DETAIL_CHARACTERS, in ASCII; whole members are left out, from the end, until it fits."""
+    """One JSON object of at most DETAIL_CHARACTERS, in ASCII; the last members are left out until it fits."""
     members = list(detail.items())
     while len(text := json.dumps(dict(members))) > DETAIL_CHARACTERS:
         members.pop()
@@ -327,7 +327,7 @@ def detail_text(detail: dict[str, Any]) -> str:
 
 
 def prepare(body: str, config: Settings, processed_at: str) -> Item:
-    """The item to store for a body, with our three fields. Raises Poison."""
+    """The item to store for a body, with our three fields. Raises InvalidRecord."""
     item = parse(body)
     own = {CATEGORY: config.category(Decimal(item[AMOUNT]["N"])), PROCESSED_AT: processed_at}
     own[PROCESSOR_VERSION] = config.processor_version
@@ -347,40 +347,41 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, list[dict[s
         raise ValueError(f"a record has the eventSource {foreign[0]!r}, expected 'aws:sqs'; map only the transaction queue to it")
     config, call = settings(), Caller(context)
     processed_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    works = [Work(record) for record in records]
-    for work in works:
+    states = [RecordState(record) for record in records]
+    for state in states:
         try:
-            work.item = prepare(work.record["body"], config, processed_at)
+            state.item = prepare(state.record["body"], config, processed_at)
         except Exception as error:
-            work.fail(error)
-    ready = [work for work in works if work.item]
+            state.fail(error)
+    ready = [state for state in states if state.item]
     try:
         Table(client("dynamodb"), config.table_name, call).store(ready)
     except Exception as error:
-        for work in ready:
-            if work.outcome is Outcome.RETRIED and not work.poison:
-                work.fail(error)
-    poison = [work for work in works if work.poison]
+        for state in ready:
+            if state.outcome is Outcome.RETRIED and not state.invalid:
+                state.fail(error)
+    invalid = [state for state in states if state.invalid]
     try:
-        quarantine(poison, client("sqs"), config.dead_letter_queue_url, call)
+        quarantine(invalid, client("sqs"), config.dead_letter_queue_url, call)
     except Exception as error:
-        for work in poison:
-            work.detail |= {"quarantine_error": describe(error)}
-    report(works, context.aws_request_id)
-    unsettled = [work for work in works if work.outcome in (Outcome.RETRIED, Outcome.REDRIVE)]
-    return {"batchItemFailures": [{"itemIdentifier": work.record["messageId"]} for work in unsettled]}
+        for state in invalid:
+            state.detail |= {"quarantine_error": describe(error)}
+    report(states, context.aws_request_id)
+    unsettled = [state for state in states if state.outcome in (Outcome.RETRIED, Outcome.REDRIVE)]
+    return {"batchItemFailures": [{"itemIdentifier": state.record["messageId"]} for state in unsettled]}
 
 
-def report(works: list[Work], request_id: str) -> None:
+def report(states: list[RecordState], request_id: str) -> None:
     """Prints one JSON line for every record that failed and one for the invocation, all ASCII and of bounded length."""
-    for work in works:
-        if work.reason is not None:
-            outbox_id = ((work.record.get("messageAttributes") or {}).get("outbox_id") or {}).get("stringValue")
-            line = {"level": "ERROR", "message": "Record failed", "reason": work.reason, "detail": json.loads(detail_text(work.detail))}
-            line |= {"source_message_id": work.record["messageId"], "outbox_id": outbox_id and bounded(outbox_id), "outcome": work.outcome}
+    for state in states:
+        if state.reason is not None:
+            named = ((state.record.get("messageAttributes") or {}).get("outbox_id") or {}).get("stringValue")
+            outbox_id = named and bounded(named)
+            line = {"level": "ERROR", "message": "Record failed", "reason": state.reason, "detail": json.loads(detail_text(state.detail))}
+            line |= {"source_message_id": state.record["messageId"], "outbox_id": outbox_id, "outcome": state.outcome}
             print(json.dumps(line | {"request_id": request_id}), flush=True)
-    count = {outcome: sum(work.outcome is outcome for work in works) for outcome in Outcome}
-    ids = [bounded(work.key) for work in works if work.outcome in (Outcome.STORED, Outcome.DUPLICATE)]
+    count = {outcome: sum(state.outcome is outcome for state in states) for outcome in Outcome}
+    ids = [bounded(state.key) for state in states if state.outcome in (Outcome.STORED, Outcome.DUPLICATE)]
     shown = next(groups(((identity, len(json.dumps(identity)) + 2) for identity in ids), len(ids), IDS_CHARACTERS), [])
     done: dict[str, Any] = {"level": "INFO", "message": "Successfully processed", "count": len(ids), "transaction_ids": shown}
     done |= {"transaction_ids_left_out": len(ids) - len(shown), "stored": count[Outcome.STORED], "duplicates": count[Outcome.DUPLICATE]}

@@ -1,4 +1,4 @@
-"""From a message body to a DynamoDB item, to the digit, or to the fixed reason why it can never be one. Nothing here touches AWS."""
+"""Turns a message body into a DynamoDB item, exact to the digit, or says why it can never be one. Nothing here calls AWS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXT_CHARACTERS = 200  # ours: of one text from a record, in a log line or a det
 class Reason(StrEnum):
     """Why a record is in quarantine, or not settled. The codes are fixed: logs, verify and replay go by them."""
 
-    NOT_JSON = "not_json"  # not one JSON text (NaN and Infinity are none)
+    NOT_JSON = "not_json"  # not one JSON text (NaN and Infinity are not JSON)
     NOT_AN_OBJECT = "not_an_object"  # JSON, but not an object
     DUPLICATE_KEY = "duplicate_key"  # an object, at any depth, names a member twice
     LONE_SURROGATE = "lone_surrogate"  # text that UTF-8 cannot express
@@ -44,7 +44,7 @@ class Reason(StrEnum):
     RESERVED_FIELD = "reserved_field"  # the input already has transaction_category, processed_at_utc or processor_version
     CONFLICT = "conflict"  # the id is known, with different content
     REJECTED_BY_TABLE = "rejected_by_table"  # DynamoDB calls this one record invalid
-    # Failed for now, so only ever retried:
+    # Failed for now, so always retried:
     THROTTLED = "throttled"  # the table asks for less
     CALL_FAILED = "call_failed"  # network, permission, a missing table, an internal error of AWS
     UNREAD_DUPLICATE = "unread_duplicate"  # the id is known, its content could not be read back
@@ -53,7 +53,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"  # a fault of this function
 
 
-class Poison(Exception):
+class InvalidRecord(Exception):
     """A record that can never succeed: its reason code, and a detail of a few small JSON values."""
 
     def __init__(self, reason: Reason, **detail: Any) -> None:
@@ -62,11 +62,11 @@ class Poison(Exception):
 
 
 class _Number(str):
-    """A JSON number as it was written; no float ever holds it."""
+    """A JSON number as it was written; it never becomes a float."""
 
 
 class _NotFinite(str):
-    """NaN, Infinity or -Infinity, which Python's parser takes though JSON has none."""
+    """NaN, Infinity or -Infinity, which Python's parser accepts although they are not JSON."""
 
 
 class _Members(list[tuple[str, Any]]):
@@ -77,49 +77,49 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_Members, parse_float=_Number, par
 
 
 def parse(body: str) -> Item:
-    """The item that a message body describes, every member of it kept. Raises Poison."""
+    """The item that a message body describes, with every member. Raises InvalidRecord."""
     _check_text(body, "")
     try:
         document = _DECODER.decode(body)
     except RecursionError:
-        raise Poison(Reason.NESTING_TOO_DEEP, levels_allowed=MAX_LEVELS) from None
+        raise InvalidRecord(Reason.NESTING_TOO_DEEP, levels_allowed=MAX_LEVELS) from None
     except ValueError as error:
-        raise Poison(Reason.NOT_JSON, error=bounded(str(error))) from None
+        raise InvalidRecord(Reason.NOT_JSON, error=bounded(str(error))) from None
     if isinstance(document, _NotFinite):
-        raise Poison(Reason.NOT_JSON, found=str(document))
+        raise InvalidRecord(Reason.NOT_JSON, found=str(document))
     if not isinstance(document, _Members):
-        raise Poison(Reason.NOT_AN_OBJECT)
+        raise InvalidRecord(Reason.NOT_AN_OBJECT)
     try:
         item = _attributes(document, None, 1)
         _check_fields(item)
-    except Poison as poison:
+    except InvalidRecord as error:
         identity = next((value for name, value in document if name == KEY and type(value) is str), None)
         if identity is not None:
-            poison.detail = {KEY: bounded(identity)} | poison.detail
+            error.detail = {KEY: bounded(identity)} | error.detail
         raise
     return item
 
 
 def _attributes(members: _Members, top: str | None, level: int) -> Item:
-    """`top` names the top-level field around these members; details give that one, since a whole path could be as long as the body."""
+    """`top` is the top-level field around these members. Details name only that one, since a whole path could be as long as the body."""
     attributes: Item = {}
     for name, value in members:
         _check_text(name, top or name)
         if name in attributes:
-            raise Poison(Reason.DUPLICATE_KEY, field=bounded(name))
+            raise InvalidRecord(Reason.DUPLICATE_KEY, field=bounded(name))
         attributes[name] = _attribute(value, name if top is None else top, level)
     return attributes
 
 
 def _attribute(value: Any, top: str, level: int) -> Value:
     if level > MAX_LEVELS:
-        raise Poison(Reason.NESTING_TOO_DEEP, field=bounded(top), levels_allowed=MAX_LEVELS)
+        raise InvalidRecord(Reason.NESTING_TOO_DEEP, field=bounded(top), levels_allowed=MAX_LEVELS)
     if value is None:
         return {"NULL": True}
     if isinstance(value, bool):
         return {"BOOL": value}
     if isinstance(value, _NotFinite):
-        raise Poison(Reason.AMOUNT_NOT_FINITE if top == AMOUNT else Reason.NOT_JSON, field=bounded(top), found=str(value))
+        raise InvalidRecord(Reason.AMOUNT_NOT_FINITE if top == AMOUNT else Reason.NOT_JSON, field=bounded(top), found=str(value))
     if isinstance(value, _Number):
         return {"N": plain_number(value, top)}
     if isinstance(value, str):
@@ -134,14 +134,14 @@ def _check_text(text: str, top: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Poison(Reason.LONE_SURROGATE, field=bounded(top)) from None
+        raise InvalidRecord(Reason.LONE_SURROGATE, field=bounded(top)) from None
 
 
 def plain_number(text: str, top: str = "") -> str:
     """A JSON number without exponent or outer zeros, to the digit: "1e3" is "1000", "10.50" is "10.5", "-0" is "0".
 
-    Goes by the text, since Decimal refuses exponents that JSON allows and int() refuses more than 4,300 digits. Raises Poison, naming the
-    top-level field `top`, for a number that DynamoDB cannot hold exactly.
+    Works on the text, since Decimal refuses exponents that JSON allows and int() refuses more than 4,300 digits. Raises InvalidRecord,
+    naming the top-level field `top`, for a number that DynamoDB cannot hold exactly.
     """
     mantissa, _, exponent = text.lower().partition("e")
     whole, _, fraction = mantissa.lstrip("-").partition(".")
@@ -156,35 +156,35 @@ def plain_number(text: str, top: str = "") -> str:
         if len(significant) <= MAX_DIGITS and MIN_EXPONENT <= first <= MAX_EXPONENT:
             sign = "-" if mantissa.startswith("-") else ""
             return format(Decimal(f"{sign}{significant}E{last}"), "f")
-    raise Poison(Reason.NUMBER_OUT_OF_RANGE, field=bounded(top), number=bounded(text, 60), significant_digits=len(significant))
+    raise InvalidRecord(Reason.NUMBER_OUT_OF_RANGE, field=bounded(top), number=bounded(text, 60), significant_digits=len(significant))
 
 
 def _check_fields(item: Item) -> None:
     reserved = sorted(OWN_FIELDS & item.keys())
     if reserved:
-        raise Poison(Reason.RESERVED_FIELD, fields=reserved)
+        raise InvalidRecord(Reason.RESERVED_FIELD, fields=reserved)
     if KEY not in item:
-        raise Poison(Reason.ID_MISSING)
+        raise InvalidRecord(Reason.ID_MISSING)
     if "S" not in item[KEY]:
-        raise Poison(Reason.ID_NOT_A_STRING, found=next(iter(item[KEY])))
+        raise InvalidRecord(Reason.ID_NOT_A_STRING, found=next(iter(item[KEY])))
     length = len(item[KEY]["S"].encode())
     if not length:
-        raise Poison(Reason.ID_EMPTY)
+        raise InvalidRecord(Reason.ID_EMPTY)
     if length > MAX_KEY_BYTES:
-        raise Poison(Reason.ID_TOO_LONG, bytes=length, bytes_allowed=MAX_KEY_BYTES)
+        raise InvalidRecord(Reason.ID_TOO_LONG, bytes=length, bytes_allowed=MAX_KEY_BYTES)
     if AMOUNT not in item:
-        raise Poison(Reason.AMOUNT_MISSING)
+        raise InvalidRecord(Reason.AMOUNT_MISSING)
     if "N" not in item[AMOUNT]:
-        raise Poison(Reason.AMOUNT_NOT_A_NUMBER, found=next(iter(item[AMOUNT])))
+        raise InvalidRecord(Reason.AMOUNT_NOT_A_NUMBER, found=next(iter(item[AMOUNT])))
     if item[AMOUNT]["N"].startswith("-"):
-        raise Poison(Reason.AMOUNT_NEGATIVE, amount=item[AMOUNT]["N"])
+        raise InvalidRecord(Reason.AMOUNT_NEGATIVE, amount=item[AMOUNT]["N"])
 
 
 def check_size(item: Item) -> Item:
-    """The item itself, if DynamoDB has room for it; raises Poison otherwise."""
+    """The item itself, if DynamoDB has room for it; raises InvalidRecord otherwise."""
     size = item_bytes(item)
     if size > MAX_ITEM_BYTES:
-        raise Poison(Reason.ITEM_TOO_LARGE, transaction_id=bounded(item[KEY]["S"]), bytes=size, bytes_allowed=MAX_ITEM_BYTES)
+        raise InvalidRecord(Reason.ITEM_TOO_LARGE, transaction_id=bounded(item[KEY]["S"]), bytes=size, bytes_allowed=MAX_ITEM_BYTES)
     return item
 
 

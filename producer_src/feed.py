@@ -1,7 +1,7 @@
-"""A real feed: a file of JSON lines that is read as it grows, whatever its writer and a rotation do to it. Lines are sent to the byte.
+"""A real feed: a file of JSON lines that is read as it grows, whatever its writer and a rotation do to it. Lines are sent unchanged.
 
-Files are known by device, inode and content, never by name: each file beside the feed whose name begins with the feed's is one of its own.
-The place in each is committed with the lines read up to there. What cannot be found again is a lost place: named, never passed over.
+Device, inode and content identify a file, never its name. Every file beside the feed whose name begins with the feed's name belongs to it.
+The place in each file is committed with the lines up to there. A place that is not found again is reported as lost, never skipped.
 """
 
 import contextlib
@@ -13,18 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from feed_files import CHUNK_BYTES, HASHED_BYTES, POLL_SECONDS, FeedFile, Unreadable
-from outbox_records import Draft, LostPlace, Position
-from outbox_trouble import OutboxTrouble
+from outbox_error import OutboxError
+from outbox_records import Draft, LostPlace, Message, Position
 from producer_settings import Settings
-from transaction_stream import Message
 
 OPEN_FILES = 200  # at most; the others wait until those are read
 CUT = "cut off at its end"
-KNOWN_FILES = 1_000  # that are gone and would be known again, at most
-LOOK = "give what it had after that, and the ledger has not, to run --source -; then settle it: lost --remove-through N (docs/outbox.md)"
+KNOWN_FILES = 1_000  # at most, that are gone and would be recognised
+LOOK = "give the lines after it that the ledger does not have to run --source -; then settle it: lost --remove-through N (docs/outbox.md)"
 
-BEGUN = (0, 0)  # in place of device and inode: the feed itself, which was begun
-NOT_FOUND = "not found"  # the stamp of that one, while the service sees no file of it
+BEGUN = (0, 0)  # in place of device and inode: a record that this feed was begun
+NOT_FOUND = "not found"  # the stamp of that record, while the service sees no file of the feed
 
 Key = tuple[int, int]
 Entry = tuple[str, os.stat_result]
@@ -35,7 +34,7 @@ def _stamp(entry: Entry) -> str:
 
 
 class Feed:
-    """The lines of `settings.source`. `positions(path)` says how far its files were read; `log` takes log lines."""
+    """The lines of `settings.source`. `positions(path)` returns how far its files were read; `log` writes log lines."""
 
     def __init__(self, settings: Settings, positions: Callable[[str], Iterable[Position]], log: Callable[..., None]) -> None:
         assert settings.source
@@ -44,20 +43,20 @@ class Feed:
         self._quiet = settings.source_quiet if settings.follow else 0.0
         self._known: dict[Key, Position] = {each.key: each for each in positions(self.path)}
         self._open: dict[Key, FeedFile] = {}  # in the order in which they are read
-        self._missing: dict[Key, float] = {}  # files that are known and not there: since when
+        self._missing: dict[Key, float] = {}  # known files that are not there: since when
         self._unclear: dict[Key, tuple[str, float, str]] = {}  # files that cannot be read: their stamp, since when, and why
         self._moment = self._look_at = -math.inf
-        self.found = False  # whether there was a file of it at the last look
-        self._waits = False  # whether that was said
+        self.found = False  # whether the last look found a file of the feed
+        self._waits = False  # whether the log says that there is none
 
     def next_moment(self, now: float) -> float:
         """When to look again; never (math.inf) after the end."""
         return self._moment
 
     def draw(self, now: float, limit: int) -> Draft:
-        """The next lines, `limit` at most, and what became of the files; an empty draft when there is nothing now.
+        """The next lines, `limit` at most, and the news of the files; an empty draft if there is nothing now.
 
-        Raises OutboxTrouble if they cannot be read.
+        Raises OutboxError if they cannot be read.
         """
         draft = Draft()
         try:
@@ -68,7 +67,7 @@ class Feed:
                 if draft.size < limit and not draft.size and file.unread:
                     self._read(file, limit, now, draft)
         except (OSError, Unreadable) as error:
-            raise OutboxTrouble("source not readable", self.path, str(error), "a file that this user may read",
+            raise OutboxError("source not readable", self.path, str(error), "a file that this user may read",
                                 "correct --source (variable PRODUCER_SOURCE), or the permissions of the file and its directory; "
                                 "see the kernel's log (dmesg) too") from error  # fmt: skip
         if not draft.size:
@@ -77,7 +76,7 @@ class Feed:
         return draft
 
     def unread(self) -> tuple[int, int]:
-        """Bytes and lines that are not read yet; a last line may have no end."""
+        """Bytes and lines that are not read yet; the last line may have no end."""
         self._look(0.0, Draft())
         size = lines = 0
         for file in self._open.values():
@@ -94,11 +93,11 @@ class Feed:
         final = file.packed or not self._settings.follow or (file.away and self._is_quiet(file, now))
         while found.size < limit and (next_ := file.next_line(line, final)):
             line = next_
-            found.take(line.judged(file.position.name, self._settings.message_bytes))
+            found.take(line.parsed(file.position.name, self._settings.message_bytes))
         if found.size < limit and not final and file.left_behind and self._is_quiet(file, now):
-            # Nobody writes to it any more, as it seems: what is whole without a line end is taken, a fragment waits for its rest.
+            # It seems that nobody writes to it any more. A whole transaction without a line end is taken; a fragment waits for its rest.
             last = file.next_line(line, True)
-            whole = last.judged(file.position.name, self._settings.message_bytes) if last else None
+            whole = last.parsed(file.position.name, self._settings.message_bytes) if last else None
             if last and isinstance(whole, Message):
                 line = last
                 found.take(whole)
@@ -106,7 +105,7 @@ class Feed:
         file.forget_read()
         if line is None:
             return
-        if file.size < line.after or not file.begins_as(file.position):  # what was read may be of another content
+        if file.size < line.after or not file.begins_as(file.position):  # the file may have other content now
             self._look_at = now
             return
         file.go_to(line.after, line.number)
@@ -120,7 +119,7 @@ class Feed:
     # --- files -------------------------------------------------------------------------------------------------------
 
     def _look(self, now: float, draft: Draft) -> None:
-        """See what became of the files that are known, and take in those that are new."""
+        """Check the known files, and take in the new ones."""
         there = self._scan()
         if not self._known:
             self._begin(there, draft)
@@ -129,7 +128,7 @@ class Feed:
         for row in [each for key, each in self._known.items() if key in there and key not in self._open and each.state != "copy"]:
             self._look_at_closed(row, there[row.key], now, draft)
         new = {key for key in there if key not in self._known or self._known[key].state == "copy"}
-        for key in sorted(new, key=lambda key: (there[key][0] == self.path, -there[key][1].st_size, key)):  # of copies the longest first
+        for key in sorted(new, key=lambda key: (there[key][0] == self.path, -there[key][1].st_size, key)):  # the longest copy first
             if len(self._open) < OPEN_FILES:
                 self._take_in(key, there, now, draft)
         if new:
@@ -146,7 +145,7 @@ class Feed:
             self._wait_for_it()
 
     def _sort(self, new: set[Key], there: dict[Key, Entry]) -> None:
-        """Read first what was begun, then what is new, the oldest first, and last the file that has the feed's name now."""
+        """Put the files in their order: those that were begun, then the new ones from the oldest, then the one with the feed's name."""
 
         def order(file: FeedFile) -> tuple[bool, bool, int]:
             position = file.position
@@ -156,7 +155,7 @@ class Feed:
         self._open = {file.position.key: file for file in sorted(self._open.values(), key=order)}
 
     def _scan(self) -> dict[Key, Entry]:
-        """The files of the feed that the directory has now."""
+        """The files of the feed in the directory now."""
         found: dict[Key, Entry] = {}
         directory, name = os.path.split(self.path)
         with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
@@ -171,12 +170,12 @@ class Feed:
                     key = its.st_dev, its.st_ino
                     found[key] = (self.path if key in found and found[key][0] == self.path else each.path, its)
                 elif each.name == name:
-                    raise OutboxTrouble("source not usable", self.path, "no regular file", "a file of JSON lines",
+                    raise OutboxError("source not usable", self.path, "no regular file", "a file of JSON lines",
                                         "correct --source (variable PRODUCER_SOURCE); a pipe goes to stdin, with --source -")  # fmt: skip
         return found
 
     def _begin(self, there: dict[Key, Entry], draft: Draft) -> None:
-        """Remember that the feed was begun, and pass over what older rotations left beside it."""
+        """Record that the feed was begun, and skip the files that older rotations left beside it."""
         self._keep(Position(self.path, *BEGUN, self.path, state="passed"), draft)
         for key, entry in there.items():
             if entry[0] != self.path:
@@ -192,7 +191,7 @@ class Feed:
                 self._keep(position, draft)
 
     def _look_at_open(self, file: FeedFile, there: dict[Key, Entry], now: float, draft: Draft) -> None:
-        """See whether an open file still is what was read. Close it when it is read, left behind and quiet."""
+        """Check that an open file is still the one that was read. Close it when it is read, left behind and quiet."""
         before, size = file.position, file.size
         file.away = before.key not in there
         if not file.away:
@@ -222,13 +221,13 @@ class Feed:
             self._keep(file.position, draft)
 
     def _look_at_closed(self, row: Position, entry: Entry, now: float, draft: Draft) -> None:
-        """Open a file that is known and has grown, or was left in the middle; set aside what is known of one that is another now."""
+        """Open a known file that has grown or was left in the middle; set the record of a file aside if its content is another now."""
         if row.stamp == _stamp(entry):
             return
         file = self._opened(row.key, entry, now, draft, raw=row.state == "passed")
         if not file:
             return
-        if not file.begins_as(row) or (file.size and not row.mark):  # of an empty file nothing is known by which to know it again
+        if not file.begins_as(row) or (file.size and not row.mark):  # an empty file cannot be recognised
             self._set_aside(row, draft)
             self._forget(row, draft)
         elif row.state == "open" or (row.state == "done" and file.unread):
@@ -242,7 +241,7 @@ class Feed:
         file.close()
 
     def _take_in(self, key: Key, there: dict[Key, Entry], now: float, draft: Draft) -> None:
-        """A file that is not known: another one's copy, which may be all that is left of it; or a new one."""
+        """Take in an unknown file: a copy of another one (perhaps all that is left of it), or a new file."""
         entry, copy = there[key], self._known.get(key)
         gone = [row for row in self._known.values() if row.key not in there and row.key not in self._open and row.mark]
         if copy and copy.stamp == _stamp(entry) and not any(row.state == "open" for row in gone):
@@ -264,7 +263,7 @@ class Feed:
                 file.close()
             return
         known = max((each.size for each in self._alike(file, there, now, draft)), default=0)
-        if copy and entry[0] != self.path and file.begins_as(copy):  # of the feed itself the same lines may be new ones
+        if copy and entry[0] != self.path and file.begins_as(copy):  # in the feed itself the same lines may be new ones
             known = max(known, copy.offset)
         if known and (size := file.size) <= known:
             file.go_to(size, 0)
@@ -276,7 +275,7 @@ class Feed:
         file.close()
 
     def _alike(self, file: FeedFile, there: dict[Key, Entry], now: float, draft: Draft) -> Iterator[FeedFile]:
-        """The files that are known and start as that one, as far as both go; those that are closed are open meanwhile."""
+        """The known files that start like this one, as far as both go; closed ones are opened meanwhile."""
         yield from (each for each in self._open.values() if file.same_start(each))
         mine = file.position.key
         for row in [each for key, each in self._known.items() if key in there and key not in self._open and key != mine]:
@@ -289,13 +288,13 @@ class Feed:
                     other.close()
 
     def _is_calm(self, there: dict[Key, Entry]) -> bool:
-        """Whether all files are what they were when this look began; if not, a copy may be taken for a new file."""
+        """Whether no file has changed since this look began; otherwise a copy may be taken for a new file."""
         return there.keys() <= self._scan().keys() and all(
             file.size >= file.position.offset and file.begins_as(file.position) for file in self._open.values()
         )
 
     def _look_for_missing(self, there: dict[Key, Entry], now: float, draft: Draft) -> None:
-        """What was not read to its end, and is not found again for a while, is lost; what was, is known for some time."""
+        """Report missing files that were not read to their ends as lost; keep the records of the others for some time."""
         gone = [row for key, row in self._known.items() if key not in there and key not in self._open and key != BEGUN]
         missing = [row for row in gone if row.state == "open"]
         self._missing = {row.key: self._missing.get(row.key, now) for row in missing}
@@ -307,14 +306,14 @@ class Feed:
             self._forget(row, draft)
 
     def _opened(self, key: Key, entry: Entry, now: float, draft: Draft, raw: bool = False) -> FeedFile | None:
-        """That file, open; None when it is gone, or cannot be read. One that stays so is a lost place, and passed over from then on."""
+        """That file, open; None if it is gone or cannot be read. If it stays unreadable, it is a lost place, and skipped from then on."""
         position = self._known.get(key, Position(self.path, *key, entry[0]))
         stamp, since, why = self._unclear.get(key, ("", now, ""))
         if stamp != _stamp(entry) or raw:
             try:
                 handle = os.open(entry[0], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
                 its = os.fstat(handle)
-                if (its.st_dev, its.st_ino) != key:  # it was renamed meanwhile
+                if (its.st_dev, its.st_ino) != key:  # it was renamed in between
                     os.close(handle)
                     return None
                 file = FeedFile(handle, position)
@@ -355,11 +354,11 @@ class Feed:
 
     def _forget(self, row: Position, draft: Draft) -> None:
         self._known.pop(row.key, None)
-        draft.positions[:] = [each for each in draft.positions if each.key != row.key]  # those are committed after
+        draft.positions[:] = [each for each in draft.positions if each.key != row.key]  # positions are committed after forgotten ones
         draft.forgotten.append(row)
 
     def _set_aside(self, row: Position, draft: Draft) -> None:
-        """Know on what a file was that is another now: a copy of it may be there, or come."""
+        """Keep the record of a file whose content is another now: a copy of the old content may be there, or come."""
         if row.mark:
             self._keep(replace(row, device=0, inode=min(0, *(key[1] for key in self._known)) - 1, stamp=""), draft)
 
@@ -370,7 +369,7 @@ class Feed:
 
     def _wait_for_it(self) -> None:
         if not self._settings.follow:
-            raise OutboxTrouble("no source", self.path, "no file", "a file of JSON lines", "correct --source (variable PRODUCER_SOURCE)")
+            raise OutboxError("no source", self.path, "no file", "a file of JSON lines", "correct --source (variable PRODUCER_SOURCE)")
         if not self._waits:
             self._waits = True
             self._log("source", source=self.path, reason="waiting for the file", file=self.path)

@@ -1,25 +1,24 @@
-"""What a line of a feed is: a transaction, which is sent to the byte, or something else, with the reason."""
+"""Reads a line of a feed: it is a transaction, which is sent to the byte, or it is rejected with a reason."""
 
 import json
 import re
 from typing import NoReturn
 
-from outbox_records import ATTRIBUTE_BYTES
-from transaction_stream import Message
+from outbox_records import ATTRIBUTE_BYTES, Message
 
 UNSENDABLE = re.compile("[\ufffe\uffff]")  # characters of JSON that SQS refuses (SendMessage)
 
 
 class Number(str):
-    """A number of JSON, as it is written."""
+    """A JSON number, as it is written."""
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def judge(line: bytes, message_bytes: int) -> Message | str:
-    """The transaction of a line, or the reason why it is none."""
+def parse_line(line: bytes, message_bytes: int) -> Message | str:
+    """The transaction of a line, or the reason why it is not one."""
     if len(line) + ATTRIBUTE_BYTES > message_bytes:
         return "too_large"
     try:

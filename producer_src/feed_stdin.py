@@ -1,4 +1,4 @@
-"""A feed from stdin: it ends where stdin ends, and has no place to go on from."""
+"""A feed from stdin. It ends where stdin ends, and cannot be continued after a restart."""
 
 import math
 import os
@@ -6,14 +6,14 @@ import select
 from collections.abc import Iterator
 
 from feed_files import CHUNK_BYTES, KEPT_BYTES, POLL_SECONDS, Line
+from outbox_error import OutboxError
 from outbox_records import Draft
-from outbox_trouble import OutboxTrouble
 
 STDIN = 0
 
 
 class StdinFeed:
-    """The lines of stdin; it never waits for them. `message_bytes` is what the queue takes."""
+    """The lines of stdin; it never waits for them. `message_bytes`: the largest message that the queue takes."""
 
     path = "-"
 
@@ -28,15 +28,15 @@ class StdinFeed:
         return self._moment
 
     def draw(self, now: float, limit: int) -> Draft:
-        """The next lines, `limit` at most. Raises OutboxTrouble if stdin cannot be read."""
+        """The next lines, `limit` at most. Raises OutboxError if stdin cannot be read."""
         draft = Draft()
         try:
             for line in self._lines():
-                draft.take(line.judged("-", self._limit))
+                draft.take(line.parsed("-", self._limit))
                 if draft.size >= limit:
                     break
         except OSError as error:
-            raise OutboxTrouble("source not readable", "stdin", str(error), "a pipe or a file", "see who writes to it") from error
+            raise OutboxError("source not readable", "stdin", str(error), "a pipe or a file", "see who writes to it") from error
         if not draft.size:
             self._moment = math.inf if self._ended and not self._buffer else now + POLL_SECONDS
         return draft
@@ -47,7 +47,7 @@ class StdinFeed:
             if end >= 0:
                 yield self._take(end, 1)
                 continue
-            if len(self._buffer) > KEPT_BYTES + CHUNK_BYTES:  # its middle is of no use
+            if len(self._buffer) > KEPT_BYTES + CHUNK_BYTES:  # its middle is not kept
                 self._cut = self._cut or bytes(self._buffer[:KEPT_BYTES])
                 self._buffer.clear()
             if not self._ended and not select.select([STDIN], [], [], 0)[0]:

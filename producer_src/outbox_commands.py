@@ -1,4 +1,4 @@
-"""The commands on the outbox beside the service: list the ledger, show what is unsent, send again, settle, look at what was rejected."""
+"""The commands on the outbox beside the service: list the ledger, show what is unsent, send again, settle, show what was rejected."""
 
 import contextlib
 import gzip
@@ -15,29 +15,28 @@ from typing import Any, TextIO
 
 from feed import BEGUN, NOT_FOUND, Feed
 from outbox import Outbox
-from outbox_trouble import OutboxTrouble
-from producer_settings import EXIT_OK, Options, Settings, checked, json_line, say, shown
-from transaction_stream import utc
+from outbox_error import OutboxError
+from outbox_records import utc
+from producer_settings import Options, Settings, checked, json_line, say, shown, within
 
 COLUMNS = ("outbox_id", "transaction_id", "amount", "timestamp", "state", "recorded_at", "sent_at", "message_id", "sends")
 SHOWN = 20  # unsent entries that `outbox` lists
-LEDGER = """SELECT sequence, transaction_id, amount, timestamp, state, recorded_at, sent_at, message_id, sends FROM entry
+LEDGER = f"""SELECT sequence, {", ".join(COLUMNS[1:])} FROM entry
 WHERE sequence > ? AND sequence <= ? AND recorded_at >= ? ORDER BY sequence LIMIT ?"""
 
 
-def ledger(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """List what was recorded and sent, as JSON lines with a last line that proves the list whole, or as a table."""
+def ledger(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """List what was recorded and sent: as JSON lines, with a last line that proves the list complete, or as a table."""
     about = """Lists what was recorded and sent, in the order it was recorded; the service may run or not.
 
 --json ends with a line {"ledger": ..., "entries": N, "first": sequence, "last": sequence, "exported_at": ...}: without it the list is
 cut off.
 --since compares with the host's clock when the entry was recorded."""
     options = Options("ledger", about, environment)
-    options.add_state_directory()
     form = options.parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON lines")
     form.add_argument("--table", action="store_true", help="a table (the default)")
-    moment = checked(_moment, lambda value: value, "a moment such as 2026-11-24 or 2026-11-24T13:00:00Z (UTC, unless it says otherwise)")
+    moment = checked(_moment, bool, "a moment such as 2026-11-24 or 2026-11-24T13:00:00Z (UTC, unless it says otherwise)")
     options.parser.add_argument("--since", type=moment, help="only what was recorded at this moment (ISO 8601) or later")
     options.parser.add_argument("--output", type=Path, metavar="FILE", help="write here, all or nothing; compressed if it ends in .gz")
     options.parser.add_argument("--bodies", action="store_true", help="with the bodies as sent (with --json); null where it was pruned")
@@ -48,24 +47,22 @@ cut off.
         now, last = datetime.now(UTC), outbox.number("SELECT max(sequence) FROM entry")
         entries = _entries(outbox, last, found.since or "", found.bodies)
         (_write_json if found.json else _write_table)(entries, outbox.host, now, file)
-    return EXIT_OK
 
 
-def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Show what is unsent: counts, bytes, age, and the first of it."""
+def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Show what is unsent: counts, bytes, age, and the first entries."""
     about = f"Shows what the outbox holds, and the first {SHOWN} unsent entries."
     options = Options("outbox", about, environment)
-    options.add_state_directory()
     options.parser.add_argument("--json", action="store_true", help="one JSON object, without the list")
-    options.parser.add_argument("--check", action="store_true", help="have SQLite look the whole file over: what it complains of")
+    options.parser.add_argument("--check", action="store_true", help="let SQLite check the whole file: the errors that it finds")
     found = options.read(arguments)
     with _opened(found.state_directory) as held:
         facts = _facts(held)
         if found.check:
-            facts["complaints"] = held.complaints()
+            facts["integrity_errors"] = held.integrity_errors()
         if found.json:
             print(json_line(facts))
-            return EXIT_OK
+            return
         for name, value in facts.items():
             print(f"{name:22}{'-' if value is None else shown(value)}")
         unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent'")
@@ -74,14 +71,12 @@ def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
                 print(f"  {entry.outbox_id}  {shown(entry.transaction_id)}  {entry.size} bytes")
         if unsent > SHOWN:
             print(f"  and {unsent - SHOWN} more: ledger --json lists them all")
-    return EXIT_OK
 
 
-def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Make the entries of a file unsent again: all of them, or none."""
     options = Options("resend", "Makes entries unsent again; the service sends them, within seconds if it runs.", environment)
-    options.add_state_directory()
-    text = "JSON lines with outbox_id, as reconciliation writes them; those of other ledgers are passed over"
+    text = "JSON lines with outbox_id, as reconciliation writes them; those of other ledgers are ignored"
     options.parser.add_argument("--lost", type=Path, required=True, metavar="FILE", help=text)
     found = options.read(arguments)
     with _opened(found.state_directory, changing=True) as held:
@@ -90,14 +85,12 @@ def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         changed = held.resend(mine)
         say("resend", ledger=held.host, named=len(mine), made_unsent=changed, already_unsent=len(mine) - changed,
             of_other_ledgers=len(named) - len(mine))  # fmt: skip
-    return EXIT_OK
 
 
-def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Settle the sent entries up to a sequence."""
     options = Options("reconciled", "Settles the sent entries up to a sequence: they may then be pruned when room is needed.", environment)
-    options.add_state_directory()
-    number = checked(int, lambda value: value >= 1, "a sequence, 1 or more")
+    number = checked(int, within(1), "a sequence, 1 or more")
     options.parser.add_argument("--through", type=number, required=True, metavar="N", help="the last sequence that is settled")
     options.parser.add_argument("--ledger", metavar="NAME", help="do it only if this is the ledger's name")
     found = options.read(arguments)
@@ -110,44 +103,39 @@ def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         settled = held.settle(found.through)
         unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent' AND sequence <= ?", found.through)
         say("reconciled", ledger=held.host, through=found.through, settled=settled, unsent=unsent)
-    return EXIT_OK
 
 
-def rejected(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """List the rejected lines that are kept aside, or remove some."""
+def rejected(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """List the rejected lines that are kept, or remove some."""
     about = """Lists the rejected lines of a feed as JSON lines: number, source, line, offset, length, reason, rejected_at, content.
 
 Bytes that are not UTF-8 are shown as \\xNN. Of a line longer than 1 MiB the first MiB is kept; a file still has the rest at the offset."""
-    return _list_or_remove(
-        "rejected", about, ("source", "line", "offset", "length", "reason", "rejected_at", "content"), arguments, environment
-    )
+    _list_or_remove("rejected", about, "source, line, offset, length, reason, rejected_at, content", arguments, environment)
 
 
-def lost(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """List the places of a feed that could not be found again, or remove some."""
+def lost(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """List the lost places of a feed, or remove some."""
     about = """Lists the lost places of a feed as JSON lines: number, feed, file, offset, line, reason, found_at.
 
-What the file had after so many bytes (lines) may not be in the ledger. Look for those lines in a copy of it, give those that the ledger
-has not to `run --source -`, and remove the entry: with that you say that nothing is missing any more."""
-    return _list_or_remove("lost_place", about, ("feed", "file", "offset", "line", "reason", "found_at"), arguments, environment)
+The content of the file after so many bytes (lines) may not be in the ledger. Look for those lines in a copy of the file, give the ones
+that the ledger does not have to `run --source -`, and remove the entry: it says that nothing is missing any more."""
+    _list_or_remove("lost_place", about, "feed, file, offset, line, reason, found_at", arguments, environment)
 
 
-def _list_or_remove(table: str, about: str, columns: Sequence[str], arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def _list_or_remove(table: str, about: str, columns: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     options = Options(table.partition("_")[0], about, environment)
-    options.add_state_directory()
-    number = checked(int, lambda value: value >= 1, "a number, 1 or more")
+    number = checked(int, within(1), "a number, 1 or more")
     options.parser.add_argument("--remove-through", type=number, metavar="N", help="remove those up to this number instead")
     found = options.read(arguments)
     with _opened(found.state_directory, changing=found.remove_through is not None) as held:
         if found.remove_through:
             say("removed", **{table: held.remove(table, found.remove_through)})
-            return EXIT_OK
-        for (number_,) in held.pages(f"SELECT number FROM {table} WHERE number > ? ORDER BY number LIMIT ?"):
+            return
+        for (row_number,) in held.pages(f"SELECT number FROM {table} WHERE number > ? ORDER BY number LIMIT ?"):
             # One by one: a page of them may be larger than the memory.
-            for row in held.rows(f"SELECT {', '.join(columns)} FROM {table} WHERE number = ?", number_):
+            for row in held.rows(f"SELECT {columns} FROM {table} WHERE number = ?", row_number):
                 values = (each.decode(errors="backslashreplace") if isinstance(each, bytes) else each for each in row)
-                print(json_line({"number": number_} | dict(zip(columns, values, strict=True))))
-    return EXIT_OK
+                print(json_line({"number": row_number} | dict(zip(columns.split(", "), values, strict=True))))
 
 
 def _age(moment: str | None, now: datetime) -> float | None:
@@ -155,7 +143,7 @@ def _age(moment: str | None, now: datetime) -> float | None:
 
 
 def _facts(held: Outbox) -> dict[str, Any]:
-    """Counts, bytes and ages (in seconds, by this host's clock now; below zero, if the clock was set back)."""
+    """Counts, bytes and ages (in seconds, by this host's clock; negative if the clock was set back)."""
     now = datetime.now(UTC)
     size = "SELECT sum(length(CAST(text AS BLOB))) FROM body JOIN entry USING (sequence) WHERE state = 'unsent'"
     counts = {state: held.number("SELECT count(*) FROM entry WHERE state = ?", state) for state in ("unsent", "sent", "reconciled")}
@@ -180,29 +168,29 @@ def _facts(held: Outbox) -> dict[str, Any]:
 
 
 def _feed_facts(held: Outbox) -> dict[str, Any]:
-    """What of the feed is not in the ledger.
+    """The part of the feed that is not in the ledger.
 
-    `feed`: its path, or null; `feed_trouble`: why it cannot be read; `feed_unread_*`: what is not read yet (null if that is not known);
-    `feed_waiting_bytes`: what has no line end for too long; `feed_rejected_lines`, `feed_lost_places`: what nobody has settled yet.
+    `feed`: its path, or null; `feed_error`: why it cannot be read; `feed_unread_*`: what is not read yet (null if unknown);
+    `feed_waiting_bytes`: what waits too long for a line end; `feed_rejected_lines`, `feed_lost_places`: what nobody has settled yet.
     """
-    feed, trouble = held.value("SELECT feed FROM ledger"), None
+    feed, problem = held.value("SELECT feed FROM ledger"), None
     size: int | None = 0
     lines: int | None = 0
     if feed and feed != "-":
         try:
             source = Feed(Settings("", "", str(held.directory), source=feed), held.positions, lambda *_, **__: None)
             size, lines = source.unread()
-        except OutboxTrouble as error:
+        except OutboxError as error:
             size = lines = None
-            trouble = str(error)
+            problem = str(error)
         else:
             unseen = any(each.key == BEGUN and each.stamp == NOT_FOUND for each in held.positions(feed))
             if not source.found or unseen:
                 who = "the service found no file, though there is one: see what hides it," if source.found else "found no file,"
-                trouble = f"no source: {feed}: {who} expected a file of JSON lines"
+                problem = f"no source: {feed}: {who} expected a file of JSON lines"
     return {
         "feed": feed,
-        "feed_trouble": trouble,
+        "feed_error": problem,
         "feed_unread_bytes": size,
         "feed_unread_lines": lines,
         "feed_waiting_bytes": held.number("SELECT sum(waiting) FROM feed_file WHERE feed = ? AND state = 'open'", feed or ""),
@@ -214,13 +202,13 @@ def _feed_facts(held: Outbox) -> dict[str, Any]:
 def _entries(held: Outbox, last: int, since: str, bodies: bool) -> Iterator[dict[str, Any]]:
     for sequence, *row in held.pages(LEDGER, last, since):
         entry = dict(zip(COLUMNS, (f"{held.host}/{sequence}", *row), strict=True))
-        if bodies:  # one by one: a page of them may be larger than the memory
+        if bodies:  # one by one: a page of bodies may be larger than the memory
             entry["body"] = held.value("SELECT text FROM body WHERE sequence = ?", sequence)
         yield entry
 
 
 def _write_json(entries: Iterator[dict[str, Any]], name: str, now: datetime, file: TextIO) -> None:
-    """`now` is from before the first entry was read: what was recorded later is not in the list."""
+    """`now` is a time before the first entry was read: what was recorded later is not in the list."""
     count, first, last = 0, None, None
     for entry in entries:
         print(json_line(entry), file=file)
@@ -258,7 +246,7 @@ def _opened(directory: str, changing: bool = False) -> Iterator[Outbox]:
 
 @contextlib.contextmanager
 def _written(path: Path | None) -> Iterator[TextIO]:
-    """The file to write to, which appears under its name when all is written; stdout, if there is none."""
+    """The file to write to, which appears under its name when it is complete; stdout if there is none."""
     if path is None:
         yield sys.stdout
         sys.stdout.flush()
@@ -278,7 +266,7 @@ def _written(path: Path | None) -> Iterator[TextIO]:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise OutboxTrouble("not written", str(path), str(error), "a directory that this user may write, with room",
+        raise OutboxError("not written", str(path), str(error), "a directory that this user may write, with room",
                             "choose another --output, or make room") from error  # fmt: skip
 
 
@@ -291,11 +279,11 @@ def _outbox_ids(path: Path) -> Iterator[str]:
                     if not isinstance(outbox_id, str):
                         raise ValueError
                 except (ValueError, KeyError, TypeError, RecursionError):
-                    raise OutboxTrouble("not a list of entries", f"{path}, line {number}", repr(line[:80]), '{"outbox_id": "...", ...}',
+                    raise OutboxError("not a list of entries", f"{path}, line {number}", repr(line[:80]), '{"outbox_id": "...", ...}',
                                         "take the file that reconciliation wrote; nothing was changed") from None  # fmt: skip
                 yield outbox_id
     except (OSError, UnicodeDecodeError) as error:
-        raise OutboxTrouble("not readable", str(path), str(error), "a file of JSON lines", "correct --lost; nothing was changed") from error
+        raise OutboxError("not readable", str(path), str(error), "a file of JSON lines", "correct --lost; nothing was changed") from error
 
 
 def _sequence_of(outbox_id: str, host: str) -> int | None:

@@ -1,13 +1,27 @@
-"""What goes into the outbox and comes out of it."""
+"""The records of the outbox: what goes in and what comes out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from transaction_stream import Message
-
-REJECTED_LINES = 10_000  # kept aside at most; then nothing more is read from the feed until some are removed
+REJECTED_LINES = 10_000  # kept at most; then nothing more is read from the feed until some are removed
 ATTRIBUTE = "outbox_id"
 ATTRIBUTE_BYTES = len(ATTRIBUTE) + len("String") + 80 + 1 + 19  # at most, as SQS counts: name, type, and <host>/<sequence>
+
+
+def utc(moment: datetime) -> str:
+    """ISO 8601 in UTC, to the millisecond, with a Z."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One transaction. `body` is sent unchanged; the rest is read from it, `amount` and `timestamp` as they are written (or None)."""
+
+    transaction_id: str
+    body: str
+    amount: str | None = None
+    timestamp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,11 +46,10 @@ class Entry:
 class Position:
     """How far a file of `feed` was read: `offset` bytes (uncompressed), `line` lines.
 
-    The file is known by device and inode, and by the `fingerprint` of its first `mark` bytes; `name` is its path at the last look,
-    and `seen` its size then.
-    `state` is "open", "done" (read to its end, which nothing was added to for a while), "passed" (it was there before the first start, or
-    cannot be read) or "copy" (its first `offset` bytes are another file's). `stamp` tells size and time of a file that is not open. So many
-    bytes are `waiting` for a line end for too long.
+    Device and inode identify the file, with the `fingerprint` of its first `mark` bytes. `name` and `seen` are its path and size at the
+    last look. `state` is "open", "done" (read to its end, and nothing was added for a while), "passed" (it was there before the first
+    start, or cannot be read) or "copy" (its first `offset` bytes are those of another file). `stamp` is the size and time of a file that is
+    not open. `waiting` is the number of bytes that wait too long for a line end.
     """
 
     feed: str
@@ -54,13 +67,13 @@ class Position:
 
     @property
     def key(self) -> tuple[int, int]:
-        """What tells the file."""
+        """What identifies the file."""
         return self.device, self.inode
 
 
 @dataclass(frozen=True)
 class LostPlace:
-    """What `file` had after `offset` bytes (`line` lines) may not have been read, for that reason."""
+    """The content of `file` after `offset` bytes (`line` lines) may not have been read; `reason` says why."""
 
     feed: str
     file: str
@@ -71,7 +84,7 @@ class LostPlace:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A line of a feed that is no transaction. `length` is in bytes, of which `content` has the first."""
+    """A line of a feed that is no transaction. It has `length` bytes; `content` has the first ones."""
 
     source: str
     line: int
@@ -83,7 +96,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a source gives for one commit: transactions, and what became of the feed's files; `forgotten` are files that are gone."""
+    """What a source gives for one commit: transactions, and news of the feed's files; `forgotten` are files that are gone."""
 
     messages: list[Message] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -97,7 +110,7 @@ class Draft:
 
     @property
     def size(self) -> int:
-        """How many lines it has."""
+        """The number of its lines."""
         return len(self.messages) + len(self.rejected)
 
     def take(self, found: Message | Rejected | None) -> None:
@@ -109,8 +122,8 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Room:
-    """What the outbox holds: rows, bytes of its file that are in use, and rejected lines."""
+class Usage:
+    """What the outbox holds, or may hold: rows, bytes of its file in use, and rejected lines."""
 
     rows: int
     bytes: int

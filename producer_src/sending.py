@@ -1,4 +1,4 @@
-"""Sends what the outbox holds: in batches, again when SQS does not take it, and what is left from the last time first."""
+"""Sends the outbox in batches: what is left from the last run first, and again what SQS did not take."""
 
 import contextlib
 import math
@@ -11,27 +11,27 @@ from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 from outbox import PRUNE_SHARE, Outbox
-from outbox_records import REJECTED_LINES, Draft, Entry, Room
-from outbox_trouble import OutboxTrouble
+from outbox_error import OutboxError
+from outbox_records import REJECTED_LINES, Draft, Entry, Usage
 from producer_settings import EXIT_OK, EXIT_UNSENT, MAX_BYTES, Settings
-from queue_link import REQUEST_SECONDS, explain, plain
-from transaction_stream import TransactionStream
+from sqs_client import REQUEST_SECONDS, explain, plain
+from synthetic_transactions import SyntheticSource
 
 MAX_ENTRIES = 10  # of one SendMessageBatch (SQS quota), and of one commit
 WINDOW_ENTRIES, WINDOW_BYTES = 1_000, 16 * MAX_BYTES  # unsent entries in memory; the others wait in the outbox
-CATCH_UP_SECONDS = 60.0  # after a longer pause the moments that passed are let go instead of sent in one burst
-DRAIN_SECONDS = 20.0  # after a stop and the request under way, for all that is unsent; with both less than the 30 s of a service manager
+# After a stop and the request under way, for all that is unsent; together less than the 30 s that a service manager waits.
+DRAIN_SECONDS = 20.0
 BACKOFF_SECONDS, BACKOFF_LIMIT_SECONDS, DRAIN_BACKOFF_LIMIT_SECONDS = 0.2, 30.0, 2.0
-LOOK_SECONDS = 2.0  # how often to look for what other commands changed in the outbox
-SAY_FULL_SECONDS = 60.0  # how often to say that it is full
+LOOK_SECONDS = 2.0  # between looks for what other commands changed in the outbox
+SAY_FULL_SECONDS = 60.0  # between lines that say that the outbox is full
 
 T = TypeVar("T")
 
 
 class Source(Protocol):
-    """Where transactions come from. `next_moment` is when to draw again (math.inf: never); `draw` gives what there is, `limit` at most.
+    """Where transactions come from. `next_moment` is when to draw again (math.inf: never); `draw` returns what there is, `limit` at most.
 
-    `path` tells a feed; it is asked also when there is no room for transactions: what becomes of its files must not be missed.
+    `path` is not None for a feed. A feed is asked also when there is no room for transactions, so that no change of its files is missed.
     """
 
     @property
@@ -42,32 +42,9 @@ class Source(Protocol):
     def draw(self, now: float, limit: int) -> Draft: ...
 
 
-class MadeUp:
-    """Made-up transactions, at random moments."""
-
-    path = None
-
-    def __init__(self, rate: float, seed: int | None, now: float) -> None:
-        self._stream = TransactionStream(rate, seed)
-        self._arrival = now + self._stream.gap()
-
-    def next_moment(self, now: float) -> float:
-        """When the next one comes."""
-        self._arrival = max(self._arrival, now - CATCH_UP_SECONDS)
-        return self._arrival
-
-    def draw(self, now: float, limit: int) -> Draft:
-        """Those that have come."""
-        draft = Draft()
-        while self._arrival <= now and len(draft.messages) < limit:
-            draft.messages.append(self._stream.draw())
-            self._arrival += self._stream.gap()
-        return draft
-
-
 @dataclass
 class Batch:
-    """Entries for one request, at most MAX_ENTRIES and MAX_BYTES; `due` is when to send it, `attempts` how often that failed."""
+    """Entries for one request, at most MAX_ENTRIES and MAX_BYTES; `due` is when to send it, `attempts` how many failed."""
 
     due: float
     entries: list[Entry] = field(default_factory=list)
@@ -75,7 +52,7 @@ class Batch:
     attempts: int = 0
 
     def add(self, entry: Entry) -> bool:
-        """Append the entry if it fits, and say whether it did."""
+        """Append the entry if it fits; return whether it did."""
         if len(self.entries) >= MAX_ENTRIES or self.size + entry.size > MAX_BYTES:
             return False
         self.entries.append(entry)
@@ -85,77 +62,77 @@ class Batch:
 
 @dataclass
 class Producer:
-    """Takes in, commits and sends. `link` gives an SQS client, `log` takes log lines, `now` and `wait(event, seconds)` are the clock."""
+    """Takes in, commits, sends. `connect` makes an SQS client, `log` writes log lines, `now` and `wait(event, seconds)` are its clock."""
 
     settings: Settings
     outbox: Outbox
-    link: Callable[[], Any]
+    connect: Callable[[], Any]
     log: Callable[..., None]
     stop: threading.Event
     now: Callable[[], float] = time.monotonic
     wait: Callable[[threading.Event, float], object] = threading.Event.wait
-    source: Source | None = None  # None: made-up transactions
+    source: Source | None = None  # None: synthetic transactions
 
     def __post_init__(self) -> None:
         self._client: Any = None
         self._open: Batch | None = None  # still filling
         self._ready: list[Batch] = []  # closed, in order; each is sent when it is due
         self._held: dict[int, int] = {}  # sequence: size of what is in these batches
-        self._behind, self._cursor = True, 0  # whether the outbox has more that is unsent, and the sequence after which to look for it
-        self._drawn = self._sent = self._outage = 0  # the last: requests that failed in a row
+        self._behind, self._cursor = True, 0  # whether the outbox has more unsent entries, and after which sequence
+        self._drawn = self._sent = self._outage = 0  # _outage: requests that failed in a row
         self._hold = -math.inf  # no request before this moment
-        self._look = -math.inf  # when to look for changes by others
-        self._wake, self._last_start = self.stop, math.inf  # no request starts after the latter
+        self._look = -math.inf  # when to look for changes by other processes
+        self._wake, self._last_start = self.stop, math.inf  # no request starts after _last_start
         self._stopping = False
         self._backoff_limit = BACKOFF_LIMIT_SECONDS
         self._said_full = -math.inf
-        self._prunable = True  # until a step prunes nothing; then until another process settles something
+        self._prunable = True  # False after a step that prunes nothing, until another process settles something
 
     def run(self) -> int:
-        """Work until the count or the source's end is reached or `stop` is set, and all is sent; gives the exit code.
+        """Work until the count or the source's end is reached or `stop` is set, and all is sent; return the exit code.
 
-        Raises Trouble if the very first request is refused, and OutboxTrouble if the outbox cannot be used.
+        Raises SendError if the very first request is refused, and OutboxError if the outbox cannot be used.
         """
         try:
-            self._client = self.link()  # before the first transaction, so that a lack of credentials shows at once
+            self._client = self.connect()  # before the first transaction, so that a lack of credentials shows at once
         except BotoCoreError as error:
             raise explain(error, self.settings) from error
         now = self.now()
-        self._source = self.source or MadeUp(self.settings.rate, self.settings.seed, now)
+        self._source = self.source or SyntheticSource(self.settings.rate, self.settings.seed, now)
         if self.settings.within is not None:
             self._end_by(now + self.settings.within)
         # A drain reads no feed, and what of the one before is not read is still asked for.
         feed = self._source.path if self.settings.within is None else self.outbox.value("SELECT feed FROM ledger")
         self._durably(lambda: self.outbox.record_start(feed))  # what cannot be marked must not be sent
-        while (self._more(now) or self._held or self._behind) and now <= self._last_start:
+        while (self._has_more(now) or self._held or self._behind) and now <= self._last_start:
             if self.stop.is_set() and not self._stopping:
                 self._begin_stop(now)
-            self._look_around(now)
+            self._check_for_changes(now)
             self._fill(now)
-            room = self._room(now)
-            if self._is_asked(room, now) and self._source.next_moment(now) <= now and not self._sendable(now):
+            room = self._capacity(now)
+            if self._may_draw(room, now) and self._source.next_moment(now) <= now and not self._sendable(now):
                 self._take_in(now, room)
-            if self._open and (self._open.due <= now or len(self._open.entries) == MAX_ENTRIES or not self._more(now)):
+            if self._open and (self._open.due <= now or len(self._open.entries) == MAX_ENTRIES or not self._has_more(now)):
                 self._close()
             if (due := self._sendable(now)) is not None:
                 self._send(due)
             else:
                 self.wait(self._wake, self._next_moment(now, room) - now)
             now = self.now()
-        return self._say_how_it_ended()
+        return self._log_the_end()
 
-    def _say_how_it_ended(self) -> int:
+    def _log_the_end(self) -> int:
         unsent = self.outbox.count_unsent()
         reason = "signal" if self.stop.is_set() else "drained" if self.settings.within else "end of source" if self.source else "count"
         self.log("stopped", sent=self._sent, unsent=unsent, reason=reason)
         if not unsent:
             return EXIT_OK
         what = f"{unsent} transactions are unsent and stay in the outbox {self.outbox.path}"
-        self.log("error", error=what, unsent=unsent, what_to_do="mend what the lines before this one name; the next start sends them first")
+        self.log("error", error=what, unsent=unsent, what_to_do="fix what the lines before this one name; the next start sends them first")
         return EXIT_UNSENT
 
     def _begin_stop(self, now: float) -> None:
-        """Take in nothing more, and send all that is unsent, at shorter intervals."""
+        """Take in nothing more, and send what is unsent, with shorter pauses between retries."""
         self._stopping, self._wake = True, threading.Event()
         self._end_by(now + DRAIN_SECONDS)
         self._hold, self._outage = now, 0
@@ -166,23 +143,23 @@ class Producer:
         self._last_start = min(self._last_start, moment - REQUEST_SECONDS)
         self._backoff_limit = DRAIN_BACKOFF_LIMIT_SECONDS
 
-    def _more(self, now: float) -> bool:
+    def _has_more(self, now: float) -> bool:
         reached = self.settings.count is not None and self._drawn >= self.settings.count
         return not self.stop.is_set() and not reached and self._source.next_moment(now) < math.inf
 
-    def _is_asked(self, room: int, now: float) -> bool:
-        """Whether the source is asked now: a feed also when there is no room."""
-        return room > 0 or (self._source.path is not None and self._more(now))
+    def _may_draw(self, room: int, now: float) -> bool:
+        """Whether to ask the source now: a feed also when there is no room."""
+        return room > 0 or (self._source.path is not None and self._has_more(now))
 
-    def _room(self, now: float) -> int:
-        """How many transactions may be taken in; prunes a step where it is time to, and says when there is no room."""
-        if not self._more(now):
+    def _capacity(self, now: float) -> int:
+        """How many transactions may be taken in. Prunes one step if it is time; logs that there is no room."""
+        if not self._has_more(now):
             return 0
-        limit, found = Room(self.settings.outbox_rows, self.settings.outbox_bytes), self.outbox.room()
+        limit, found = Usage(self.settings.outbox_rows, self.settings.outbox_bytes), self.outbox.usage()
         if self._prunable and (found.rows > PRUNE_SHARE * limit.rows or found.bytes > PRUNE_SHARE * limit.bytes):
             pruned = self._durably(lambda: self.outbox.prune(limit))
             self._prunable = pruned > 0
-            found = self.outbox.room()
+            found = self.outbox.usage()
         room = min(MAX_ENTRIES, limit.rows - found.rows) if found.bytes < limit.bytes else 0
         if room > 0 and found.rejected < REJECTED_LINES:
             return room if self.settings.count is None else min(room, self.settings.count - self._drawn)
@@ -191,22 +168,22 @@ class Producer:
             self._say_full(found, limit)
         return 0
 
-    def _say_full(self, found: Room, limit: Room) -> None:
+    def _say_full(self, found: Usage, limit: Usage) -> None:
         advice = "reconcile, so that what has arrived can be pruned; or allow more rows or bytes"
         if found.rows < limit.rows and found.bytes < limit.bytes:
-            advice = f"{REJECTED_LINES} rejected lines are kept aside: look at them (command rejected), and remove them"
+            advice = f"{REJECTED_LINES} rejected lines are kept: look at them (command rejected), and remove them"
         held = {"rows": found.rows, "rows_limit": limit.rows, "bytes": found.bytes, "bytes_limit": limit.bytes}
         self.log("full", unsent=self.outbox.count_unsent(), rejected=found.rejected, what_to_do=advice, **held)
 
-    def _look_around(self, now: float) -> None:
-        """See whether another process made entries unsent, or settled some."""
+    def _check_for_changes(self, now: float) -> None:
+        """Check whether another process made entries unsent, or settled some."""
         if now >= self._look:
             self._look = now + LOOK_SECONDS
             if self.outbox.changed():
                 self._behind, self._cursor, self._prunable = True, 0, True
 
     def _fill(self, now: float) -> None:
-        """Take what is unsent and not held into batches, in order, as far as the window goes."""
+        """Take the unsent entries that are not held yet into batches, in order, as far as the window allows."""
         if not self._behind or len(self._held) > WINDOW_ENTRIES / 2:
             return
         with contextlib.closing(self.outbox.unsent(self._cursor)) as entries:
@@ -219,11 +196,11 @@ class Producer:
         self._behind = False
 
     def _fits(self, entry: Entry) -> bool:
-        """Whether the window takes one more; an empty one takes any."""
+        """Whether the window takes one more entry; an empty window takes any."""
         return not self._held or (len(self._held) < WINDOW_ENTRIES and sum(self._held.values()) + entry.size <= WINDOW_BYTES)
 
     def _take_in(self, now: float, room: int) -> None:
-        """Commit what the source gives, then have it sent."""
+        """Commit what the source gives, then put it into batches."""
         draft = self._source.draw(now, room)
         if not draft:
             return
@@ -233,7 +210,7 @@ class Producer:
             self.log("rejected", source=line.source, line=line.line, offset=line.offset, length=line.length, reason=line.reason)
         for entry in entries:
             if self._behind or not self._fits(entry):
-                self._behind = True  # it waits its turn in the outbox
+                self._behind = True  # it waits in the outbox
                 return
             self._cursor = entry.sequence
             self._add(entry, now + self.settings.linger)
@@ -257,25 +234,25 @@ class Producer:
     def _next_moment(self, now: float, room: int) -> float:
         moments = [max(each.due, self._hold) for each in self._ready] + ([self._open.due] if self._open else [])
         return min(
-            [*moments, self._source.next_moment(now) if self._is_asked(room, now) else math.inf, self._last_start + 0.001, self._look]
+            [*moments, self._source.next_moment(now) if self._may_draw(room, now) else math.inf, self._last_start + 0.001, self._look]
         )
 
     def _request(self, entries: list[dict[str, Any]]) -> Any:
-        self._client = self._client or self.link()
+        self._client = self._client or self.connect()
         return self._client.send_message_batch(QueueUrl=self.settings.queue_url, Entries=entries)
 
     def _send(self, batch: Batch) -> None:
-        """Send one of the ready batches, and mark what was taken; if the request fails it stays there, else what failed does, alone."""
+        """Send a ready batch, and mark the entries that SQS took. The others stay in the batch: all of them if the request failed."""
         entries = [{"Id": str(n), "MessageBody": each.body, "MessageAttributes": each.attributes} for n, each in enumerate(batch.entries)]
         try:
             answer = self._request(entries)
         except (BotoCoreError, ClientError) as error:
-            trouble = explain(error, self.settings)
-            if trouble.refused and not self._sent:
-                raise trouble from error
-            self._client = None if trouble.refused else self._client  # to read the credentials anew
+            why = explain(error, self.settings)
+            if why.refused and not self._sent:
+                raise why from error
+            self._client = None if why.refused else self._client  # to read the credentials again
             self._outage += 1
-            self._hold = self._retry(self._outage, batch, reason=trouble.code, detail=trouble.detail, what_to_do=trouble.what_to_do)
+            self._hold = self._retry(self._outage, batch, reason=why.code, detail=why.detail, what_to_do=why.what_to_do)
             return
         self._outage = 0
         taken = {each["Id"]: each["MessageId"] for each in answer.get("Successful", [])}
@@ -302,27 +279,27 @@ class Producer:
         self.log("sent", count=len(done), transaction_ids=[each.transaction_id for each in done], total=self._sent)
 
     def _durably(self, work: Callable[[], T]) -> T:
-        """Do something in the outbox; while that is locked or its disk full, say so, wait and try again, as long as there is time."""
+        """Do something in the outbox. While it is locked or its disk is full, log it, wait and retry, as long as there is time."""
         attempt = 0
         while True:
             try:
                 return work()
-            except OutboxTrouble as trouble:
-                if not trouble.passing or self.now() > self._last_start:
+            except OutboxError as error:
+                if not error.transient or self.now() > self._last_start:
                     raise
                 attempt += 1
                 delay = self._delay(attempt)
-                self.log("waiting", reason=trouble.what, detail=str(trouble), what_to_do=trouble.what_to_do, delay_seconds=round(delay, 3))
+                self.log("waiting", reason=error.what, detail=str(error), what_to_do=error.what_to_do, delay_seconds=round(delay, 3))
             self.wait(self._wake, delay)
             if self.stop.is_set() and not self._stopping:
                 self._begin_stop(self.now())
 
     def _retry(self, attempt: int, batch: Batch, **why: Any) -> float:
-        """Log that a batch will be sent again, and give the moment."""
+        """Log that a batch will be sent again, and return when."""
         delay = self._delay(attempt)
         self.log("retrying", count=len(batch.entries), attempt=attempt, delay_seconds=round(delay, 3), **why)
         return self.now() + delay
 
     def _delay(self, attempt: int) -> float:
         """Seconds before the next attempt: doubled up to a limit, with jitter."""
-        return min(self._backoff_limit, BACKOFF_SECONDS * 2 ** min(attempt - 1, 16)) * random.uniform(0.5, 1)
+        return min(self._backoff_limit, BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 16)) * random.uniform(0.5, 1)

@@ -18,7 +18,8 @@ import ansible.module_utils
 import boto3
 import pytest
 from botocore.config import Config
-from plays import Pipeline, free_port, root_keys, supervisorctl, wait_until
+from plays import Pipeline, ended, free_port, root_keys
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 REGION = "us-east-1"
@@ -26,6 +27,51 @@ ACCOUNT = "000000000000"
 
 # The modules' helpers, under the name that they have where they run.
 ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
+
+# Files that share a deployment (tests/playbooks/conftest.py) run on one worker. Without this each of them would make its own.
+SHARED = {
+    "test_alarms.py": "deployed_pipeline",
+    "test_sabotage.py": "deployed_pipeline",
+    "test_role_policies.py": "infrastructure",
+    "test_ten_thousand.py": "infrastructure",
+}
+
+
+def group_of(nodeid: str) -> str:
+    """What has to run on one worker: the tests of a file, or of the files that share a deployment."""
+    file = nodeid.partition("::")[0]
+    return SHARED.get(file.rpartition("/")[2], file) if "/playbooks/" in file else file
+
+
+class Groups(LoadScopeScheduling):
+    """Gives a worker one group of tests after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Groups(config, log)
+
+
+def pytest_itemcollected(item: pytest.Function) -> None:
+    """Mark slow tests: those with an embedded cloud, with a clone and all that runs in it, or with the producer and a cloud to send to."""
+    used = set(item.fixturenames)
+    if used & {"start_cloud", "clone"} or ("cloud" in used and hasattr(item.module, "Program")):
+        item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of plays, which need the processors, and other files, which mostly wait, in turns: so the processors are always busy."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(group_of(item.nodeid), []).append(item)
+    plays = [group for group in groups.values() if "playbooks" in group[0].path.parts]
+    others = [group for group in groups.values() if "playbooks" not in group[0].path.parts]
+    turns = max(len(plays), 1)
+    items[:] = [item for turn in range(turns) for group in [*plays[turn : turn + 1], *others[turn::turns]] for item in group]
 
 
 @dataclass
@@ -132,6 +178,4 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """A pipeline that is not deployed yet; whatever of it still runs at the end of the module is stopped."""
     made = Pipeline(tmp_path_factory.mktemp("pipeline"), free_port(), {"probe_timeout": 30})
     yield made
-    if (made.directory / "supervisor" / "supervisord.conf").exists():
-        supervisorctl(made, "shutdown")
-        wait_until(lambda: not made.processes(), 30, f"an end of {made.processes()}")
+    ended(made)

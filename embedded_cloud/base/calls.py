@@ -1,4 +1,4 @@
-"""What a request to EC2, CloudWatch or SSM asks for: the action and its parameters, in whichever protocol it came."""
+"""What a request asks for: the action and its parameters, in either of AWS's protocols."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _SIGNATURE_PARAMETERS = re.compile(r"X-Amz-", re.IGNORECASE)
 
 
 class UnclearCallError(ValueError):
-    """The request names no action, or two: what is authorised and what is done could differ."""
+    """The request names no action, or two, so that what is authorised and what is done could differ."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,15 @@ class Call:
     parameters: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        return f"{self.service}:{self.action}"
+
+    @property
     def iam_action(self) -> str:
         return f"{NAMESPACES[self.service]}:{self.action}"
 
     def values(self, name: str) -> list[str]:
-        """The values of a parameter, of a list (`Names`) and of a form's list (`Names.member.1`, `InstanceId.1`) alike."""
+        """The values of a parameter: of a single one, of a list (`Names`) or of a form's list (`Names.member.1`, `InstanceId.1`)."""
         found: list[str] = []
         for key, value in self.parameters.items():
             if key == name or re.fullmatch(rf"{re.escape(name)}(\.member)?\.\d+", key):
@@ -44,9 +48,9 @@ class Call:
 
 
 def read_call(request: Request, service: str) -> Call:
-    """The one call a signed request makes.
+    """The one call of a signed request.
 
-    Raises UnclearCallError when the action is missing or said in two places, or for a protocol the emulators do not speak.
+    Raises UnclearCallError when the action is missing or named in two places, or for a protocol that the emulators do not speak.
     """
     target = request.headers.get("x-amz-target", "")
     plain_query = {name: values for name, values in request.query.items() if not _SIGNATURE_PARAMETERS.match(name)}

@@ -1,8 +1,8 @@
-"""Who may come in: asked on every path, before anything reads what a request wants.
+"""Who may make requests. This is checked on every path, before anything else reads the request.
 
-A request comes in when its connection belongs to the user who runs the cloud, when it names this machine and this port as its host, and
-when it carries no header that only a browser sends. So neither a web page (also one whose own name leads to 127.0.0.1) nor another user
-of this machine gets at anything; and no answer tells a browser that it may show it to a page.
+A request is admitted when its connection belongs to the user who runs the cloud, when it names this machine and this port as its host, and
+when it has no header that only a browser sends. So neither a web page (even one whose own name resolves to 127.0.0.1) nor another user of
+this machine can reach anything, and no answer allows a browser to show it to a page.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 from embedded_cloud.base import messages
 from embedded_cloud.base.messages import Application, Message, Receive, Send
 
-# No AWS client sends these; a browser sends at least one of them with whatever a page makes it send.
+# No AWS client sends these. A browser sends at least one of them with every request that a page makes.
 _BROWSERS_HEADERS = re.compile(rb"origin|referer|cookie|sec-.*|access-control-.*")
 
 # sock_diag(7), <linux/sock_diag.h>, <linux/inet_diag.h>, <linux/netlink.h>
@@ -32,9 +32,9 @@ Address = tuple[str, int]
 
 
 def user_of(client: Address, server: Address) -> int | None:
-    """The uid of the process on the other end of an IPv4 connection of this machine; None when there is none (any more).
+    """The uid of the process at the other end of an IPv4 connection of this machine; None when there is none, or no longer.
 
-    Raises OSError where the kernel does not tell.
+    Raises OSError where the kernel does not answer.
     """
     ports_and_addresses = struct.pack(">HH16s16s", client[1], server[1], socket.inet_aton(client[0]), socket.inet_aton(server[0]))
     wanted = (
@@ -53,9 +53,9 @@ def user_of(client: Address, server: Address) -> int | None:
 
 
 class Door:
-    """The outermost application: refuses, or hands on to `inside`, whose answers lose what is meant for browsers.
+    """The outermost application: refuses a request, or passes it to `inside`, and removes from the answers what is meant for browsers.
 
-    `port` is the cloud's, `user` whom it answers. With `guests` it answers others as well, except on the pages under `closed_to_guests`.
+    `port` is the cloud's; `user` is the one it answers. With `guests` it answers others too, except on the pages under `closed_to_guests`.
     """
 
     def __init__(self, inside: Application, port: int, user: int, guests: bool, closed_to_guests: tuple[str, ...]) -> None:
@@ -77,7 +77,7 @@ class Door:
             await self._inside(scope, receive, _without_cors(send))
 
     def _refused_for(self, scope: dict[str, Any]) -> str:
-        """Why a request may not come in; empty when it may."""
+        """Why a request is not admitted; empty when it is."""
         names = [bytes(name).lower() for name, _value in scope["headers"]]
         hosts = [bytes(value).lower() for name, value in scope["headers"] if bytes(name).lower() == b"host"]
         if len(hosts) != 1 or hosts[0] not in self._hosts:

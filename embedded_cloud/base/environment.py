@@ -1,22 +1,20 @@
-"""The environment both emulators read when they are imported, and that function workers inherit."""
+"""The environment variables that both emulators read when they are imported, and that function workers inherit."""
 
 import os
-from collections.abc import Mapping
 
 from embedded_cloud.base.root_key import RootKey
 
-# All that is taken over from whoever starts the cloud: enough to run a Python, and nothing that could send a function's calls, or
-# the emulators' own, anywhere else (endpoints, profiles, proxies, credentials, Python paths).
+# Only these are kept from whoever starts the cloud: enough to run Python, and nothing that could send the calls of a function or of an
+# emulator anywhere else (endpoints, profiles, proxies, credentials, Python paths).
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 
-def emulator_environment(port: int, account: str, region: str, key: RootKey, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The complete environment of the cloud's process.
+def prepare(port: int, account: str, region: str, key: RootKey) -> None:
+    """Replace this process's environment. This must run before MiniStack or moto is imported: both read it then.
 
-    `port` is where it listens, `account` its twelve digits, `key` its root's, `inherited` the environment of whoever starts it, of
-    which only the variables of INHERITED are kept.
+    `port` is where the cloud listens, `account` its twelve digits, `key` that of its root.
     """
-    return {name: inherited[name] for name in INHERITED if name in inherited} | {
+    wanted = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
         # MiniStack
         "AUTH": "true",
         "BIND_HOST": "127.0.0.1",
@@ -47,10 +45,5 @@ def emulator_environment(port: int, account: str, region: str, key: RootKey, inh
         "PYTHONUTF8": "1",
         "TZ": ":UTC",
     }
-
-
-def prepare(port: int, account: str, region: str, key: RootKey) -> None:
-    """Replace this process's environment. Must run before MiniStack or moto is imported: both read it then."""
-    wanted = emulator_environment(port, account, region, key, dict(os.environ))
     os.environ.clear()
     os.environ.update(wanted)

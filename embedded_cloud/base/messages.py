@@ -1,4 +1,4 @@
-"""HTTP requests and responses as values, and the way between them and ASGI."""
+"""HTTP requests and responses as values, and their conversion from and to ASGI."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 @dataclass(frozen=True)
 class Request:
-    """A request read whole. `headers` has lower-case names, repeated ones joined by a comma; `raw_headers` is as it arrived."""
+    """A complete request. `headers` has lower-case names, and repeated headers joined by a comma; `raw_headers` is unchanged."""
 
     method: str
     path: str
@@ -59,7 +59,7 @@ def joined_headers(raw_headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 async def read_request(scope: dict[str, Any], receive: Receive) -> Request | None:
-    """The request with its whole body, or None when the client went away before it was complete."""
+    """The request with its whole body, or None when the client closed the connection before that."""
     chunks = []
     more = True
     while more:
@@ -83,7 +83,7 @@ async def read_request(scope: dict[str, Any], receive: Receive) -> Request | Non
 
 
 def receive_again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body already read once more, and then what the connection has to say."""
+    """A `receive` that returns a body again that was read already, and then what the connection sends."""
     pending = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_body_first() -> Message:
@@ -101,7 +101,7 @@ async def send_response(send: Send, response: Response) -> None:
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """What a JSON body says; nothing for what is no JSON object, which the service itself reports."""
+    """The object in a JSON body; empty when there is none, which the service itself reports."""
     try:
         found = json.loads(body or b"{}")
     except ValueError:

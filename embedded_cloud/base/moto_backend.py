@@ -1,13 +1,15 @@
-"""moto, in this process: one thread of its own serves every call, because its backends are not made for several."""
+"""moto, in this process: one thread serves every call, because moto's backends are not thread-safe."""
 
 import asyncio
+import contextvars
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from moto.backends import get_backend
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from embedded_cloud.base.messages import Request, Response
@@ -18,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class MotoBackend:
-    """moto's own server application, and direct looks at its backends, one call at a time."""
+    """moto's own server application, and direct access to its backends, one call at a time."""
 
     def __init__(self, account: str) -> None:
         self.account = account
@@ -26,11 +28,18 @@ class MotoBackend:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="moto")
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Run `function` on moto's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+        """Run `function` on moto's thread, with the account and the region of the request under way."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: context.run(function))
+
+    def run_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """The same after some seconds, without waiting for it."""
+        timer = threading.Timer(seconds, self._executor.submit, [contextvars.copy_context().run, function])
+        timer.daemon = True
+        timer.start()
 
     async def handle(self, request: Request) -> Response:
-        """moto's answer. moto checks neither signature nor policy: the caller has done so."""
+        """moto's answer. moto checks neither the signature nor the policies: the caller must have done that."""
         return await self.run(lambda: self._handle(request))
 
     def _handle(self, request: Request) -> Response:
@@ -45,13 +54,20 @@ class MotoBackend:
         return Response(int(status.split(" ", 1)[0]), b"".join(chunks), tuple(headers.items()))
 
     def backend(self, service: str, region: str) -> Any:
-        """The backend of one region; only to be touched from within `run`."""
+        """The backend of one region. Use it within `run` only."""
         return get_backend(service)[self.account][region]  # type: ignore[call-overload]
 
     def backends(self, service: str) -> list[Any]:
-        """The backends of every region that was used so far; only to be touched from within `run`."""
+        """The backends of all regions used so far. Use them within `run` only."""
         return list(get_backend(service)[self.account].values())  # type: ignore[call-overload]
 
     async def warm_up(self, region: str) -> None:
         """Import and build what the first requests would otherwise wait for."""
         await self.run(lambda: [self.backend(service, region) for service in ("ec2", "cloudwatch")])
+
+    async def is_ready(self, region: str) -> bool:
+        try:
+            return await self.run(lambda: bool(self.backend("ec2", region).vpcs))
+        except Exception:
+            logger.exception("moto does not answer")
+            return False

@@ -1,4 +1,4 @@
-"""The key of root: made at random once, for one installation, and kept where its user alone can read it."""
+"""The key of root: random, made once for an installation, in a file that only its user can read."""
 
 import configparser
 import contextlib
@@ -13,7 +13,7 @@ _ACCESS_KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
 class UnsafeKeyError(Exception):
-    """The file is not a private one with a key; the text names it and says what to do."""
+    """The file is not private or has no key; the text names the file and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class RootKey:
 
 
 def read_or_make(path: Path) -> RootKey:
-    """The key in a configuration file of the AWS CLI, which is made, with mode 0600, if it is not there.
+    """The key in a configuration file of the AWS CLI. A missing file is made, with mode 0600.
 
-    Raises UnsafeKeyError for a file that others can read or write, that is another user's, or that has no key.
+    Raises UnsafeKeyError for a file that others can read or write, that belongs to another user, or that has no key.
     """
     if not os.path.lexists(path):
         _make(path)
@@ -49,14 +49,14 @@ _REMEDY = "Remove it; the next start makes a new key."
 def _make(path: Path) -> None:
     access_key = "AKIA" + "".join(secrets.choice(_ACCESS_KEY_CHARACTERS) for _ in range(16))
     text = (
-        "# The key of the embedded cloud's root, made for this installation; it opens nothing else.\n"
+        "# The key of the embedded cloud's root, made for this installation. It opens nothing else.\n"
         f"[{PROFILE}]\naws_access_key_id = {access_key}\naws_secret_access_key = {secrets.token_urlsafe(30)}\n"
     )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Whole or not at all, also when two are started at once: mkstemp's files have mode 0600.
+    # The file appears complete or not at all, also when two clouds start at once. Files of mkstemp have mode 0600.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".aws.cfg-")
     with open(handle, "w") as file:
         file.write(text)
-    with contextlib.suppress(FileExistsError):  # the other one's, which is read next
+    with contextlib.suppress(FileExistsError):  # the other cloud's file, which is read next
         os.link(temporary, path)
     os.unlink(temporary)

@@ -1,4 +1,4 @@
-"""What the cloud holds beyond what an empty account has, by kind: what teardown would leave behind."""
+"""The resources that this account has and an empty account does not: what a teardown would leave behind."""
 
 import importlib
 from typing import Any

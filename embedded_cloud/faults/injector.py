@@ -1,11 +1,11 @@
-"""Faults on request: throttling, server errors, lost connections, refused entries and latency, at a chosen rate; none unless asked for.
+"""Faults on request: throttling, server errors, lost connections, refused entries and latency, at a chosen rate. The default is none.
 
-They meet the operator, requests signed with a long-term key, root's or a user's, and so show how the plays fare; or else the roles,
-requests with a session token, which come from the function and the producer. Instance metadata is no API and has no retries to try; the
-pages under /_embedded_cloud/ must tell the truth about the faults.
+By default only the operator's requests are faulted, those signed with a long-term key of root or a user: they show whether the plays cope.
+With `roles` it is the requests with a session token instead, which the function and the producer make. Instance metadata and the pages
+under /_embedded_cloud/ are never faulted.
 
-For a seed, the n-th request of an action meets the same fate however requests of different actions interleave, which they do when hosts
-run side by side: a run can be repeated.
+For one seed, the n-th request of an action always gets the same fault, however the requests of different actions interleave when hosts run
+side by side. So a run can be repeated.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from typing import Any
 
 from ministack.core import iam_actions
 
-from embedded_cloud.base import messages
+from embedded_cloud.base import entry_faults, messages
 from embedded_cloud.base.messages import Message, Request, Response, Send
+from embedded_cloud.faults.settings import settings_from
 from embedded_cloud.iam import authorization
-from embedded_cloud.services.sqs import patches as queues
 
-# Equally likely. A closed connection lost its request ("before"), or its answer: the call took effect ("after").
+# All equally likely. A closed connection lost the request ("before") or the answer, and the call took effect ("after").
 KINDS = ("throttling", "error_500", "error_503", "closed_before", "closed_after")
 # Only when named. Every other entry of a SendMessageBatch, or statement of a BatchExecuteStatement, is refused, from the first; other calls
-# are answered as ever.
+# are answered as usual.
 ENTRIES = "entries"
-# The session's credentials are refused as expired, whatever their time.
+# Only when named. The session's credentials are refused as expired.
 EXPIRED = "expired"
 
 # Code, status and text by the signature's service. Sources: "Error codes for the Amazon EC2 API"; TooManyRequestsException (Lambda API
@@ -51,10 +51,10 @@ _SERVER_ERRORS = {
 
 @dataclass(frozen=True)
 class FaultSettings:
-    """`rate` is the share of requests that meet a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request.
+    """`rate` is the share of requests that get a fault, 0 to 1; `seed` chooses which; `latency_ms` is added to every request.
 
-    `roles` says that they are the requests of roles instead of the operator's; `actions` (as in a policy: "sqs:SendMessage") that they are
-    only these, `queue` that they are about the queue of this name, `kinds` that the faults are only of these kinds; empty: all.
+    With `roles` these are the requests of roles instead of the operator's. `actions` (as in a policy: "sqs:SendMessage") limits them to
+    some actions, `queue` to the queue of this name; `kinds` limits the kinds of faults. Empty means all.
     """
 
     rate: float = 0.0
@@ -73,75 +73,47 @@ class FaultSettings:
         if not set(self.kinds) <= {*KINDS, ENTRIES, EXPIRED}:
             raise ValueError(f"the kinds are {', '.join(self.kinds)}; known are {', '.join((*KINDS, ENTRIES, EXPIRED))}")
 
-    @classmethod
-    def from_document(cls, document: Any) -> "FaultSettings":
-        """From a JSON object of these names, all of them optional. Raises ValueError that says what is wrong."""
-        if not isinstance(document, dict) or document.keys() - cls.__dataclass_fields__.keys():
-            raise ValueError(f"expected an object of {', '.join(cls.__dataclass_fields__)}; found {document!r}")
-        for name, value in document.items():
-            expected, valid = _FORMS[name]
-            if not valid(value):
-                raise ValueError(f"{name} is {value!r}, which is no {expected}")
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
-        return cls(**values)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-# What a setting must be, in words and as a test; True is a number to Python alone.
-_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "rate": ("number", lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)),
-    "seed": ("whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
-    "latency_ms": ("whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
-    "roles": ("truth value", lambda value: isinstance(value, bool)),
-    "actions": ("list of texts", _texts),
-    "queue": ("text", lambda value: isinstance(value, str)),
-    "kinds": ("list of texts", _texts),
-}
-
 
 class FaultInjector:
-    """Decides what becomes of each request, and counts. Of several settings a request meets the first that is about it."""
+    """Decides which request gets which fault, and counts. With several settings, the first that matches a request decides."""
 
     def __init__(self, *settings: FaultSettings) -> None:
         self.start_anew(*settings)
 
     def start_anew(self, *settings: FaultSettings) -> None:
-        """Take these settings, and count from zero."""
-        self._dealers = [_Dealer(each) for each in settings]
+        """Use these settings from now on, and count from zero."""
+        self._active = [_ActiveSettings(each) for each in settings]
 
     def start_anew_from(self, document: Any) -> None:
         """The same from a JSON object, or from a list of them. Raises ValueError that says what is wrong."""
         documents = document if isinstance(document, list) and document else [document]
-        self.start_anew(*(FaultSettings.from_document(one) for one in documents))
+        self.start_anew(*(settings_from(FaultSettings, one) for one in documents))
 
     @property
     def settings(self) -> Any:
-        """Rate, seed and latency, and of the others those that narrow the faults down; a list where there are several settings."""
-        found = [dealer.shown for dealer in self._dealers]
+        """Rate, seed, latency and whatever else is set; a list when there are several settings."""
+        found = [active.shown for active in self._active]
         return found[0] if len(found) == 1 else found
 
     @property
     def counts(self) -> Any:
-        """The settings, how many requests they were applied to, and how many met each kind of fault."""
-        found = [dealer.counts for dealer in self._dealers]
+        """The settings, how many requests matched them, and how many got each kind of fault."""
+        found = [active.counts for active in self._active]
         return found[0] if len(found) == 1 else found
 
     async def handle(self, request: Request, service: str, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
-        """Have `answer` handle the signed request and send what came of it, or put a fault in its way."""
+        """Let `answer` handle the signed request, or make a fault of it."""
         action = _action(request, service)
-        dealer = next((each for each in self._dealers if each.is_about(request, action)), None)
-        if dealer is None:
+        active = next((each for each in self._active if each.matches(request, action)), None)
+        if active is None:
             await answer(send)
             return
-        fault = dealer.next_fault(action)
-        await asyncio.sleep(dealer.settings.latency_ms / 1000)
+        fault = active.next_fault(action)
+        await asyncio.sleep(active.settings.latency_ms / 1000)
         if fault is None:
             await answer(send)
         elif fault == ENTRIES:
-            with queues.half_refused():
+            with entry_faults.half_refused():
                 await answer(send)
         elif fault == "closed_before":
             await _close(send)
@@ -154,8 +126,8 @@ class FaultInjector:
             await messages.send_response(send, _refusal(request, service, fault))
 
 
-class _Dealer:
-    """Deals out the faults of one setting."""
+class _ActiveSettings:
+    """Makes the faults of one setting."""
 
     def __init__(self, settings: FaultSettings) -> None:
         self.settings = settings
@@ -172,7 +144,7 @@ class _Dealer:
         kinds = self.settings.kinds or KINDS
         return self.shown | {"requests": self._requests.total(), "faults": {kind: self._faults[kind] for kind in kinds}}
 
-    def is_about(self, request: Request, action: str) -> bool:
+    def matches(self, request: Request, action: str) -> bool:
         if self.settings == FaultSettings():
             return False
         from_role = "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in request.query
@@ -196,7 +168,7 @@ def _action(request: Request, service: str) -> str:
 
 
 def _queue(request: Request) -> str:
-    """The name of the queue that a request is about, in SQS's JSON protocol; else nothing."""
+    """The name of the queue that a request is about, in SQS's JSON protocol; else empty."""
     return str(messages.json_object(request.body).get("QueueUrl", "")).rpartition("/")[2]
 
 
@@ -206,7 +178,7 @@ def _refusal(request: Request, service: str, fault: str) -> Response:
 
 
 async def _discard(message: Message) -> None:
-    """Where a lost answer goes."""
+    """Lose an answer."""
 
 
 async def _close(send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Who may do what, decided by MiniStack's own code also for the requests that moto answers."""
+"""Who may do what. MiniStack's own code decides it, also for the requests that moto answers."""
 
 import json
 import uuid
@@ -11,7 +11,9 @@ from ministack.services import iam, lambda_svc, sts
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request, Response
+from embedded_cloud.base.ministack_backend import Answer
 from embedded_cloud.base.moto_backend import MotoBackend
+from embedded_cloud.base.patching import Patch, replace
 from embedded_cloud.iam import ec2_permissions
 
 Check = ec2_permissions.Check
@@ -19,21 +21,29 @@ Check = ec2_permissions.Check
 _JSON_ERROR_CODES = {"AccessDeniedException": "AccessDenied"}
 
 
-def install(root_access_key: str) -> None:
-    """Have MiniStack know one root key, and verify its signature like any other.
+def one_root_key(root_access_key: str) -> list[Patch]:
+    """One key is root's, and its signature is verified like any other.
 
-    By itself it takes `test`, twelve digits and no key at all for root's, with any secret; and it makes the secret of a function's
-    session from the names of the function and its role.
+    MiniStack by itself takes `test`, twelve digits and no key at all for root's, with any secret. It also derives the secret of a
+    function's session from the names of the function and its role.
     """
-    iam_evaluator.is_root_access_key = sts.is_root_access_key = lambda access_key: access_key == root_access_key
-    iam_evaluator._is_root_key = lambda access_key_id: False
-    lambda_runtime.execution_credentials = lambda_svc.execution_credentials = _function_credentials
+
+    def is_root(access_key: str) -> bool:
+        return access_key == root_access_key
+
+    return [
+        replace(iam_evaluator, "is_root_access_key", is_root),
+        replace(sts, "is_root_access_key", is_root),
+        replace(iam_evaluator, "_is_root_key", lambda access_key_id: False),
+        replace(lambda_runtime, "execution_credentials", _function_credentials),
+        replace(lambda_svc, "execution_credentials", _function_credentials),
+    ]
 
 
 def unauthenticated(request: Request, service: str) -> Response | None:
-    """The refusal of a request whose signature is not of a key that this cloud knows; None for all others.
+    """The refusal of a request whose signature is not by a key of this cloud; None for all others.
 
-    It comes before routing: MiniStack, which verifies signatures too, would not for what it takes for an anonymous call.
+    This comes before routing: MiniStack verifies signatures too, but not those of calls that it takes for anonymous ones.
     """
     unknown = iam_evaluator._unknown_access_key()
     try:
@@ -45,7 +55,7 @@ def unauthenticated(request: Request, service: str) -> Response | None:
 
 
 def missing_signature(request: Request) -> Response:
-    """The refusal of a request that nobody signed, in the words of the service it seems to be meant for."""
+    """The refusal of an unsigned request, in the form of the service that it seems to be meant for."""
     named = ministack_app._routing_params(request.method, request.path, request.headers, request.body, request.query)
     service = detect_service(request.method, request.path, request.headers, named)
     failure = iam_evaluator.AuthError("MissingAuthenticationToken", "Request is missing Authentication Token")
@@ -53,15 +63,15 @@ def missing_signature(request: Request) -> Response:
 
 
 def expired_token(request: Request, service: str) -> Response:
-    """The refusal of a session whose time is up."""
+    """The refusal of an expired session."""
     failure = iam_evaluator.AuthError("ExpiredTokenException", "The security token included in the request is expired")
     return _authentication_failure(request, service, failure)
 
 
 def new_session(arn: str, user_id: str, account: str, expires: float | None) -> dict[str, str]:
-    """Credentials of a role's session, known to MiniStack from now on: AccessKeyId, SecretAccessKey and SessionToken.
+    """New credentials of a role's session, registered with MiniStack: AccessKeyId, SecretAccessKey and SessionToken.
 
-    `expires` is in seconds since the epoch; None is a session as long as the cloud runs.
+    `expires` is in seconds since the epoch; None means a session for as long as the cloud runs.
     """
     key = iam._gen_session_access_key()
     made = {"SecretAccessKey": iam._gen_secret(), "SessionToken": iam._gen_session_token()}
@@ -71,7 +81,7 @@ def new_session(arn: str, user_id: str, account: str, expires: float | None) -> 
 
 
 async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response | None:
-    """AWS's answer to a call that its signature or its policies do not allow, None when it is allowed."""
+    """AWS's answer to a call that its signature or the policies do not allow; None when it is allowed."""
     region = extract_region(request.headers, request.query)
     tags = await ec2_permissions.tags_of_named(call, moto, region)
     key = _pin(request)
@@ -98,8 +108,8 @@ def error_response(request: Request, service: str, code: str, message: str, stat
     return _response(request, *error_answer(request.headers, service, code, message, status))
 
 
-def error_answer(request_headers: dict[str, str], service: str, code: str, message: str, status: int) -> tuple[int, dict[str, str], bytes]:
-    """The same as MiniStack's handlers answer: status, headers and body."""
+def error_answer(request_headers: dict[str, str], service: str, code: str, message: str, status: int) -> Answer:
+    """The same in the form of MiniStack's handlers."""
     _status, headers, body = iam_actions.access_denied_response(
         service, "", "", str(uuid.uuid4()), error_code=code, message=message, headers=request_headers
     )
@@ -109,7 +119,7 @@ def error_answer(request_headers: dict[str, str], service: str, code: str, messa
 def trusts_service(role: dict[str, Any], service: str, account: str, region: str, keys: dict[str, str] | None = None) -> bool:
     """Whether the trust policy of a role, as MiniStack keeps it, lets a service (ec2.amazonaws.com) assume it.
 
-    `keys` are the condition keys that the service sends. EC2 sends none that AWS documents; what Lambda sends is in fidelity_lambda.
+    `keys` are the condition keys that the service sends. EC2 sends none that AWS documents; for Lambda see function_rules.
     """
     document = role["AssumeRolePolicyDocument"]
     document = json.loads(document) if isinstance(document, str) else document
@@ -125,11 +135,11 @@ def trusts_service(role: dict[str, Any], service: str, account: str, region: str
     )
     # A trust policy names no resource: it is the resource.
     about_the_role = {"Statement": [statement | {"Resource": role["Arn"]} for statement in statements]}
-    return iam_evaluator.evaluate_resource_policy(about_the_role, context, service=service).decision == "Allow"
+    return bool(iam_evaluator.evaluate_resource_policy(about_the_role, context, service=service).decision == "Allow")
 
 
 def _function_credentials(config: dict[str, Any]) -> dict[str, str]:
-    """The environment in which a worker of a function gets its role's session, from the function's configuration."""
+    """The environment variables that give a function's worker a session of its role. `config` is the function's configuration."""
     account, _region = lambda_runtime._account_region_from_function_config(config)
     role, function = config.get("Role", "").rpartition("/")[2], config["FunctionName"][:64]
     made = new_session(f"arn:aws:sts::{account}:assumed-role/{role}/{function}", f"{role}:{function}", account, None)
@@ -141,8 +151,8 @@ def _function_credentials(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _pin(request: Request) -> str:
-    """Tell MiniStack's evaluator about this request, as its own front end does; the access key the request claims."""
-    key = extract_access_key_id(request.headers, request.query)
+    """Tell MiniStack's evaluator about this request, as its own front end does; returns the access key that the request claims."""
+    key: str = extract_access_key_id(request.headers, request.query)
     responses.set_request_account_id(ministack_app._request_account_scope(key))
     responses.set_request_region(extract_region(request.headers, request.query))
     responses.set_request_client_ip(request.client)
@@ -188,6 +198,6 @@ def _response(request: Request, status: int, headers: dict[str, str], body: byte
     named = dict(headers)
     code = named.get("x-amzn-errortype", "")
     if code and "x-amzn-query-mode" in request.headers:
-        # A client in query-compatible mode reads the code the query protocol would have given.
+        # A client in query-compatible mode reads the code that the query protocol would have given.
         named["x-amzn-query-error"] = f"{_JSON_ERROR_CODES.get(code, code)};Sender"
     return Response(status, body, tuple(named.items()))

@@ -1,4 +1,4 @@
-"""The permissions a request to EC2 needs: every action and resource that AWS checks for it, with the condition keys that go along.
+"""The permissions that a request to EC2 needs: every action and resource that AWS checks for it, with their condition keys.
 
 The source is "Actions, resources, and condition keys for Amazon EC2" of AWS's Service Authorization Reference: the resources a call names
 or makes, ec2:CreateTags for what it tags, ssm:GetParameters for an image it finds by parameter. (iam:PassRole is in authorization.py.)
@@ -13,7 +13,7 @@ from embedded_cloud.base.moto_backend import MotoBackend
 Check = tuple[str, str, dict[str, Any]]
 Tags = dict[str, dict[str, str]]
 
-# Parameters that name a resource, alone, in a list or in a structure, and what they name.
+# Parameters that name a resource (alone, in a list or in a structure), and the resource's type.
 _NAMED_BY = {
     "InstanceId": "instance",
     "AssociationId": "instance",
@@ -26,12 +26,12 @@ _NAMED_BY = {
 }
 _PARAMETER = re.compile(rf"(?!IpPermissions)(?:.*\.)?({'|'.join(_NAMED_BY)})(?:\.\d+)?")
 _TYPE_OF_ID = {"i": "instance", "sg": "security-group", "vol": "volume", "eni": "network-interface", "key": "key-pair"}
-# What a call makes, whose identifiers nobody knows yet.
+# What a call makes; the identifiers are not known yet.
 _MADE_BY = {
     "CreateSecurityGroup": ("security-group",),
     "RunInstances": ("image", "instance", "network-interface", "volume"),
 }
-# What a launch uses whether it names one or not.
+# What a launch uses even when it names none.
 _NEEDED_BY = {"RunInstances": ("security-group", "subnet")}
 _DESCRIBES_ONE = frozenset({"DescribeInstanceAttribute"})
 _BY_PARAMETER = "resolve:ssm:"
@@ -45,7 +45,7 @@ async def tags_of_named(call: Call, moto: MotoBackend, region: str) -> Tags:
 
 def _tags(moto: MotoBackend, region: str, names: set[str]) -> Tags:
     used = [backend for backend in moto.backends("ec2") if backend.region_name == region]
-    # An instance is named by the association of its profile as well.
+    # A call may also name an instance by the association of its profile.
     behind = {one.association_id: one.instance_id for backend in used for one in backend.iam_instance_profile_associations.values()}
     tagged = {name: behind.get(name, name) for name in names}
     return {name: dict(backend.tags[one]) for backend in used for name, one in tagged.items() if one in backend.tags}

@@ -1,10 +1,9 @@
-"""The running instance behind a Name tag, and the role its instance profile gives it."""
+"""The running instance behind a Name tag, and the role that its instance profile gives it."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from ministack.services import iam
-from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociation, IamInstanceProfileAssociationBackend
 
 from embedded_cloud.base.moto_backend import MotoBackend
 from embedded_cloud.iam import authorization
@@ -13,64 +12,24 @@ EC2_PRINCIPAL = "ec2.amazonaws.com"
 
 
 class UnavailableError(LookupError):
-    """What the metadata service was asked for is not there; the message says what is missing."""
+    """The metadata service does not have what it was asked for; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """What the metadata service tells an instance about itself. `profile` is a name, empty when none is attached, `profile_id` its id."""
+    """`identity` is the identity document. `profile` is a name, empty when no profile is attached; `profile_id` is its id."""
 
-    id: str
-    region: str
-    zone: str
-    account: str
+    identity: dict[str, str]
     profile: str
     profile_id: str
-    image: str
-    type: str
-    architecture: str
-    private_address: str
-    launched: str
 
     @property
-    def identity(self) -> dict[str, str]:
-        return {
-            "accountId": self.account,
-            "architecture": self.architecture,
-            "availabilityZone": self.zone,
-            "imageId": self.image,
-            "instanceId": self.id,
-            "instanceType": self.type,
-            "pendingTime": self.launched,
-            "privateIp": self.private_address,
-            "region": self.region,
-            "version": "2017-09-30",
-        }
+    def id(self) -> str:
+        return self.identity["instanceId"]
 
-
-def install() -> None:
-    """Have EC2 keep the id that a profile had when it was attached; moto would make one up, and show that of the association."""
-
-    def keep_id(association: IamInstanceProfileAssociation) -> None:
-        profile = association.iam_instance_profile
-        known = iam._instance_profiles.get_scoped(association.ec2_backend.account_id, None, profile.name)
-        profile.id = known["InstanceProfileId"] if known else profile.id
-        attached = {"Arn": profile.arn, "Id": profile.id}
-        association.ec2_backend.modify_instance_attribute(association.instance_id, "iam_instance_profile", attached)
-
-    attach, replace = IamInstanceProfileAssociation.__init__, IamInstanceProfileAssociationBackend.replace_iam_instance_profile_association
-
-    def attach_and_keep(association: IamInstanceProfileAssociation, *arguments: Any, **named: Any) -> None:
-        attach(association, *arguments, **named)
-        keep_id(association)
-
-    def replace_and_keep(backend: Any, *arguments: Any, **named: Any) -> IamInstanceProfileAssociation:
-        association = replace(backend, *arguments, **named)
-        keep_id(association)
-        return association
-
-    IamInstanceProfileAssociation.__init__ = attach_and_keep  # type: ignore[method-assign,assignment]
-    IamInstanceProfileAssociationBackend.replace_iam_instance_profile_association = replace_and_keep  # type: ignore[method-assign,assignment]
+    @property
+    def account(self) -> str:
+        return self.identity["accountId"]
 
 
 async def running_instance(moto: MotoBackend, name: str) -> Instance:
@@ -82,7 +41,7 @@ async def running_instance(moto: MotoBackend, name: str) -> Instance:
 
 
 def role_of(instance: Instance) -> dict[str, Any]:
-    """MiniStack's record of the role an instance may use.
+    """MiniStack's record of the role that an instance may use.
 
     UnavailableError when no profile is attached, when it has no role, or when the role is gone or does not trust EC2.
     """
@@ -92,12 +51,12 @@ def role_of(instance: Instance) -> dict[str, Any]:
     if profile is None or not profile["Roles"]:
         raise UnavailableError(f"the instance profile {instance.profile} {'has no role' if profile else 'does not exist'}")
     if profile["InstanceProfileId"] != instance.profile_id:
-        raise UnavailableError(f"the instance profile {instance.profile} was made again since it was attached to {instance.id}")
+        raise UnavailableError(f"the instance profile {instance.profile} was deleted and made again after it was attached to {instance.id}")
     name = profile["Roles"][0]
     role = iam._roles.get_scoped(instance.account, None, name)
     if role is None:
         raise UnavailableError(f"the role {name} of instance profile {instance.profile} does not exist")
-    if not authorization.trusts_service(role, EC2_PRINCIPAL, instance.account, instance.region):
+    if not authorization.trusts_service(role, EC2_PRINCIPAL, instance.account, instance.identity["region"]):
         raise UnavailableError(f"the trust policy of role {name} does not let {EC2_PRINCIPAL} assume it")
     return dict(role)
 
@@ -107,21 +66,21 @@ def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
     for backend in moto.backends("ec2"):
         for instance in backend.all_instances():
             tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-            if instance.state == "running" and name in (instance.id, tags.get("Name")):
-                association = backend.iam_instance_profile_associations.get(instance.id)
-                found.append(
-                    Instance(
-                        id=instance.id,
-                        region=backend.region_name,
-                        zone=instance.placement.zone,
-                        account=moto.account,
-                        profile=association.iam_instance_profile.name if association else "",
-                        profile_id=association.iam_instance_profile.id if association else "",
-                        image=instance.image_id,
-                        type=instance.instance_type,
-                        architecture=instance.architecture,
-                        private_address=instance.private_ip or "",
-                        launched=instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    )
-                )
+            if instance.state != "running" or name not in (instance.id, tags.get("Name")):
+                continue
+            identity = {
+                "accountId": moto.account,
+                "architecture": instance.architecture,
+                "availabilityZone": instance.placement.zone,
+                "imageId": instance.image_id,
+                "instanceId": instance.id,
+                "instanceType": instance.instance_type,
+                "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "privateIp": instance.private_ip or "",
+                "region": backend.region_name,
+                "version": "2017-09-30",
+            }
+            association = backend.iam_instance_profile_associations.get(instance.id)
+            profile = association.iam_instance_profile if association else None
+            found.append(Instance(identity, profile.name if profile else "", profile.id if profile else ""))
     return found

@@ -1,13 +1,12 @@
-"""The instance metadata service, version 2, of every running instance: under /_imds/<its id or Name tag>/ what EC2 has on 169.254.169.254.
+"""The instance metadata service, version 2: /_imds/<id or Name tag of a running instance>/ answers like 169.254.169.254 on EC2.
 
-Behaviour follows "Use the Instance Metadata Service" and "Retrieve security credentials from instance metadata" of the EC2 user
+The behaviour follows "Use the Instance Metadata Service" and "Retrieve security credentials from instance metadata" of the EC2 user
 guide: tokens live 1 to 21,600 seconds, requests that came through a proxy (X-Forwarded-For) are refused, and new credentials are
 there at least five minutes before the old ones expire.
 """
 
 import secrets
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embedded_cloud.base import messages
@@ -18,33 +17,24 @@ from embedded_cloud.imds.instances import Instance, UnavailableError, role_of, r
 
 PREFIX = "/_imds/"
 MAXIMUM_TOKEN_SECONDS = 21600
-# A session in its last quarter of an hour (or quarter, when it is shorter than an hour) is replaced by a new one.
+# A session is replaced in its last quarter of an hour, or in its last quarter when it is shorter than an hour.
 REFRESH_SECONDS = 900
+
+# The document that the metadata service shows, and when it expires, in seconds since the epoch.
+Session = tuple[dict[str, str], float]
 
 _CREDENTIALS = "latest/meta-data/iam/security-credentials/"
 
 
-@dataclass(frozen=True)
-class Session:
-    """Credentials of a role, registered with MiniStack; times are seconds since the epoch."""
-
-    access_key: str
-    secret_key: str
-    token: str
-    issued: float
-    expires: float
-
-    @property
-    def document(self) -> dict[str, str]:
-        return {
-            "Code": "Success",
-            "Type": "AWS-HMAC",
-            "AccessKeyId": self.access_key,
-            "SecretAccessKey": self.secret_key,
-            "Token": self.token,
-            "LastUpdated": _timestamp(self.issued),
-            "Expiration": _timestamp(self.expires),
-        }
+# Values of the identity document by their path below latest/meta-data/.
+_LEAVES = {
+    "instance-id": "instanceId",
+    "instance-type": "instanceType",
+    "ami-id": "imageId",
+    "local-ipv4": "privateIp",
+    "placement/region": "region",
+    "placement/availability-zone": "availabilityZone",
+}
 
 
 class MetadataService:
@@ -88,16 +78,9 @@ class MetadataService:
         return self._tokens.get((instance.id, token), 0) > time.time()
 
     def _metadata(self, instance: Instance, path: str) -> Response:
-        leaves = {
-            "latest/meta-data/instance-id": instance.id,
-            "latest/meta-data/instance-type": instance.type,
-            "latest/meta-data/ami-id": instance.image,
-            "latest/meta-data/local-ipv4": instance.private_address,
-            "latest/meta-data/placement/region": instance.region,
-            "latest/meta-data/placement/availability-zone": instance.zone,
-        }
-        if path in leaves:
-            return messages.text(200, leaves[path])
+        leaf = _LEAVES.get(path.removeprefix("latest/meta-data/"))
+        if leaf and path.startswith("latest/meta-data/"):
+            return messages.text(200, instance.identity[leaf])
         if path == "latest/dynamic/instance-identity/document":
             return messages.as_json(200, instance.identity)
         if path.rstrip("/") + "/" == _CREDENTIALS:
@@ -110,20 +93,21 @@ class MetadataService:
         role = role_of(instance)
         if role["RoleName"] != name:
             raise UnavailableError(f"the role of {instance.id} is {role['RoleName']}")
-        # A role made anew under the same name is another role.
+        # A role that was deleted and made again under the same name is another role.
         key = instance.id, role["RoleId"]
-        session = self._sessions.get(key)
-        if session is None or session.expires - time.time() < min(REFRESH_SECONDS, self._session_seconds / 4):
-            session = self._sessions[key] = self._new_session(instance, role["RoleName"], role["RoleId"])
-        return messages.as_json(200, session.document)
+        document, expires = self._sessions.get(key, ({}, 0.0))
+        if expires - time.time() < min(REFRESH_SECONDS, self._session_seconds / 4):
+            document, expires = self._sessions[key] = self._new_session(instance, role["RoleName"], role["RoleId"])
+        return messages.as_json(200, document)
 
     def _new_session(self, instance: Instance, role: str, role_id: str) -> Session:
-        # Expiration is published in whole seconds, and holds to the second.
+        # Expiration is published in whole seconds, and is exact.
         issued = float(int(time.time()))
         expires = issued + self._session_seconds
         arn = f"arn:aws:sts::{instance.account}:assumed-role/{role}/{instance.id}"
         made = authorization.new_session(arn, f"{role_id}:{instance.id}", instance.account, expires)
-        return Session(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], issued, expires)
+        made["Token"] = made.pop("SessionToken")
+        return made | {"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": _timestamp(issued), "Expiration": _timestamp(expires)}, expires
 
 
 def _timestamp(seconds: float) -> str:

@@ -7,33 +7,23 @@ DOCUMENTATION = r"""
 module: lambda_event_source_mapping
 short_description: Manage the one mapping between an SQS queue and a Lambda function
 description:
-  - Leaves exactly one event source mapping between the queue and the function, with the given settings and no filter, or none at all.
-  - Updates only what differs, deletes further mappings of the same pair, and waits until the mapping has left every state of transition.
-  - Mappings from the same queue to another function are never touched; they are returned in RV(foreign_mappings) and as a warning,
-    because two mappings split the messages of a queue between them.
+  - Ensures that there is exactly one event source mapping between the queue and the function, with these settings and no filter, or none.
+  - Updates only what differs, deletes other mappings of the same pair, and waits until no change is in progress.
+  - Never changes mappings from the same queue to another function. It returns them in RV(foreign_mappings) and warns of them, because two
+    mappings split the messages of a queue.
   - Supports check mode, also when queue and function do not exist yet, and diff mode.
 options:
-  state:
-    description: Whether the mapping shall exist.
-    type: str
-    choices: [present, absent]
-    default: present
+  state: {description: Whether the mapping exists., type: str, choices: [present, absent], default: present}
   function_arn:
-    description: ARN of the Lambda function. A mapping of the same function under an alias or version counts as one too many.
+    description: ARN of the Lambda function. A mapping of the same function under another alias or version is deleted.
     type: str
     required: true
-  event_source_arn:
-    description: ARN of the SQS queue.
-    type: str
-    required: true
+  event_source_arn: {description: ARN of the SQS queue., type: str, required: true}
   batch_size:
     description: Most messages in one invocation, 1 to 10,000. More than 10 needs a O(maximum_batching_window) of at least 1.
     type: int
     default: 10
-  maximum_batching_window:
-    description: Longest time to gather a batch, in seconds, 0 to 300.
-    type: int
-    default: 0
+  maximum_batching_window: {description: "Longest time to gather a batch, in seconds, 0 to 300.", type: int, default: 0}
   function_response_types:
     description: Response types the function may answer with. An empty list removes them.
     type: list
@@ -41,22 +31,16 @@ options:
     choices: [ReportBatchItemFailures]
     default: [ReportBatchItemFailures]
   maximum_concurrency:
-    description: Most concurrent invocations by this mapping, 2 to 1,000. Without it a limit that is found is removed.
+    description: Most concurrent invocations by this mapping, 2 to 1,000. Without it, an existing limit is removed.
     type: int
-  enabled:
-    description: Whether the mapping polls the queue.
-    type: bool
-    default: true
+  enabled: {description: Whether the mapping polls the queue., type: bool, default: true}
   wait_timeout:
     description:
       - Longest wait for one state, in seconds.
-      - The answer that the function's role may not call SQS is retried for at most 60 of them, as a new role takes seconds to be seen.
+      - Lambda may not know the permissions of a new role yet, so a call refused for that is retried for up to 60 seconds of this time.
     type: int
     default: 300
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 """
 
 EXAMPLES = r"""
@@ -91,11 +75,7 @@ mapping:
     maximum_concurrency: null
     enabled: true
     filters: []
-deleted:
-  description: UUIDs of the mappings that were deleted, or would be in check mode.
-  returned: always
-  type: list
-  elements: str
+deleted: {description: "UUIDs of the mappings that were deleted, or would be in check mode.", returned: always, type: list, elements: str}
 foreign_mappings:
   description: Mappings from the same queue to another function, in the shape of RV(mapping).
   returned: always
@@ -103,60 +83,22 @@ foreign_mappings:
   elements: dict
 """
 
-from ansible.module_utils.common.warnings import warn
+from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.release.mapping import MappingError, MappingManager, MappingSettings
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
-
-ARGUMENT_SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "function_arn": {"type": "str", "required": True},
-    "event_source_arn": {"type": "str", "required": True},
-    "batch_size": {"type": "int", "default": 10},
-    "maximum_batching_window": {"type": "int", "default": 0},
-    "function_response_types": {
-        "type": "list",
-        "elements": "str",
-        "choices": ["ReportBatchItemFailures"],
-        "default": ["ReportBatchItemFailures"],
-    },
-    "maximum_concurrency": {"type": "int"},
-    "enabled": {"type": "bool", "default": True},
-    "wait_timeout": {"type": "int", "default": 300},
-}
 
 
 def main() -> None:
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    """Run as an Ansible module."""
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     params = module.params
-    pair = f"queue {params['event_source_arn']}, function {params['function_arn']}"
-    try:
-        manager = MappingManager(
-            module.client("lambda"),
-            params["function_arn"],
-            params["event_source_arn"],
-            wait_timeout=params["wait_timeout"],
-            check_mode=module.check_mode,
-        )
-        if params["state"] == "absent":
-            outcome = manager.absent()
-        else:
-            outcome = manager.present(
-                MappingSettings(
-                    batch_size=params["batch_size"],
-                    maximum_batching_window=params["maximum_batching_window"],
-                    function_response_types=tuple(params["function_response_types"]),
-                    maximum_concurrency=params["maximum_concurrency"],
-                    enabled=params["enabled"],
-                )
-            )
-    except MappingError as error:
-        module.fail_json(msg=str(error))
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"Cannot manage the mapping of {pair}")
-
+    function, queue = params["function_arn"], params["event_source_arn"]
+    with failing(module, f"Cannot manage the mapping of queue {queue}, function {function}", MappingError):
+        manager = MappingManager(module.client("lambda"), function, queue, system_clock(), params["wait_timeout"], module.check_mode)
+        outcome = manager.absent() if params["state"] == "absent" else manager.present(MappingSettings.of(params))
     for foreign in outcome.foreign_mappings:
-        warn(
+        module.warn(
             f"Mapping {foreign['uuid']} feeds the same queue to {foreign['function_arn']}, so the two split its messages. "
             "It is not ours and was left alone: delete it if it should not be there."
         )

@@ -8,9 +8,9 @@ module: lambda_package
 short_description: Package Lambda source code into a reproducible zip
 description:
   - Writes a zip whose bytes depend only on the names and contents of the files, so that an unchanged function is never uploaded again.
-  - Every Python file is compiled first; one that does not compile fails the module with file and line.
+  - Compiles every Python file first, and fails with file and line if one does not compile.
   - Leaves out C(__pycache__) and compiled files. Empty folders, times, owners and modes are not kept (every file has mode 0644).
-  - Supports check mode, in which nothing is written but the hash is computed, and diff mode.
+  - Supports diff mode and check mode. Check mode writes nothing and returns the hash.
 options:
   src:
     description:
@@ -18,10 +18,7 @@ options:
     type: list
     elements: path
     required: true
-  dest:
-    description: Where the zip goes. Missing folders are made.
-    type: path
-    required: true
+  dest: {description: Where the zip goes. Missing folders are made., type: path, required: true}
 """
 
 EXAMPLES = r"""
@@ -33,38 +30,25 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
-  description: Where the zip is, or would be in check mode.
-  returned: always
-  type: str
+path: {description: "Where the zip is, or would be in check mode.", returned: always, type: str}
 sha256_base64:
   description: SHA-256 of the zip in base64, which Lambda calls CodeSha256. In check mode that of the zip that would be written.
   returned: always
   type: str
-size:
-  description: Size of the zip in bytes.
-  returned: always
-  type: int
-files:
-  description: Names in the zip, sorted.
-  returned: always
-  type: list
-  elements: str
+size: {description: Size of the zip in bytes., returned: always, type: int}
+files: {description: "Names in the zip, sorted.", returned: always, type: list, elements: str}
 """
 
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pipeline.core.module import argument_spec
 from ansible.module_utils.pipeline.release.package import PackageError, build, code_sha256, collect, write
-
-ARGUMENT_SPEC = {
-    "src": {"type": "list", "elements": "path", "required": True},
-    "dest": {"type": "path", "required": True},
-}
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    """Run as an Ansible module."""
+    module = AnsibleModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     destination = Path(module.params["dest"])
     try:
         files = collect(module.params["src"])
@@ -76,9 +60,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}. Check that src can be read and dest written.")
-
     changed = package != previous
-    before = {"code_sha256": code_sha256(previous)} if previous is not None else {}
+    before = {} if previous is None else {"code_sha256": code_sha256(previous)}
     module.exit_json(
         changed=changed,
         path=str(destination),

@@ -1,76 +1,49 @@
 #!/usr/bin/python
-"""Ansible module: what a Lambda function holds goes live behind an alias, and back by itself when a probe finds it wrong."""
+"""Ansible module: release a Lambda function's code behind an alias, and roll it back when a probe fails."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: lambda_release
 short_description: Publish a function's version behind an alias, probed before and after
 description:
-  - With O(state=released), publishes what C($LATEST) holds as a version, unless the alias points to one that holds the same code and
-    configuration already. The version is probed by invoking it directly (M(pipeline_probe) has the checks); only when all is well does the
-    alias move to it. A version that a rollback withdrew is not made live again.
-  - With O(state=checked), probes the version behind the alias through the queue, unless that was done. When something is wrong, the alias
-    moves back to the version before by itself, the module names what the bad version wrote, and fails. Of a first version it says that
-    there is none to go back to.
-  - The alias's description says how far the release came, so that a run that was interrupted is taken up by the next one.
-  - Deletes all but the newest versions; never the live one, the one before it, one that was withdrawn, or one that an alias points to.
-  - Supports check mode, in which nothing is published, probed or moved, and diff mode. In check mode it sees C($LATEST) as it is, not as
-    the play would have it.
+  - With O(state=released), publishes C($LATEST) as a version, unless the alias points to one with the same code and configuration. It
+    probes the version by invoking it directly (M(pipeline_probe) has the checks), and moves the alias to it only if every check passes. It
+    does not make a version live that a rollback withdrew.
+  - With O(state=checked), probes the version behind the alias through the queue, unless that was done. If a check fails, it moves the alias
+    back to the version before, names what the bad version wrote, and fails. If there is no version before, it says so.
+  - The alias's description records the progress of a release, so that the next run continues one that was interrupted.
+  - Deletes all but the newest versions; never the live one, the one before it, a withdrawn one, or one that an alias points to.
+  - Supports diff mode and check mode. Check mode publishes, probes and moves nothing, and sees C($LATEST) before the play changes it.
 options:
-  state:
-    description: Which step of a release to take.
-    type: str
-    choices: [released, checked]
-    default: released
-  function:
-    description: Name of the function.
-    type: str
-    required: true
-  alias:
-    description: Name of the alias.
-    type: str
-    required: true
-  versions_kept:
-    description: How many of the newest versions stay, at least 1.
-    type: int
-    default: 5
+  state: {description: Which step of a release to take., type: str, choices: [released, checked], default: released}
+  function: {description: Name of the function., type: str, required: true}
+  alias: {description: Name of the alias., type: str, required: true}
+  versions_kept: {description: "How many of the newest versions stay, at least 1.", type: int, default: 5}
   read_units:
-    description: Read units that naming a bad version's records may use. A scan takes a unit for each 4 KB of the table.
+    description: Read units that finding a bad version's records may use. A scan takes a unit for each 4 KB of the table.
     type: int
     default: 5000
-  records_directory:
-    description: Where a file of the records that a bad version wrote goes.
-    type: path
-    required: true
-  wait_timeout:
-    description: Longest wait for one state of the function, in seconds.
-    type: int
-    default: 300
+  records_directory: {description: Folder for the file with the records that a bad version wrote., type: path, required: true}
+  wait_timeout: {description: "Longest wait for one state of the function, in seconds.", type: int, default: 300}
   queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
   dead_letter_queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
   table: {description: As of M(pipeline_probe)., type: str, required: true}
   log_group: {description: As of M(pipeline_probe)., type: str, required: true}
   high_value_threshold: {description: As of M(pipeline_probe)., type: str, required: true}
   medium_value_threshold: {description: As of M(pipeline_probe)., type: str, required: true}
-  poison_reason: {description: As of M(pipeline_probe)., type: str, default: amount_missing}
+  invalid_reason: {description: As of M(pipeline_probe)., type: str, default: amount_missing}
   timeout: {description: As of M(pipeline_probe)., type: int, default: 60}
   log_timeout: {description: As of M(pipeline_probe)., type: int, default: 180}
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
-  - Beside what M(pipeline_probe) needs, C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
+  - Needs what M(pipeline_probe) needs, and C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
     C(lambda:CreateAlias), C(lambda:UpdateAlias), C(lambda:DeleteFunction), C(lambda:GetFunctionConfiguration) and
     C(lambda:InvokeFunction) on the function and its versions, C(sqs:GetQueueAttributes) on the queue, and C(dynamodb:Scan) on the table.
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
-- name: Have the new code live
+- name: Release the new code
   lambda_release:
     function: ProcessFinancialStream
     alias: live
@@ -84,22 +57,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-version:
-  description: The version that is live in the end. Empty when there is none.
-  returned: always
-  type: str
-  sample: "7"
-previous:
-  description: The version that was live before it. Empty when there is none.
-  returned: always
-  type: str
-deleted:
-  description: Versions that were deleted.
-  returned: always
-  type: list
-  elements: str
+version: {description: The version that is live at the end. Empty if there is none., returned: always, type: str, sample: "7"}
+previous: {description: The version that was live before it. Empty if there is none., returned: always, type: str}
+deleted: {description: Versions that were deleted., returned: always, type: list, elements: str}
 checks:
-  description: What the probe found, in the shape of M(pipeline_probe). Empty when there was nothing to probe, failed ones when it failed.
+  description: What the probe found, in the shape of M(pipeline_probe). On failure only the failed ones.
   returned: always
   type: list
   elements: dict
@@ -107,56 +69,37 @@ checks:
 
 from typing import Any
 
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
-from ansible.module_utils.pipeline.probe.options import ARGUMENT_SPEC as PROBE_SPEC
-from ansible.module_utils.pipeline.probe.options import OptionError, clients_of
+from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least
+from ansible.module_utils.pipeline.probe.options import clients_of
 from ansible.module_utils.pipeline.release.probe import ReleaseProbes
 from ansible.module_utils.pipeline.release.run import Outcome, RefusedError, ReleaseRun, failed
 from ansible.module_utils.pipeline.release.versions import ReleaseError, Releases
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
-
-ARGUMENT_SPEC = {
-    "state": {"type": "str", "choices": ["released", "checked"], "default": "released"},
-    "function": {"type": "str", "required": True},
-    "alias": {"type": "str", "required": True},
-    "versions_kept": {"type": "int", "default": 5},
-    "read_units": {"type": "int", "default": 5000},
-    "records_directory": {"type": "path", "required": True},
-    "wait_timeout": {"type": "int", "default": 300},
-    **PROBE_SPEC,
-}
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    options = module.params
-    if options["versions_kept"] < 1:
-        module.fail_json(msg=f"versions_kept must be at least 1: found {options['versions_kept']}")
-    functions, clock = module.client("lambda"), system_clock()
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
+    options, functions, clock = module.params, module.client("lambda"), system_clock()
     releases = Releases(functions, options["function"], options["alias"], clock, options["wait_timeout"])
     run = ReleaseRun(releases, options["versions_kept"], module.check_mode)
     try:
-        probes = ReleaseProbes(options, clients_of(module), functions, releases, clock)
-        with interruptible():
+        with failing(module, f"Cannot release function {options['function']}", OptionError, ReleaseError), interruptible():
+            require_least(options, versions_kept=1)
+            probes = ReleaseProbes(options, clients_of(module), functions, releases, clock)
             outcome = run.release(probes.directly) if options["state"] == "released" else run.confirm(probes.through_queue, probes.written)
     except RefusedError as error:
-        # Ansible prints it all before the message: what passed would bury what did not.
+        # Ansible prints the whole result before the message: passed checks would bury the failed ones.
         module.fail_json(msg=str(error), **result(error.outcome) | {"checks": failed(error.outcome.checks)})
-    except (ReleaseError, OptionError) as error:
-        module.fail_json(msg=str(error))
     except Interruption as signalled:
-        module.fail_json(
-            msg=f"Interrupted by {signalled}. The probe removed its own records; run site.yml again to go on with the release."
-        )
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"Cannot release function {options['function']}")
+        module.fail_json(msg=f"Interrupted by {signalled}. The probe removed its own records; run site.yml again to continue the release.")
     module.exit_json(**result(outcome))
 
 
 def result(outcome: Outcome) -> dict[str, Any]:
+    """What the module returns of a step."""
     found = vars(outcome).copy()
     diff = {"before": found.pop("before"), "after": found.pop("after")}
     return found | {"diff": diff if outcome.changed else {"before": {}, "after": {}}}

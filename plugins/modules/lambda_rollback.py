@@ -1,53 +1,31 @@
 #!/usr/bin/python
-"""Ansible module: have an older version of a function live again, and name what the withdrawn one wrote."""
+"""Ansible module: make an older version of a function live again, and name what the withdrawn one wrote."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: lambda_rollback
 short_description: Move a function's alias to an older version, and name what the withdrawn one wrote
 description:
-  - Points the alias at the version that was live before, or at O(version), and waits until the last invocation of the withdrawn version is
-    over. Notes in the alias's description that it was withdrawn, so that M(lambda_release) does not make it live again by itself.
-  - Then finds what the withdrawn version wrote by the C(processor_version) of every stored item, and writes the ids into a file.
-  - The same call again moves nothing and finds the same.
-  - Supports check mode, in which nothing is moved, and diff mode.
+  - Moves the alias to the version that was live before, or to O(version), and waits until the last invocation of the withdrawn version has
+    ended. Records the withdrawn version in the alias's description, so that M(lambda_release) does not make it live again.
+  - Then finds what the withdrawn version wrote, by the C(processor_version) of every stored item, and writes the ids to a file.
+  - The same call again moves nothing and finds the same. Supports diff mode and check mode, which moves nothing.
 options:
-  function:
-    description: Name of the function.
-    type: str
-    required: true
-  alias:
-    description: Name of the alias.
-    type: str
-    required: true
-  version:
-    description: The version to have live; without it the one that was live before.
-    type: str
-    default: ""
-  table:
-    description: Name of the table.
-    type: str
-    required: true
+  function: {description: Name of the function., type: str, required: true}
+  alias: {description: Name of the alias., type: str, required: true}
+  version: {description: The version to make live; by default the one that was live before., type: str, default: ""}
+  table: {description: Name of the table., type: str, required: true}
   read_units:
-    description: Read units that naming the records may use. A scan takes a unit for each 4 KB of the table.
+    description: Read units that finding the records may use. A scan takes a unit for each 4 KB of the table.
     type: int
     default: 5000
-  records_directory:
-    description: Where the file of the records that the withdrawn version wrote goes.
-    type: path
-    required: true
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
-author:
-  - The pipeline's authors
+  records_directory: {description: Folder for the file with the records that the withdrawn version wrote., type: path, required: true}
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 """
 
 EXAMPLES = r"""
-- name: Have the version before live again
+- name: Make the version before live again
   lambda_rollback:
     function: ProcessFinancialStream
     alias: live
@@ -56,14 +34,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-version:
-  description: The version that is live.
-  returned: always
-  type: str
-withdrawn:
-  description: The version that was live before the rollback.
-  returned: always
-  type: str
+version: {description: The version that is live., returned: always, type: str}
+withdrawn: {description: The version that was live before the rollback., returned: always, type: str}
 records:
   description: What the withdrawn version wrote. Absent in check mode.
   returned: when not in check mode
@@ -75,37 +47,25 @@ records:
     units: {description: Read units that finding them took., type: float}
     complete: {description: Whether the whole table was read., type: bool}
     error: {description: Why reading ended early., type: str}
-summary:
-  description: The above in words.
-  returned: always
-  type: str
+summary: {description: The result in words., returned: always, type: str}
 """
 
 from pathlib import Path
 
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.release.run import roll_back
 from ansible.module_utils.pipeline.release.version_records import written_by
 from ansible.module_utils.pipeline.release.versions import ReleaseError, Releases
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
-
-ARGUMENT_SPEC = {
-    "function": {"type": "str", "required": True},
-    "alias": {"type": "str", "required": True},
-    "version": {"type": "str", "default": ""},
-    "table": {"type": "str", "required": True},
-    "read_units": {"type": "int", "default": 5000},
-    "records_directory": {"type": "path", "required": True},
-}
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options, clock = module.params, system_clock()
     releases = Releases(module.client("lambda"), options["function"], options["alias"], clock)
-    try:
+    with failing(module, f"Cannot roll back function {options['function']}", ReleaseError):
         version, withdrawn, moved = roll_back(releases, options["version"], module.check_mode)
         diff = {"before": {"version": withdrawn}, "after": {"version": version}} if moved else {"before": {}, "after": {}}
         found = {"changed": moved, "version": version, "withdrawn": withdrawn, "diff": diff}
@@ -115,11 +75,7 @@ def main() -> None:
             # An invocation that began before the alias moved may still write.
             clock.wait((releases.configuration(withdrawn) or {}).get("Timeout", 0))
         path = Path(options["records_directory"]) / f"{options['function']}-{withdrawn}.jsonl"
-        written = written_by(module.client("dynamodb"), options["table"], withdrawn, path, options["read_units"])
-    except ReleaseError as error:
-        module.fail_json(msg=str(error))
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"Cannot roll back function {options['function']}")
+        written = written_by(module.client("dynamodb"), options["table"], withdrawn, path, options["read_units"], clock)
     module.exit_json(**found, records=vars(written), summary=f"Version {version} is live, version {withdrawn} is withdrawn. {written}")
 
 

@@ -4,37 +4,20 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: pipeline_data_info
 short_description: Count what a teardown would destroy
 description:
   - Counts the items of tables, as DynamoDB last counted them (free of charge, up to six hours old), the messages of queues, and instances.
-  - Says what AWS would not delete - a table with deletion protection, a security group that something else uses.
-  - Read-only. Absent tables and queues are reported as absent.
+  - Names what AWS would refuse to delete, a table with deletion protection or a security group that something else uses.
+  - Read-only. Tables and queues may be absent.
 options:
-  tables:
-    description: Names of tables.
-    type: list
-    elements: str
-    default: []
-  queues:
-    description: Names of queues.
-    type: list
-    elements: str
-    default: []
-  instances:
-    description: Name tag of the instances, and name of their security group.
-    type: str
-    required: true
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  tables: {description: Names of tables., type: list, elements: str, default: []}
+  queues: {description: Names of queues., type: list, elements: str, default: []}
+  instances: {description: "Name tag of the instances, and name of their security group.", type: str, required: true}
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(dynamodb:DescribeTable) on the tables; C(sqs:GetQueueUrl) and C(sqs:GetQueueAttributes) on the queues;
     C(ec2:DescribeInstances), C(ec2:DescribeNetworkInterfaces) and C(ec2:DescribeSecurityGroups).
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
@@ -88,48 +71,25 @@ instances:
     name: {description: Its Name tag., type: str}
     state: {description: Its state., type: str}
     line: {description: Both in words., type: str}
-protected:
-  description: A sentence for each table that has deletion protection.
-  returned: always
-  type: list
-  elements: str
-in_use:
-  description: A sentence for a security group that something else uses.
-  returned: always
-  type: list
-  elements: str
+protected: {description: A sentence for each table that has deletion protection., returned: always, type: list, elements: str}
+in_use: {description: A sentence for a security group that something else uses., returned: always, type: list, elements: str}
 """
 
-from ansible.module_utils.pipeline.export.data_info import (
-    count_items,
-    count_messages,
-    find_instances,
-    queue_line,
-    table_line,
-    users_of_group,
-)
+from ansible.module_utils.pipeline.aws.queue import count_messages, queue_line
+from ansible.module_utils.pipeline.core.module import argument_spec, failing
+from ansible.module_utils.pipeline.export.data_info import count_items, find_instances, table_line, users_of_group
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from botocore.exceptions import BotoCoreError, ClientError
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(
-        argument_spec={
-            "tables": {"type": "list", "elements": "str", "default": []},
-            "queues": {"type": "list", "elements": "str", "default": []},
-            "instances": {"type": "str", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     dynamodb, sqs, ec2, name = module.client("dynamodb"), module.client("sqs"), module.client("ec2"), module.params["instances"]
-    try:
+    with failing(module, "Cannot count what would be destroyed"):
         tables = [count_items(dynamodb, table) for table in module.params["tables"]]
         queues = [count_messages(sqs, queue) for queue in module.params["queues"]]
         instances = find_instances(ec2, name)
         users = users_of_group(ec2, name, instances)
-    except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg="Cannot count what would be destroyed")
     module.exit_json(
         changed=False,
         lines=[*map(table_line, tables), *map(queue_line, queues), *(instance["line"] for instance in instances)],

@@ -1,76 +1,55 @@
 #!/usr/bin/python
-"""Send known transactions through the pipeline and prove what became of each."""
+"""Send known transactions through the pipeline and check the outcome of each."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
----
 module: pipeline_probe
-short_description: Send known transactions through the pipeline and prove what became of each
+short_description: Send known transactions through the pipeline and check the outcome of each
 description:
-  - Sends its own transactions (ids C(verify-<uuid4>)) to the queue, among them every category, the amounts at and one cent below each
-    threshold, and cents that a binary float would spoil, and one poison record that has no amount.
+  - Sends its own transactions (ids C(verify-<uuid4>)) to the queue. They cover every category, the amounts at and one cent below each
+    threshold, and cents that a binary float cannot hold. One invalid record has no amount.
   - Waits until all are stored, reads each by its id (consistent reads, never a count) and compares every field exactly, money as decimals.
-  - Finds each id in a C(Successfully processed) line of the function's log, and proves the poison record by its log line and its message in
-    the dead-letter queue. That queue is read no further than needed, and every message that is not the probe's own is released at once.
-  - Removes its own records and its own dead-letter message, also when checks fail or the module is interrupted. What it could not remove is
-    named in a failed check. It never receives from the transaction queue itself, since that would use up receives of real transactions.
-  - A broken pipeline never fails this module. Each finding is a check; M(verification_report) fails for the lot of them.
+  - Finds each id in a C(Successfully processed) line of the function's log, and the invalid record in its log line and in the dead-letter
+    queue. It reads that queue only as far as needed, and releases every message that is not its own at once.
+  - Removes its own records and its own dead-letter message, also if a check fails or the module is interrupted. A failed check names
+    what it could not remove. It never receives from the transaction queue, because that would use up receives of real transactions.
+  - A broken pipeline never fails this module. Each finding is a check; M(verification_report) fails if a check failed.
   - In check mode it sends nothing and is skipped.
 options:
-  queue_url:
-    description: URL of the transaction queue.
-    type: str
-    required: true
-  dead_letter_queue_url:
-    description: URL of the dead-letter queue.
-    type: str
-    required: true
-  table:
-    description: Name of the table.
-    type: str
-    required: true
-  log_group:
-    description: Name of the function's log group.
-    type: str
-    required: true
+  queue_url: {description: URL of the transaction queue., type: str, required: true}
+  dead_letter_queue_url: {description: URL of the dead-letter queue., type: str, required: true}
+  table: {description: Name of the table., type: str, required: true}
+  log_group: {description: Name of the function's log group., type: str, required: true}
   high_value_threshold:
-    description: Amounts from this one up are C(high_value). A decimal number, quoted, so that YAML makes no float of it.
+    description: Amounts from this one up are C(high_value). A quoted decimal number, because YAML would make a float of it.
     type: str
     required: true
   medium_value_threshold:
     description: Amounts from this one up, and below O(high_value_threshold), are C(medium_value); the rest are C(standard).
     type: str
     required: true
-  poison_reason:
-    description: The reason code the function gives to a record without an amount.
-    type: str
-    default: amount_missing
+  invalid_reason: {description: The function's reason code for a record without an amount., type: str, default: amount_missing}
   timeout:
     description:
-      - Seconds to wait until everything is stored, and then again until the poison record is in the dead-letter queue.
-      - When not everything is stored by then, what is left to look for gets a few seconds only.
+      - Seconds to wait until everything is stored, and then again until the invalid record is in the dead-letter queue.
+      - If something is not stored in time, the remaining checks wait a few seconds only.
     type: int
     default: 60
   log_timeout:
     description:
-      - Seconds to wait until the log lines can be read, after everything is stored. CloudWatch can take minutes.
-      - A line that is not there by then makes its check C(unchecked), which is no fault, unless the log cannot be read at all.
+      - Seconds to wait for the log lines after everything is stored. CloudWatch can take minutes.
+      - The check of a line that is late is C(unchecked), which is no failure, unless the log cannot be read.
     type: int
     default: 180
-extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
 notes:
   - Needs C(sqs:SendMessage) on the queue; C(sqs:ReceiveMessage), C(sqs:ChangeMessageVisibility) and C(sqs:DeleteMessage) on the dead-letter
     queue; C(dynamodb:BatchGetItem) and C(dynamodb:DeleteItem) on the table; C(logs:FilterLogEvents) on the log group.
-author:
-  - The pipeline's authors
 """
 
 EXAMPLES = r"""
-- name: Prove the pipeline end to end
+- name: Check the pipeline end to end
   pipeline_probe:
     queue_url: "{{ transaction_queue_url }}"
     dead_letter_queue_url: "{{ transaction_queue_dead_letter_url }}"
@@ -96,7 +75,7 @@ checks:
     seconds: {description: Time spent on this check alone., type: float}
     remedy: {description: What to do when it failed., type: str}
 transaction_ids:
-  description: The ids that were sent, the poison record's last.
+  description: The ids that were sent, the invalid record's last.
   returned: when not in check mode
   type: list
   elements: str
@@ -109,15 +88,10 @@ left_behind:
 
 import uuid
 
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
-from ansible.module_utils.pipeline.probe.options import (
-    ARGUMENT_SPEC,
-    OptionError,
-    clients_of,
-    targets_of,
-    thresholds_of,
-)
+from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing
+from ansible.module_utils.pipeline.probe.options import clients_of, targets_of, thresholds_of
 from ansible.module_utils.pipeline.probe.run import PipelineProbe
 from ansible.module_utils.pipeline.probe.senders import QueueSender
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -125,15 +99,12 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleAWSModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options = module.params
-    try:
+    with failing(module, "Cannot probe the pipeline", OptionError):
         thresholds = thresholds_of(options)
-    except OptionError as error:
-        module.fail_json(msg=str(error))
     if module.check_mode:
         module.exit_json(changed=False, skipped=True, msg="The probe sends nothing in check mode, so it has nothing to check.")
-
     clients, clock = clients_of(module), system_clock()
     sender = QueueSender(clients.sqs, options["queue_url"], clock)
     probe = PipelineProbe(clients, targets_of(options), thresholds, sender, clock, uuid.uuid4)

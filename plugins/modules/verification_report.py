@@ -22,15 +22,9 @@ options:
     elements: raw
     required: true
   title:
-    description: First line of the table.
+    description: What the summary is about.
     type: str
     default: Verification
-  fold:
-    description:
-      - Show the passing checks of one resource, named C(<kind> <name>:) and a property, as one row that counts the properties.
-      - Failed checks always have a row of their own.
-    type: bool
-    default: true
   options:
     description: What every C(ansible-playbook) command in a remedy needs besides, to mean the same environment.
     type: str
@@ -57,7 +51,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 table:
-  description: The title, aligned lines (check, result, expected, found, seconds; long values are cut) and the summary, as one text.
+  description: >-
+    Aligned lines (check, result, found, seconds; long values are cut; one row for all that passed of a resource), the title and the
+    summary, as one text.
   returned: always
   type: str
 summary:
@@ -70,7 +66,7 @@ ignored:
   returned: always
   type: int
 msg:
-  description: The summary, then every failed check in full on a line of its own, with what was expected, what was found and what to do.
+  description: The summary, then every failed check in full, causes first, with what was expected, what was found and what to do.
   returned: failure
   type: str
 """
@@ -85,13 +81,12 @@ def main() -> None:
         argument_spec={
             "results": {"type": "list", "elements": "raw", "required": True},
             "title": {"type": "str", "default": "Verification"},
-            "fold": {"type": "bool", "default": True},
             "options": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     gathered = gather(module.params["results"])
-    report = make_report(gathered, module.params["title"], module.params["fold"], module.params["options"])
+    report = make_report(gathered, module.params["title"], module.params["options"])
     returned = {"table": "\n".join(report.table), "summary": report.summary, "ignored": gathered.ignored}
     if report.message:
         module.fail_json(msg=report.message, **returned)

@@ -21,9 +21,10 @@ DOCUMENTATION = """
 name: settings
 short_description: Loads group_vars and host_vars, and gives every setting its type
 description:
-  - Does what C(ansible.builtin.host_group_vars) does, and holds each setting against C(inventories/shared/setting_types.yml), there and in
-    extra variables. What fits becomes a value of its type, whether it was text or typed; what does not, and a name that nothing reads, ends
-    every play before its first task. It runs whenever variables are loaded, so no tag, limit or C(--start-at-task) passes it.
+  - Does what C(ansible.builtin.host_group_vars) does, and checks each setting against the roles' C(meta/argument_specs.yml), there and in
+    extra variables. A value that fits becomes a value of its type, whether it was text or typed. A value that does not fit, or a name that
+    no role has, ends every play before its first task. It runs whenever variables are loaded, so no tag, limit or C(--start-at-task)
+    avoids it.
   - A value that is a template is left as it is in a file, and refused in extra variables.
 options:
   stage:
@@ -39,7 +40,7 @@ LONGEST = 1_000  # characters of a text that nothing says more of
 LONGEST_NUMBER = 38  # digits, of which DynamoDB keeps so many
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 HEADING = "settings that cannot be used. Nothing was changed. Correct them and run the same again"
-OTHERS = ("__", "ansible_")  # what begins so is Ansible's own, or an internal of a role
+OTHERS = ("__", "ansible_")  # Ansible's own variables and the roles' internals begin with these
 
 
 class Refused(ValueError):
@@ -47,29 +48,45 @@ class Refused(ValueError):
 
 
 @cache
-def types() -> dict[str, Spec]:
-    """The table: the specification of each setting and switch, by name."""
-    return yaml.load((ROOT / "inventories/shared/setting_types.yml").read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+def options() -> dict[str, Spec]:
+    """The specification of each setting and switch, by name: the one in the role that the name begins with, where there is such a role."""
+    found: dict[str, Spec] = {}
+    for role, file in specifications().items():
+        entries = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
+        for name, spec in [item for entry in entries.values() for item in entry.get("options", {}).items()]:
+            if name not in found or prefix(name) == role:
+                found[name] = spec
+    return found
 
 
 @cache
-def shared() -> frozenset[str]:
-    """The names that the settings' own file has, each of which a test wants a type of."""
-    return frozenset(re.findall("^([a-z_]+):", (ROOT / "inventories/shared/settings.yml").read_text(), re.MULTILINE))
+def specifications() -> dict[str, Path]:
+    """The roles' argument specifications, by what the names of a role's settings begin with: account_guard's with `pipeline`."""
+    files = {file.parts[-3]: file for file in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml"))}
+    files["pipeline"] = files.pop("account_guard")
+    return files
+
+
+def prefix(name: str) -> str:
+    """The role, or `pipeline`, that a name begins with; empty for others."""
+    return next((role for role in specifications() if name.startswith(f"{role}_")), "")
 
 
 def typed(spec: Spec, value: Any) -> Any:
     """The value as its type has it. Raises Refused."""
+    if spec.get("derived"):
+        raise Refused("left alone: it follows from other settings")
     if "empty" in spec and (value is None or (isinstance(value, str) and value.strip() in ("", "null"))):
         return spec["empty"]
-    return CONVERTERS[spec["type"]](spec, value)
+    convert = _decimal if spec.get("decimal") else CONVERTERS.get(spec["type"])
+    return convert(spec, value) if convert else value
 
 
 def _number(spec: Spec, value: Any, kind: str = "a number", form: str = r"-?[0-9]+([.][0-9]+)?") -> Decimal:
     """A finite number within the range; `form` is how its text looks."""
     plain = format(Decimal(repr(value)), "f") if isinstance(value, float) else repr(value)
     shown = value.strip() if isinstance(value, str) else plain
-    low, high = spec.get("from"), spec.get("to")
+    low, high = spec.get("range", (None, None))
     within = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
     several = f", a multiple of {spec['multiple_of']}" if "multiple_of" in spec else ""
     wanted = f"one of {_listed(spec['choices'])}" if "choices" in spec else f"{kind}{within}{several}"
@@ -108,7 +125,7 @@ def _text(spec: Spec, value: Any) -> str:
     if "choices" in spec:
         wanted = f"one of {_listed(spec['choices'])}"
     else:
-        wanted = spec.get("as", f"a text of at most {LONGEST} characters on one line")
+        wanted = spec.get("format", f"a text of at most {LONGEST} characters on one line")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Refused(f"{wanted}, in quotes")
     text = str(value).strip() if {"choices", "matches"} & set(spec) else str(value)
@@ -119,7 +136,7 @@ def _text(spec: Spec, value: Any) -> str:
 
 
 def _path(spec: Spec, value: Any) -> str:
-    path = os.path.expanduser(_text(spec | {"matches": f"[/~].{{0,{LONGEST}}}", "as": "an absolute path"}, value))
+    path = os.path.expanduser(_text({**spec, "matches": f"[/~].{{0,{LONGEST}}}", "format": "an absolute path"}, value))
     if not os.path.isabs(path):
         raise Refused("an absolute path")
     return path
@@ -129,8 +146,8 @@ def _list(spec: Spec, value: Any) -> list[str]:
     if isinstance(value, str | int) and not isinstance(value, bool):
         text = str(value).strip()
         value = _json(text, list) if text.startswith("[") else [text] if spec.get("whole") else text.split(",") if text else []
-    wanted = f"a list of {spec['as']}, {spec['to']} at most"
-    if not isinstance(value, list) or len(value) > spec["to"]:
+    wanted = f"a list of {spec['format']}, {spec['at_most']} at most"
+    if not isinstance(value, list) or len(value) > spec["at_most"]:
         raise Refused(wanted)
     try:
         return [item if is_template(item) else _text(spec, item) for item in value]
@@ -138,12 +155,12 @@ def _list(spec: Spec, value: Any) -> list[str]:
         raise Refused(wanted) from refusal
 
 
-def _texts(spec: Spec, value: Any) -> dict[str, str]:
+def _dict(spec: Spec, value: Any) -> dict[str, str]:
     """Names and texts; a number or a boolean becomes text as YAML writes it."""
-    wanted = f"at most {spec['to']} names and texts of {spec['as']}"
+    wanted = f"at most {spec['at_most']} names and texts of {spec['format']}"
     if isinstance(value, str):
         value = _json(value.strip(), dict)
-    if not isinstance(value, dict) or len(value) > spec["to"]:
+    if not isinstance(value, dict) or len(value) > spec["at_most"]:
         raise Refused(wanted)
     made = {}
     for name, item in value.items():
@@ -164,20 +181,14 @@ def _json(text: str, kind: type) -> Any:
     return found if isinstance(found, kind) else None
 
 
-def _derived(_spec: Spec, _value: Any) -> Any:
-    raise Refused("left alone: it follows from the names, the region, the account and the clone")
-
-
 CONVERTERS: dict[str, Callable[[Spec, Any], Any]] = {
-    "integer": _integer,
-    "number": _float,
-    "decimal": _decimal,
-    "boolean": _boolean,
-    "text": _text,
+    "int": _integer,
+    "float": _float,
+    "bool": _boolean,
+    "str": _text,
     "path": _path,
     "list": _list,
-    "texts": _texts,
-    "derived": _derived,
+    "dict": _dict,
 }
 
 
@@ -204,39 +215,58 @@ def judged(variables: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any,
     """(name, typed value, problem) of each setting; the problem is empty where the value fits."""
     given = where == "-e"
     for name, value in variables.items() if isinstance(variables, dict) else ():  # what is no dictionary, Ansible itself refuses
-        spec = types().get(name)
+        spec = options().get(name)
         if spec is None:
-            near = stranger(str(name)) if name not in shared() and (given or str(name).startswith("pipeline_")) else None
+            near = stranger(str(name), given)
             if near is not None:
-                hint = f" Did you mean {near}?" if near else " inventories/shared/setting_types.yml has those there are."
-                yield name, value, f"{where}: {_shown(str(name))} is no setting.{hint}"
+                hint = f"Did you mean {' or '.join(near)}?" if near else "The roles' meta/argument_specs.yml have those there are."
+                yield name, value, f"{where}: {_shown(str(name))} is no setting. {hint}"
         elif given and is_template(value):
             yield name, value, f"{where}: {name} is {_shown(value)}; -e takes a plain value, a template is for a file of the inventory."
-        elif not (is_template(value) and spec["type"] not in ("list", "texts")):
+        elif not is_template(value) or (spec["type"] in ("list", "dict") and not spec.get("derived")):
             try:
                 yield name, typed(spec, value), ""
             except Refused as refusal:
-                means = f" ({spec['is']})" if "is" in spec else ""
-                yield name, value, f"{where}: {name} is {_shown(value)}; it must be {refusal}{means}."
+                yield name, value, f"{where}: {name} is {_shown(value)}; it must be {refusal} ({meaning(spec)})."
+
+
+def meaning(spec: Spec) -> str:
+    """The first sentence of the description, as it reads in brackets: without markup, without a capital letter but in abbreviations."""
+    sentence = re.sub(r"\b[A-Z]\(([^)]*)\)", r"\1", spec["description"]).split(". ")[0].rstrip(".\n")
+    first = sentence.split()[0]
+    return sentence if first[1:].lower() != first[1:] else sentence[0].lower() + sentence[1:]
+
+
+def stranger(name: str, given: bool) -> list[str] | None:
+    """The settings that a name of none may mean, the likeliest first; None for a name that may be the operator's own."""
+    if name.startswith(OTHERS):
+        return None
+    settable = [known for known, spec in options().items() if not spec.get("derived")]
+    typing_error = difflib.get_close_matches(name.lower(), settable, 1, 0.9)
+    switches = {f"{known.partition('_')[0]}_" for known in settable if not prefix(known)}
+    if prefix(name.lower()) or (given and name.lower().startswith(tuple(switches))):
+        return typing_error or _likeliest(name.lower(), settable)
+    return (difflib.get_close_matches(name.lower(), settable, 1, 0.8) or None) if given else None
+
+
+def _likeliest(name: str, settable: list[str]) -> list[str]:
+    """Up to three settings that have the words of a name in their own name or description, whatever role the name begins with."""
+    found = sorted(((_likeness(name, known), known) for known in settable), reverse=True)[:3]
+    return [known for likeness, known in found if likeness > max(1.2, 0.8 * found[0][0])]
+
+
+def _likeness(name: str, known: str) -> float:
+    """From 0 to 2: the share of words found, those that the description alone has counting less, and how alike the names are."""
+    stem, other = (text.removeprefix(f"{prefix(text)}_") for text in (name, known))
+    words = stem.split("_")
+    in_name, in_description = known.split("_"), re.findall("[a-z]+", options()[known]["description"].lower())
+    found = [max([*(_ratio(word, one) for one in in_name), *(0.9 * _ratio(word, one) for one in in_description)]) for word in words]
+    return sum(share for share in found if share >= 0.7) / len(words) + max(_ratio(stem, other), _ratio(stem, known))
 
 
 @cache
-def inputs(role: str) -> frozenset[str]:
-    """Every input of a role, of all its entry points."""
-    specs = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text())["argument_specs"]
-    return frozenset(name for entry in specs.values() for name in entry.get("options", {}))
-
-
-def stranger(name: str) -> str | None:
-    """The known name nearest to one that nothing reads, or "" where none is near; None for a name that may be the operator's own."""
-    if name.startswith(OTHERS):
-        return None
-    role = next((path.name for path in (ROOT / "roles").iterdir() if name.startswith(f"{path.name}_") and path.name != "pipeline"), "")
-    if role and name in inputs(role):
-        return None
-    near = difflib.get_close_matches(name.lower(), [*types(), *(inputs(role) if role else ())], 1, 0.8)
-    ours = role or name.lower().startswith(("pipeline_", "reconcile_", "quarantine_", "rollback_", "discard_", "confirm_"))
-    return near[0] if near else "" if ours else None
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 class VarsModule(host_group_vars.VarsModule):

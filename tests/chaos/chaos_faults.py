@@ -193,23 +193,23 @@ duplicates_are_conflicts = patched_function(
 nothing_is_reported = patched_function(
     (
         "lambda_function.py",
-        "    unsettled = [work for work in works if work.outcome in (Outcome.RETRIED, Outcome.REDRIVE)]\n",
-        "    unsettled: list[Work] = []\n",
+        "    unsettled = [state for state in states if state.outcome in (Outcome.RETRIED, Outcome.REDRIVE)]\n",
+        "    unsettled: list[RecordState] = []\n",
     )
 )
 last_write_wins = patched_function(
     ("lambda_function.py", "        if not all(PLAIN_NAME.fullmatch(name) for name in item):\n", "        if item:\n"),
-    ("lambda_function.py", "TableName=self.name, Item=work.item, ConditionExpression=condition)", "TableName=self.name, Item=work.item)"),
+    ("lambda_function.py", "TableName=self.name, Item=state.item, ConditionExpression=condition)", "TableName=self.name, Item=state.item)"),
 )
 quarantine_is_assumed = patched_function(
     (
         "lambda_function.py",
-        """            for work, _ in letters:
-                work.detail |= {"quarantine_error": describe(error)}
+        """            for state, _ in messages:
+                state.detail |= {"quarantine_error": describe(error)}
         return
 """,
-        """            for work, _ in letters:
-                work.outcome = Outcome.QUARANTINED
+        """            for state, _ in messages:
+                state.outcome = Outcome.QUARANTINED
         return
 """,
     )
@@ -277,11 +277,11 @@ def queue_made_anew(world: World) -> Iterator[None]:
 
 # Every record counts as done, and nothing is stored: what a careless change of the function may come to.
 FORGETFUL = (
-    ("lambda_function.py", "    ready = [work for work in works if work.item]\n", "    ready: list[Work] = []\n"),
+    ("lambda_function.py", "    ready = [state for state in states if state.item]\n", "    ready: list[RecordState] = []\n"),
     (
         "lambda_function.py",
-        "    unsettled = [work for work in works if work.outcome in (Outcome.RETRIED, Outcome.REDRIVE)]\n",
-        "    unsettled: list[Work] = []\n",
+        "    unsettled = [state for state in states if state.outcome in (Outcome.RETRIED, Outcome.REDRIVE)]\n",
+        "    unsettled: list[RecordState] = []\n",
     ),
 )
 

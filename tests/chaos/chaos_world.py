@@ -6,10 +6,8 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import signal
 import sqlite3
-import tempfile
 import time
 import urllib.request
 import zipfile
@@ -17,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.pipeline.aws.dead_letter_queue import held
-from ansible.module_utils.pipeline.core.checks import system_clock
+from ansible.module_utils.pipeline.core.clock import system_clock
+from aws_fakes import swept
 from chaos_judge import Content, Verdict, judge, read_items, read_letters
 from chaos_stream import Line, Stream
 from plays import ROOT, Pipeline, Run, free_port, supervisorctl, wait_until
@@ -176,18 +174,16 @@ class World:
     @contextlib.contextmanager
     def patched_producer(self, *patches: tuple[str, str, str]) -> Iterator[None]:
         """Have the service run with (file, text, other text) replaced, each exactly once, and with what is in `inside` at hand."""
-        kept = Path(tempfile.mkdtemp(dir=self.directory))
-        files = {name for name, _text, _other in patches}
-        for name in files:
-            shutil.copy2(self.service_directory / name, kept / name)
-        for name, text, other in patches:
-            replace_once(self.service_directory / name, text, other)
+        program = self.service_directory / "financial_producer.pyz"
+        kept = program.read_bytes()
+        with zipfile.ZipFile(program) as archive:
+            sources = {name: archive.read(name).decode() for name in archive.namelist()}
+        program.write_bytes(packed(sources, patches))
         self.restart_service()
         try:
             yield
         finally:
-            for name in files:
-                shutil.copy2(kept / name, self.service_directory / name)
+            program.write_bytes(kept)
             self.restart_service()
 
     # --- the function --------------------------------------------------------------------------------------------------
@@ -197,7 +193,7 @@ class World:
         """Have the alias point to a version with (file, text, other text) replaced, each exactly once."""
         functions = self.client("lambda")
         before = functions.get_alias(FunctionName=FUNCTION, Name=ALIAS)["FunctionVersion"]
-        functions.update_function_code(FunctionName=FUNCTION, ZipFile=packed(ROOT / "lambda_src", patches))
+        functions.update_function_code(FunctionName=FUNCTION, ZipFile=packed(python_files(ROOT / "lambda_src"), patches))
         self._settled()
         version = functions.publish_version(FunctionName=FUNCTION)["Version"]
         functions.update_alias(FunctionName=FUNCTION, Name=ALIAS, FunctionVersion=version)
@@ -205,7 +201,7 @@ class World:
             yield
         finally:
             functions.update_alias(FunctionName=FUNCTION, Name=ALIAS, FunctionVersion=before)
-            functions.update_function_code(FunctionName=FUNCTION, ZipFile=packed(ROOT / "lambda_src", ()))
+            functions.update_function_code(FunctionName=FUNCTION, ZipFile=packed(python_files(ROOT / "lambda_src"), ()))
             self._settled()
             functions.delete_function(FunctionName=FUNCTION, Qualifier=version)
 
@@ -244,7 +240,7 @@ class World:
     # --- what became of the stream ---------------------------------------------------------------------------------------
 
     def letters(self) -> dict[str, list[Content]]:
-        with held(self.client("sqs"), self.pipeline.queue_url("-dlq"), system_clock(), 30) as found:
+        with swept(self.client("sqs"), self.pipeline.queue_url("-dlq"), system_clock(), 30) as found:
             assert found.complete, found.error
             return read_letters(message.body for message in found.messages)
 
@@ -322,14 +318,17 @@ def replace_once(path: Path, text: str, other: str) -> None:
     path.write_text(source.replace(text, other), encoding="utf-8")
 
 
-def packed(directory: Path, patches: Iterable[tuple[str, str, str]]) -> bytes:
-    """A zip of the Python files in a directory, with (file, text, other text) replaced."""
-    sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.py"))}
+def python_files(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in directory.glob("*.py")}
+
+
+def packed(sources: dict[str, str], patches: Iterable[tuple[str, str, str]]) -> bytes:
+    """A zip of these files (name: text), with (file, text, other text) replaced."""
     for name, text, other in patches:
         assert sources[name].count(text) == 1, f"{name} has {sources[name].count(text)} times: {text}"
         sources[name] = sources[name].replace(text, other)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, source in sources.items():
+        for name, source in sorted(sources.items()):
             archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), source)
     return content.getvalue()

@@ -14,9 +14,11 @@ from typing import Any
 
 import ansible.module_utils
 
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
+ROOT = Path(__file__).resolve().parents[2]
+ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
+sys.path.append(str(ROOT / "tests" / "support"))
 
-from ansible.module_utils.pipeline.core.checks import Clock, system_clock  # noqa: E402, found by the line above
+from ansible.module_utils.pipeline.core.clock import Clock, system_clock  # noqa: E402, found by the lines above
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress  # noqa: E402
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation  # noqa: E402
 from ledgers import item, transactions, write_ledger  # noqa: E402
@@ -66,6 +68,7 @@ def main() -> None:
     clock = waitless()
     options = Options(
         ledgers=[str(directory / "streamed.jsonl.gz")],
+        kept_ledgers=[],
         missing_ledgers=[],
         quarantine_directory=None,
         repaired=directory / "repaired.jsonl",
@@ -81,9 +84,9 @@ def main() -> None:
         Queues(), Table(count), "table", "queue", "quarantine", options, clock, Progress(directory / "progress.log", clock)
     )
     run.run()
-    lost = [one.transaction_id for one in run.book.lost()]
+    lost = [one.transaction_id for one in run.matcher.lost()]
     taken = {"before_mib": before, "peak_mib": peak_kib() / 1024, "cpu_seconds": time.process_time() - started}
-    print(json.dumps({"counts": run.book.counts(), "lost": lost} | {name: round(value, 1) for name, value in taken.items()}))
+    print(json.dumps({"counts": run.matcher.counts(), "lost": lost} | {name: round(value, 1) for name, value in taken.items()}))
 
 
 if __name__ == "__main__":

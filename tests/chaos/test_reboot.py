@@ -62,7 +62,7 @@ class Host(Pipeline):
 
     def unsent(self) -> set[str]:
         """Ids of what the outbox holds."""
-        program = "runuser -u financial-producer -- venv-*/bin/python -Es financial_producer.py"
+        program = "runuser -u financial-producer -- venv-*/bin/python -Es financial_producer.pyz"
         lines = self.shell(f"cd /opt/{SERVICE}; {program} ledger --json --state-directory {STATE}").splitlines()
         return {entry["transaction_id"] for entry in map(json.loads, lines[:-1]) if entry["state"] == "unsent"}
 

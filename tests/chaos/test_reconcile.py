@@ -67,7 +67,7 @@ def amounts(found: dict[str, Any]) -> dict[str, Decimal]:
 
 def outbox(pipeline: Pipeline) -> dict[str, Any]:
     state = next(pipeline.directory.rglob("outbox.sqlite3")).parent
-    program = ROOT / "producer_src" / "financial_producer.py"
+    program = ROOT / "producer_src"
     command = [str(BIN / "python"), str(program), "outbox", "--json", "--state-directory", str(state)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

@@ -167,7 +167,7 @@ def test_what_is_right_again_needs_no_new_version_and_verifies(deployed: Pipelin
     deployed.play("site", "--tags", "stream_processor").ended_well()
     assert live(deployed) == before
     assert deployed.play("site", "--tags", "stream_processor").ended_well().totals["changed"] == 0
-    assert deployed.play("verify", "--tags", "stream_processor,pipeline").ended_well().failed_checks == set()
+    assert deployed.play("verify", "--tags", "stream_processor,probe,reconciliation").ended_well().failed_checks == set()
 
 
 def test_a_changed_setting_goes_live_as_a_version_of_its_own_and_can_be_rolled_back_by_hand(deployed: Pipeline):

@@ -78,14 +78,14 @@ def test_a_queue_that_does_not_empty_keeps_everything(pipeline: Pipeline):
     pipeline.client("sqs").send_message(QueueUrl=pipeline.queue_url(), MessageBody='{"transaction_id": "held", "amount": 1}')
     before = listings(pipeline)
 
-    run = pipeline.play("teardown", __pipeline_round_seconds=2)
+    run = pipeline.play("teardown", __teardown_attempt_seconds=2)
 
     said = in_one_line(run.output)
     assert run.status != 0
     assert "after 6 s (teardown_drain_timeout): the function does not take them" in said
     assert "table RealTimeTransactions:" in said
     assert "ansible-playbook teardown.yml -e discard_data=default" in said
-    assert "waiting for another" in said
+    assert "Wait until the function has taken what the queue holds" in said
     assert exports(pipeline) == []
     assert listings(pipeline) == before
     assert "STOPPED" in supervisorctl(pipeline, "status", SERVICE)

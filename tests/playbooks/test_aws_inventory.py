@@ -1,4 +1,4 @@
-"""inventories/aws as it is, with the embedded cloud where its profile points: what AWS would be asked, an embedded cloud answers.
+"""inventories/aws as it is. Its profile points to an embedded cloud, which answers in the place of AWS.
 
 The embedded cloud runs no hosts, so the plays are limited to the operator's side.
 """
@@ -25,7 +25,7 @@ ADDRESS = "203.0.113.7"
 
 
 class AddressService(BaseHTTPRequestHandler):
-    """Answers as checkip.amazonaws.com does: with an address and a line's end."""
+    """Answers as checkip.amazonaws.com does: an address and a newline."""
 
     answer = f"{ADDRESS}\n"
     asked = 0
@@ -37,7 +37,7 @@ class AddressService(BaseHTTPRequestHandler):
         self.wfile.write(self.answer.encode())
 
     def log_message(self, *_arguments: Any) -> None:
-        """Nothing to the test's output."""
+        """Write nothing to the output of the tests."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def address_service() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def aws(start_cloud: Callable[..., Any], address_service: str, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """The operator's machine; what is overridden is where AWS and the address service are."""
+    """The operator's machine. Only the addresses of AWS and of the address service are overridden."""
     settings = {
         "producer_instance_address_service": address_service,
         "producer_instance_type": "t3.micro",
@@ -111,7 +111,7 @@ def test_credentials_that_cannot_be_used_are_an_error_of_the_inventory(aws: Pipe
 
 
 def refused_profile(aws: Pipeline, tmp_path: Path, config: str, reason: str) -> None:
-    """With this configuration of the AWS CLI the inventory is an error, which says why and where to look."""
+    """Assert that the inventory fails with this configuration of the AWS CLI, and says why and where to look."""
     (tmp_path / "config").write_text(config.format(profile=PROFILE.format(**root_keys(aws.config)).rstrip()))
     shell = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true"}
     run = Pipeline(aws.directory, aws.port, {}, aws.environment | shell).run("ansible-inventory", *AWS_INVENTORY, "--list")
@@ -121,7 +121,7 @@ def refused_profile(aws: Pipeline, tmp_path: Path, config: str, reason: str) -> 
     assert "inventories/aws/instances.aws_ec2.yml" in words(run)
 
 
-def test_what_cannot_be_is_said_all_at_once_before_anything_is_changed(aws: Pipeline, empty: dict[str, list[str]], tmp_path: Path):
+def test_all_problems_are_reported_at_once_before_anything_is_changed(aws: Pipeline, empty: dict[str, list[str]], tmp_path: Path):
     (tmp_path / "key").write_text("nobody's")
     (tmp_path / "key").chmod(0o644)
     wrong = {
@@ -136,7 +136,7 @@ def test_what_cannot_be_is_said_all_at_once_before_anything_is_changed(aws: Pipe
     assert listings(aws) == empty
 
 
-def test_an_address_that_cannot_be_found_is_an_error_that_says_how_to_give_it(
+def test_an_unknown_address_of_the_operator_is_an_error_that_says_how_to_set_it(
     aws: Pipeline, empty: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(AddressService, "answer", "<html>log in to this network</html>")
@@ -178,7 +178,7 @@ def described(aws: Pipeline) -> list[dict[str, Any]]:
 
 
 def test_the_subnet_is_one_that_gives_addresses_and_what_to_watch_names_the_profile(aws: Pipeline):
-    """The first zone's gives none, by hand; so the second's is taken. What was launched first stays where it is."""
+    """The subnet of the first zone gives no addresses, so the second one is used. Running instances stay where they are."""
     ec2 = aws.client("ec2")
     subnets = {one["SubnetId"]: one["AvailabilityZone"] for one in ec2.describe_subnets()["Subnets"]}
     assert {subnets[instance["SubnetId"]] for instance in described(aws)} == {f"{REGION}a"}
@@ -229,7 +229,7 @@ def test_a_second_site_changes_nothing(aws: Pipeline):
 
 @pytest.mark.parametrize("seconds", [30, 0], ids=["a-change-may-not-show-yet", "a-change-shows-at-once"])
 def test_verification_shortly_after_a_change_of_a_queue_waits_until_it_shows(aws: Pipeline, seconds: int):
-    """What AWS would show late, somebody sets right here while verify.yml looks."""
+    """AWS shows some changes late. Here the test makes the change while verify.yml waits for it."""
     sqs, url = aws.client("sqs"), aws.queue_url()
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "7"})
     mended = threading.Timer(9, lambda: sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "0"}))
@@ -245,7 +245,7 @@ def test_verification_shortly_after_a_change_of_a_queue_waits_until_it_shows(aws
 
 
 def test_a_session_that_has_expired_is_an_error_of_the_inventory(aws: Pipeline, tmp_path: Path):
-    """The session of an instance's role, kept until it is over: it was good before."""
+    """The session of an instance's role works first, and is kept until it expires."""
     metadata = f"{aws.endpoint}/_imds/{described(aws)[0]['InstanceId']}/"
     session = InstanceMetadataFetcher(base_url=metadata).retrieve_iam_role_credentials()
     keys = {
@@ -261,7 +261,7 @@ def test_a_session_that_has_expired_is_an_error_of_the_inventory(aws: Pipeline, 
 
 
 def answer(aws: Pipeline, keys: dict[str, str]) -> str:
-    """What the cloud says to somebody who asks who they are."""
+    """What GetCallerIdentity answers to these keys: "allowed", or the code of the error."""
     sts = boto3.client("sts", REGION, endpoint_url=aws.endpoint, **keys)
     try:
         sts.get_caller_identity()
@@ -271,7 +271,7 @@ def answer(aws: Pipeline, keys: dict[str, str]) -> str:
 
 
 def address(variables: dict[str, Any]) -> str:
-    """What came from AWS is marked in the listing, as text that holds no template."""
+    """The address of a host. The listing marks what came from AWS as text that is not a template."""
     value = variables["ansible_host"]
     return value["__ansible_unsafe"] if isinstance(value, dict) else value
 
@@ -288,14 +288,14 @@ def test_the_inventory_finds_the_running_instances_of_the_environment_alone(aws:
     assert blue.startswith(f"{NAME}-blue-i-")
 
 
-def test_more_instances_than_wanted_are_terminated_by_nobody(aws: Pipeline):
+def test_site_does_not_terminate_instances_that_are_too_many(aws: Pipeline):
     run = play(aws, "site", "--tags", "producer_instance", producer_instance_count=1)
     assert run.status != 0
     assert f"2 instances are named {NAME}" in words(run)
     assert len(described(aws)) == 2
 
 
-def test_an_instance_that_is_not_heard_ends_teardown_whatever_its_state(aws: Pipeline):
+def test_an_instance_that_does_not_answer_ends_teardown_whatever_its_state(aws: Pipeline):
     first, second = described(aws)
     aws.client("ec2").stop_instances(InstanceIds=[first["InstanceId"]])
 
@@ -313,7 +313,7 @@ def test_teardown_leaves_the_strangers_and_the_private_key_and_asks_nobody_for_a
     refused = play(aws, "teardown")
     assert "ansible-playbook teardown.yml -i inventories/aws -e confirm_teardown=default" in words(refused)
 
-    # Nobody hears the instances here: what they hold is given up.
+    # These instances answer nobody, so their data is discarded.
     play(aws, "teardown", "-e", "confirm_teardown=default", "-e", "discard_data=default").ended_well()
 
     assert AddressService.asked == asked

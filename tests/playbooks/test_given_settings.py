@@ -1,8 +1,9 @@
-"""Every setting through the real plays, with -e as text: it means what the typed value means, and what does not fit changes nothing."""
+"""Every setting is given to the real plays as text with -e. Text means the same as the typed value; a bad value changes nothing."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,17 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from plays import ROOT, Pipeline, Run, confirm_alarm_address, listings
 
-TYPES = yaml.safe_load((ROOT / "inventories" / "shared" / "setting_types.yml").read_text())
-SETTINGS = [name for name, spec in TYPES.items() if name.startswith("pipeline_") and spec["type"] != "derived"]
-# Other values than the inventory's, so that a setting which is not read as it was given shows.
+SPECIFIED = [
+    item
+    for file in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml"))
+    for entry in yaml.safe_load(file.read_text())["argument_specs"].values()
+    for item in entry.get("options", {}).items()
+]
+DERIVED = {name for name, spec in SPECIFIED if spec.get("derived")}
+# What teardown.yml, reconcile.yml, quarantine.yml and rollback.yml do is no setting, nor is a role's state.
+SWITCHES = "(confirm|discard|reconcile|rollback)_.*|quarantine_(action|confirm|reason|id|since|until|limit|repair)|.*_state"
+SETTINGS = sorted(name for name in {name for name, _ in SPECIFIED} - DERIVED if not re.fullmatch(SWITCHES, name))
+# These differ from the inventory's values, so that a setting which is ignored shows.
 OTHERS = {
     "pipeline_tags": {"CostCenter": 4711, "Prod": True},
     "stream_processor_high_value_threshold": 20000.5,
@@ -60,22 +69,21 @@ OTHERS = {
 
 
 def typed(pipeline: Pipeline) -> dict[str, Any]:
-    """Every setting that can be set, as the inventory or OTHERS has it."""
+    """Every setting with its value from OTHERS or from the inventory."""
     loader, variables = (
         DataLoader(),
         {"inventory_dir": str(ROOT / "inventories" / "local"), "embedded_cloud_directory": str(pipeline.directory)},
     )
     for file in sorted((ROOT / "inventories" / "local" / "group_vars" / "all").iterdir()):
-        variables = loader.load_from_file(str(file), trusted_as_template=True) | variables
-    own = loader.load_from_file(str(ROOT / "inventories/local/group_vars/all/20_local.yml"), trusted_as_template=True)
-    variables |= own | OTHERS | {"embedded_cloud_port": pipeline.port, "embedded_cloud_directory": str(pipeline.directory)}
+        variables |= loader.load_from_file(str(file), trusted_as_template=True)
+    variables |= OTHERS | {"embedded_cloud_port": pipeline.port, "embedded_cloud_directory": str(pipeline.directory)}
     variables["teardown_export_directory"] = str(pipeline.directory / "exports")
     templar = Templar(loader=loader, variables=variables)
-    return {name: templar.template(variables[name]) for name in SETTINGS if name in variables}  # the rest is of other inventories
+    return {name: templar.template(variables[name]) for name in SETTINGS if name in variables}  # the rest belongs to other inventories
 
 
 def as_text(settings: dict[str, Any]) -> list[str]:
-    """The same as `-e name=text`."""
+    """The same settings as words of a command: -e name=text."""
     words: list[str] = []
     for name, value in settings.items():
         text = value if isinstance(value, str) else "" if value is None else json.dumps(value, separators=(",", ":"))
@@ -104,7 +112,7 @@ def said(run: Run) -> str:
 
 def test_every_setting_of_the_file_is_among_those_that_are_given(values: dict[str, Any]):
     shared = yaml.safe_load((ROOT / "inventories" / "shared" / "settings.yml").read_text())
-    assert {name for name in shared if TYPES[name]["type"] != "derived"} <= set(values)
+    assert set(shared) - DERIVED <= set(values)
 
 
 def test_the_typed_values_change_nothing_where_the_same_was_given_as_text(deployed: Pipeline, values: dict[str, Any]):
@@ -126,21 +134,21 @@ WAYS = {
     "no-guard": ("site", "--skip-tags", "always"),
     "one-role": ("site", "--tags", "transaction_queue", "--skip-tags", "always"),
     "producers": ("site", "--limit", "producers", "--skip-tags", "always"),
-    "later": ("site", "--start-at-task", "Bring the role to its state"),
+    "later": ("site", "--start-at-task", "Create, update or remove the IAM roles"),
     "check": ("site", "--check"),
     "verify": ("verify", "--skip-tags", "always"),
     "teardown": ("teardown", "--skip-tags", "always"),
     "teardown-one-role": ("teardown", "--tags", "transaction_table"),
-    "reconcile": ("reconcile", "--tags", "pipeline", "--skip-tags", "always"),
+    "reconcile": ("reconcile", "--tags", "reconciliation", "--skip-tags", "always"),
     "quarantine": ("quarantine", "--skip-tags", "always"),
     "rollback": ("rollback", "--skip-tags", "always"),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_whatever_is_called_a_bad_setting_or_an_unknown_name_ends_it_before_anything_is_done(deployed: Pipeline, way: str):
+def test_a_bad_setting_or_an_unknown_name_ends_every_play_before_its_first_task(deployed: Pipeline, way: str):
     before = listings(deployed)
-    bad = dict.fromkeys(SETTINGS, "6O\x1b[2J")  # what a terminal obeys is no value of any type
+    bad = dict.fromkeys(SETTINGS, "6O\x1b[2J")  # an escape sequence is not a value of any type
     run = deployed.play(*WAYS[way], "-e", "reconcile_resend_los=true", **bad)
     assert run.status != 0
     assert "Nothing was changed" in said(run)

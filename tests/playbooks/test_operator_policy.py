@@ -19,15 +19,15 @@ from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_doc
 from operators import POLICIES, as_list, make_operator, needed, rendered
 from plays import ACCOUNT, REGION, ROOT, Pipeline, Run, confirm_alarm_address, listings, supervisorctl, wait_until
 
-# All the plays are one fixture.
+# One fixture runs all the plays.
 pytestmark = pytest.mark.timeout(1200)
 
-# What AWS needs, by its documentation, and the plays do not ask of the embedded cloud.
+# Permissions that AWS needs by its documentation, and that the embedded cloud does not ask for.
 DOCUMENTED: list[dict[str, Any]] = [
     # CreateSecurityGroup makes the group in the default VPC when it names none ("CreateSecurityGroup" in EC2's API reference), and that VPC
     # is a resource of the action (Service Authorization Reference).
     {"action": "ec2:CreateSecurityGroup", "resource": f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/vpc-default", "context": {}},
-    # MiniStack has no AssociateKmsKey, and so nothing for site.yml to take back.
+    # MiniStack has no AssociateKmsKey, so site.yml has nothing to undo.
     {
         "action": "logs:DisassociateKmsKey",
         "resource": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/ProcessFinancialStream:*",
@@ -57,7 +57,7 @@ class Rehearsed:
 
 @pytest.fixture(scope="module")
 def rehearsed(pipeline: Pipeline) -> Rehearsed:
-    # On AWS the instance has a key pair; here it needs none.
+    # As on AWS. The local inventory needs no key pair.
     pipeline.settings |= {
         "producer_instance_key_name": "FinancialTransactionProducer",
         "producer_instance_key_file": str(pipeline.directory / "ssh" / "producer"),
@@ -72,21 +72,21 @@ def rehearsed(pipeline: Pipeline) -> Rehearsed:
     key = make_operator(pipeline, policies)
     runs = {"first site": pipeline.play("site").ended_well()}
     confirm_alarm_address(pipeline)
-    # No transaction is to meet the function that is put in place of ours.
+    # The function that replaces ours must get no transaction.
     supervisorctl(pipeline, "stop", "FinancialTransactionProducer")
     wait_until(lambda: waiting(pipeline) == 0, 60, "an empty queue")
     drift_everything(pipeline)
-    runs["check"] = pipeline.play("site", "--check")
-    # After it, so that it is seen to have changed nothing; whatever comes out at the end.
+    runs["check"] = pipeline.play("site", "--check", "--tags", RESOURCES)
+    # After the check, to show that it changed nothing.
     runs["drift"] = pipeline.play("verify", "--tags", RESOURCES)
     runs["second site"] = pipeline.play("site").ended_well()
-    runs["site in sync"] = pipeline.play("site").ended_well()
+    runs["site in sync"] = pipeline.play("site", "--tags", RESOURCES).ended_well()
     runs["verify"] = pipeline.play("verify").ended_well()
     # With new code, amazon.aws.lambda publishes by itself; with another setting alone it does not.
     # An instance that runs is stopped for another type.
     changes = {"stream_processor_memory": 512, "producer_instance_type": "t3.nano"}
     runs["third site"] = pipeline.play("site", "--tags", "stream_processor,producer_instance", **changes).ended_well()
-    # The cloud that knows what was needed has to live a little longer.
+    # The cloud keeps running, because it knows the permissions that were needed.
     runs["teardown"] = pipeline.play("teardown", "--skip-tags", "embedded_cloud").ended_well()
     return Rehearsed(runs, policies, needed(pipeline, key), listings(pipeline))
 
@@ -132,16 +132,16 @@ def singles(policies: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     ("label", "name"), sorted((label, name) for broken in DRIFTS.values() for label in broken for name in broken[label])
 )
 def test_verify_names_each_property_that_was_changed_and_site_is_its_remedy(rehearsed: Rehearsed, label: str, name: str):
-    """All of them at once. That site.yml brought them back, the verify.yml after it says."""
+    """All properties are changed at once. The verify.yml that follows proves that site.yml restored them."""
     remedies = re.findall(rf"{label} \S+: {name}: expected .*?; what to do: (\S+ \S+)", rehearsed.runs["drift"].message)
     assert set(remedies) == {"ansible-playbook site.yml"}
     assert [check for check in rehearsed.runs["verify"].failed_checks if check.startswith(f"{label} ")] == []
 
 
-def test_check_mode_says_that_it_would_mend_and_site_has_nothing_left_to_do_after_it_did(rehearsed: Rehearsed):
+def test_check_mode_reports_what_it_would_repair_and_site_changes_nothing_after_the_repair(rehearsed: Rehearsed):
     tasks = rehearsed.runs["check"].output.split("TASK [")
     for role in ("iam_roles", "transaction_table", "transaction_queue", "stream_processor", "observability"):
-        (mended,) = [task for task in tasks if task.startswith(f"{role} : Mend what these modules leave, and read it back")]
+        (mended,) = [task for task in tasks if task.startswith(f"{role} : Correct what these modules leave, and read it back")]
         assert "changed: [" in mended, f"{role} says nothing of what it would mend"
     assert rehearsed.runs["site in sync"].totals["changed"] == 0
 

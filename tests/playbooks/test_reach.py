@@ -1,4 +1,4 @@
-"""A host that cannot be configured is said to be so before anything is changed on it, with what to look at."""
+"""A host that cannot be configured is reported before anything is changed on it, with what to look at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ PLAY = [
     {
         "hosts": "producers",
         "tasks": [
-            {"name": "Host of the producer", "ansible.builtin.import_role": {"name": "pipeline", "tasks_from": "reach"}},
+            {
+                "name": "Host of the producer",
+                "ansible.builtin.import_role": {"name": "producer_instance", "tasks_from": "wait_for_connection"},
+            },
             {"name": "Change something", "ansible.builtin.debug": {"msg": "it went on"}},
         ],
     }
@@ -21,10 +24,9 @@ PLAY = [
 
 
 def reach(tmp_path: Path, host: dict[str, Any], **settings: Any) -> Run:
-    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": {"producers": {"hosts": {"producer": host}}}}}))
+    every = {"pipeline_command_options": " -i inventories/aws", "producer_service_directory": "/opt/it"}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"vars": every, "children": {"producers": {"hosts": {"producer": host}}}}}))
     (tmp_path / "play.yml").write_text(json.dumps(PLAY))
-    settings |= {"pipeline_inventory_option": " -i inventories/aws", "pipeline_environment": "default"}
-    settings["producer_service_directory"] = "/opt/it"
     command = ("ansible-playbook", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml"), "-e", json.dumps(settings))
     return Pipeline(tmp_path, 0).run(*command)
 
@@ -34,14 +36,14 @@ def here() -> dict[str, Any]:
     return {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 
 
-def test_a_host_that_lets_in_and_has_room_is_gone_on_with(tmp_path: Path, here: dict[str, Any]):
+def test_the_play_continues_on_a_reachable_host_with_free_space(tmp_path: Path, here: dict[str, Any]):
     assert "it went on" in reach(tmp_path, here).ended_well().output
 
 
 def test_a_refused_login_says_where_as_whom_and_what_to_look_at(tmp_path: Path):
     refusing = {"ansible_host": "127.0.0.1", "ansible_port": free_port(), "ansible_user": "ec2-user"}
-    run = reach(tmp_path, refusing | {"ansible_ssh_private_key_file": "/nowhere/key"}, __pipeline_reach_seconds=2)
-    said = " ".join(run.output.split())
+    run = reach(tmp_path, refusing | {"ansible_ssh_private_key_file": "/nowhere/key"}, __producer_instance_connection_seconds=2)
+    said = run.message
     assert run.status != 0
     assert "producer (127.0.0.1) did not let this machine in within 2 s" in said
     assert "Connection refused" in said
@@ -51,15 +53,15 @@ def test_a_refused_login_says_where_as_whom_and_what_to_look_at(tmp_path: Path):
 
 
 def test_a_full_disk_is_measured_before_anything_is_copied(tmp_path: Path, here: dict[str, Any]):
-    run = reach(tmp_path, here, __pipeline_needed_mebibytes=10**9)
-    said = " ".join(run.output.split())
+    run = reach(tmp_path, here, __producer_instance_needed_mebibytes=10**9)
+    said = run.message
     assert run.status != 0
     assert "MiB free on /, the service needs 1000000000 MiB" in said
     assert "it went on" not in said
 
 
-def test_what_the_inventory_advises_of_a_host_is_said_with_the_rest(tmp_path: Path):
+def test_the_message_has_the_advice_of_the_inventory(tmp_path: Path):
     unseen = {"ansible_host": "127.0.0.1", "ansible_port": free_port(), "ansible_user": "ec2-user"}
-    run = reach(tmp_path, unseen | {"pipeline_reach_advice": "It has no public address."}, __pipeline_reach_seconds=1)
+    run = reach(tmp_path, unseen | {"pipeline_reach_advice": "It has no public address."}, __producer_instance_connection_seconds=1)
     assert run.status != 0
-    assert "It has no public address. Permission denied: the key is not the one" in " ".join(run.output.split())
+    assert "It has no public address. Permission denied: the key is not the one" in run.message

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from plays import ACCOUNT, REGION, Pipeline
+from plays import ACCOUNT, REGION, Pipeline, wait_until
 
 PRODUCER_ROLE = "EC2-SQS-Role"
 PROCESSOR_ROLE = "Lambda-SQS-DynamoDB-Role"
@@ -34,7 +34,7 @@ def transaction(**fields: Any) -> dict[str, Any]:
 
 
 def invoke(pipeline: Pipeline, *records: dict[str, Any]) -> list[str]:
-    """The message ids that the function reports as failed, when it is handed these records as a batch."""
+    """Invoke the function with these records as a batch; the message ids that it reports as failed."""
     event = {
         "Records": [
             {
@@ -88,7 +88,7 @@ def inserts_odd_names(pipeline: Pipeline) -> bool:
 
 
 def recognises_duplicates(pipeline: Pipeline) -> bool:
-    """The table knows the id already: only reading it back tells the same content from a conflict."""
+    """The id is already stored: only a read tells a repetition from a conflict."""
     known = transaction(transaction_id="known")
     table = pipeline.client("dynamodb")
     item = {"transaction_id": {"S": "known"}, "amount": {"N": "1"}, "currency": {"S": "EUR"}}
@@ -179,13 +179,18 @@ def decision(pipeline: Pipeline, policy: dict[str, Any], action: str, resource: 
 
 
 @pytest.fixture(scope="module")
-def deployed(pipeline: Pipeline) -> Pipeline:
-    """The infrastructure alone, with the mapping off, so that the only calls are the tests' own."""
-    pipeline.play("site", "--limit", "embedded_cloud:operator").ended_well()
-    functions = pipeline.client("lambda")
+def deployed(infrastructure: Pipeline) -> Iterator[Pipeline]:
+    """The infrastructure with the mapping off, so that the only calls are the tests' own."""
+    functions, sqs = infrastructure.client("lambda"), infrastructure.client("sqs")
     (mapping,) = functions.list_event_source_mappings(EventSourceArn=QUEUE_ARN)["EventSourceMappings"]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-    return pipeline
+    yield infrastructure
+    for suffix in ("", "-dlq"):
+        sqs.purge_queue(QueueUrl=infrastructure.queue_url(suffix))
+    state = lambda: functions.get_event_source_mapping(UUID=mapping["UUID"])["State"]  # noqa: E731
+    wait_until(lambda: state() == "Disabled", 30, "a mapping at rest")
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+    wait_until(lambda: state() == "Enabled", 30, "a mapping that takes messages")
 
 
 def test_the_policies_allow_what_is_called_and_nothing_else(deployed: Pipeline):

@@ -1,4 +1,4 @@
-"""Each way of breaking the pipeline is caught by verify.yml by name, and mended by site.yml."""
+"""verify.yml names each way of breaking the pipeline, and site.yml repairs it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def delete_mapping(pipeline: Pipeline) -> None:
 
 
 def change_mapping(pipeline: Pipeline, **changes: object) -> None:
-    """Change it once Lambda has done what it was told before."""
+    """Wait until Lambda has finished the last change, and make another one."""
     client, uuid = pipeline.client("lambda"), mapping_id(pipeline)
     wait_until(lambda: client.get_event_source_mapping(UUID=uuid)["State"] in ("Enabled", "Disabled"), 10, "a mapping at rest")
     client.update_event_source_mapping(UUID=uuid, **changes)
@@ -47,7 +47,7 @@ def disable_mapping(pipeline: Pipeline) -> None:
 
 
 def add_second_mapping(pipeline: Pipeline) -> None:
-    """By another alias: Lambda refuses another mapping of the same queue and the same function."""
+    """With another alias, because Lambda refuses a second mapping of the same queue and function."""
     client = pipeline.client("lambda")
     client.create_alias(FunctionName=FUNCTION, Name="second", FunctionVersion="$LATEST")
     client.create_event_source_mapping(FunctionName=f"{FUNCTION}:second", EventSourceArn=QUEUE_ARN, BatchSize=1)
@@ -62,7 +62,7 @@ def edit_latest(pipeline: Pipeline) -> None:
 
 
 def share_the_alias(pipeline: Pipeline) -> None:
-    """With a version that does the same, which somebody published."""
+    """Share it with another published version that does the same."""
     client = pipeline.client("lambda")
     client.update_function_configuration(FunctionName=FUNCTION, Description="somebody's")
     wait_until(lambda: client.get_function_configuration(FunctionName=FUNCTION)["LastUpdateStatus"] == "Successful", 10, "an end")
@@ -98,7 +98,7 @@ def delete_role(pipeline: Pipeline) -> None:
 
 
 def recreate_role(pipeline: Pipeline) -> None:
-    """As it was, but for its id."""
+    """All is as before except its id."""
     iam, arn = pipeline.client("iam"), f"arn:aws:iam::{ACCOUNT}:policy/{PROCESSOR_ROLE}"
     was = iam.get_role(RoleName=PROCESSOR_ROLE)["Role"]
     delete_role(pipeline)
@@ -108,7 +108,7 @@ def recreate_role(pipeline: Pipeline) -> None:
 
 
 def recreate_profile(pipeline: Pipeline) -> None:
-    """As it was, but for its id."""
+    """All is as before except its id."""
     iam = pipeline.client("iam")
     was = iam.get_instance_profile(InstanceProfileName=PRODUCER_ROLE)["InstanceProfile"]
     iam.remove_role_from_instance_profile(InstanceProfileName=PRODUCER_ROLE, RoleName=PRODUCER_ROLE)
@@ -122,15 +122,17 @@ def open_port(pipeline: Pipeline) -> None:
     pipeline.client("ec2").authorize_security_group_ingress(GroupName=PRODUCER, IpPermissions=[rule])
 
 
-def deploy_code(pipeline: Pipeline, old: str, new: str) -> None:
-    """Have the function's code live, by hand, with one thing changed."""
-    package, changed = io.BytesIO(), False
+def deploy_code(pipeline: Pipeline, changes: dict[str, str]) -> None:
+    """Make the function's code live, by hand, with each key of `changes` replaced by its value."""
+    package, missing = io.BytesIO(), set(changes)
     with zipfile.ZipFile(package, "w") as archive:
         for source in sorted((ROOT / "lambda_src").glob("*.py")):
             text = source.read_text()
-            changed = changed or old in text
-            archive.writestr(source.name, text.replace(old, new))
-    assert changed, f"nothing in lambda_src says {old!r} any more"
+            missing -= {old for old in changes if old in text}
+            for old, new in changes.items():
+                text = text.replace(old, new)
+            archive.writestr(source.name, text)
+    assert not missing, f"nothing in lambda_src says {missing} any more"
     client = pipeline.client("lambda")
     version = client.update_function_code(FunctionName=FUNCTION, ZipFile=package.getvalue(), Publish=True)["Version"]
     client.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=version)
@@ -154,7 +156,7 @@ def delete_table(pipeline: Pipeline) -> None:
 
 @dataclass(frozen=True)
 class Sabotage:
-    """How to break it; the checks that must fail by name, the cause first; the role whose tag mends it; whether nothing comes through."""
+    """How to break it; the checks that must fail, the cause first; the tag that repairs it; whether it stops every transaction."""
 
     name: str
     do: Callable[[Pipeline], None]
@@ -163,23 +165,22 @@ class Sabotage:
     stops_all: bool = False
 
 
-def miscategorise(pipeline: Pipeline) -> None:
-    deploy_code(pipeline, *MISCATEGORISING)
+def falsify(pipeline: Pipeline) -> None:
+    """The boundary of a category is off, and money is rounded: two checks of the probe, one for each."""
+    deploy_code(
+        pipeline,
+        {
+            "if amount >= self.high_value": "if amount > self.high_value",
+            'return {"N": plain_number(value, top)}': 'return {"N": str(round(float(plain_number(value, top)), 1))}',
+        },
+    )
 
-
-def round_money(pipeline: Pipeline) -> None:
-    deploy_code(pipeline, *ROUNDING)
-
-
-# What the code says, and what it is changed to say.
-MISCATEGORISING = ("if amount >= self.high_value", "if amount > self.high_value")
-ROUNDING = ('return {"N": plain_number(value, top)}', 'return {"N": str(round(float(plain_number(value, top)), 1))}')
 
 SABOTAGES = [
     Sabotage("mapping deleted", delete_mapping, (f"mapping {FUNCTION}: exists",), "stream_processor", True),
     Sabotage("mapping disabled", disable_mapping, (f"mapping {FUNCTION}: state",), "stream_processor", True),
     Sabotage("concurrency 0", reserve_nothing, (f"function {FUNCTION}: reserved_concurrency",), "stream_processor", True),
-    # The role that site.yml makes is another one, so the function is made again for it.
+    # site.yml makes another role, so the function is made again for it.
     Sabotage(
         "role gone",
         delete_role,
@@ -208,15 +209,14 @@ SABOTAGES = [
         True,
     ),
     Sabotage(
-        "function miscategorises a boundary",
-        miscategorise,
-        (f"alias {FUNCTION}:live: checked", f"function {FUNCTION}: code_sha256", "probe: boundary 10000.00 is high_value"),
-        "stream_processor",
-    ),
-    Sabotage(
-        "function rounds money",
-        round_money,
-        (f"alias {FUNCTION}:live: checked", f"function {FUNCTION}: code_sha256", "probe: cents are stored exactly"),
+        "function miscategorises a boundary and rounds money",
+        falsify,
+        (
+            f"alias {FUNCTION}:live: checked",
+            f"function {FUNCTION}: code_sha256",
+            "probe: boundary 10000.00 is high_value",
+            "probe: cents are stored exactly",
+        ),
         "stream_processor",
     ),
     Sabotage("log group missing", delete_log_group, (f"log group {LOG_GROUP}: exists",), "stream_processor"),
@@ -227,32 +227,22 @@ SABOTAGES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def deployed(pipeline: Pipeline) -> Pipeline:
-    # A failed batch is hidden for six times the function's timeout: short here, so that it is soon tried again.
-    pipeline.settings |= {
-        "probe_timeout": 5,
-        # What site.yml releases is to be judged, and not how busy this machine is.
-        "stream_processor_probe_timeout": 30,
-        "stream_processor_timeout": 15,
-        "stream_processor_batching_window": 0,
-        "transaction_queue_maximum_receives": 200,
-    }
-    pipeline.play("site").ended_well()
-    pipeline.play("verify").ended_well()
-    return pipeline
+@pytest.fixture
+def deployed(deployed_pipeline: Pipeline) -> Pipeline:
+    return deployed_pipeline
 
 
-# Two or three at a time where they touch different resources or properties; the ones that stop the whole flow first, so that what they
-# left in the queue, hidden for a visibility timeout, has been tried again when the last test looks.
+# As many at a time as touch different resources or properties, so that verify.yml and site.yml run once for all of them. The ones that stop
+# the whole flow come first: what they left in the queue is hidden for a visibility timeout, and is tried again before the last test looks.
 TOGETHER = [
-    ("dynamodb permission removed", "extra ingress rule", "mapping to $LATEST", "alias shared"),
-    ("table missing", "redrive policy removed", "profile made again"),
-    ("mapping deleted", "log group missing", "role made again"),
-    ("mapping disabled", "filter added", "producer stopped", "$LATEST edited", "concurrency 0"),
+    (
+        *("dynamodb permission removed", "mapping to $LATEST", "alias shared", "log group missing"),
+        *("extra ingress rule", "profile made again"),
+    ),
+    ("table missing", "mapping disabled", "filter added", "concurrency 0", "$LATEST edited", "producer stopped"),
+    ("mapping deleted", "role made again", "redrive policy removed"),
     ("role gone",),
-    ("second mapping", "function rounds money"),
-    ("ReportBatchItemFailures removed", "function miscategorises a boundary"),
+    ("function miscategorises a boundary and rounds money", "ReportBatchItemFailures removed", "second mapping"),
 ]
 
 
@@ -262,7 +252,7 @@ def test_every_sabotage_is_tried():
 
 @pytest.mark.parametrize("names", TOGETHER, ids=lambda names: "-and-".join(names).replace(" ", "-"))
 def test_verify_names_each_and_nothing_else_and_site_mends_it(deployed: Pipeline, names: tuple[str, ...]):
-    """What is not mended fails the next one, which would name it too."""
+    """If something is not repaired, the next test fails, because verify.yml names it there too."""
     sabotages = [sabotage for sabotage in SABOTAGES if sabotage.name in names]
     for sabotage in sabotages:
         sabotage.do(deployed)
@@ -286,12 +276,12 @@ def test_verify_names_each_and_nothing_else_and_site_mends_it(deployed: Pipeline
 
 
 def resources(checks: Iterable[str]) -> set[str]:
-    """What the checks are about, without those that look at what comes out at the end and so may fail whatever is broken."""
+    """The resources of the checks, without the end-to-end checks, which may fail whatever is broken."""
     return {check.rpartition(": ")[0] for check in checks if not check.startswith(("probe: ", "producer: ", "reconciliation: "))}
 
 
-def test_what_site_cannot_bring_back_fails_it_and_the_command_that_is_said_does(deployed: Pipeline):
-    """Somebody's function has our queue, a volume another type, the log group another class, and the alias follows $LATEST."""
+def test_site_fails_where_it_cannot_repair_and_names_the_command_that_does(deployed: Pipeline):
+    """Another function reads our queue, a volume has another type, the log group another class, and the alias points to $LATEST."""
     functions, logs, tags = deployed.client("lambda"), deployed.client("logs"), ("--tags", "stream_processor,producer_instance")
     other = {
         "FunctionName": "other",
@@ -323,7 +313,7 @@ def test_what_site_cannot_bring_back_fails_it_and_the_command_that_is_said_does(
 
 
 def run_aws(pipeline: Pipeline, command: str) -> None:
-    """A command of the AWS CLI, by its SDK: options are the parameters of the call, in the spelling of the shell."""
+    """Run a command of the AWS CLI with the SDK. The options are the parameters of the call, spelled as in the shell."""
     _, service, operation, *options = command.split()
     client = pipeline.client(service)
     method = operation.replace("-", "_")
@@ -333,9 +323,9 @@ def run_aws(pipeline: Pipeline, command: str) -> None:
 
 
 def newest_sent(pipeline: Pipeline) -> float:
-    """How long ago the producer has sent something, in seconds."""
+    """Seconds since the producer last sent something."""
     state = next(pipeline.directory.rglob("outbox.sqlite3")).parent
-    told = pipeline.run("python", str(ROOT / "producer_src" / "financial_producer.py"), "outbox", "--json", "--state-directory", str(state))
+    told = pipeline.run("python", str(ROOT / "producer_src"), "outbox", "--json", "--state-directory", str(state))
     return json.loads(told.ended_well().output)["newest_sent_seconds"]
 
 
@@ -350,11 +340,11 @@ def test_a_service_that_runs_and_sends_nothing_is_named_beside_the_other_checks(
         os.kill(pid, signal.SIGCONT)
     assert found.failed_checks == {f"producer {PRODUCER}: sends"}
     quiet.ended_well()
-    assert re.search(rf"producer {PRODUCER}: \d+ properties", found.output), "the other checks of the service are gone"
+    assert re.search(rf"producer {PRODUCER} +\| pass +\| \d+ checks", found.output), "the other checks of the service are gone"
     assert "Action failed" not in found.output, "a task ran out of tries"
 
 
-def test_a_paused_producer_goes_on_though_neither_its_ledger_nor_the_comparison_could_be_made(deployed: Pipeline, tmp_path: Path):
+def test_a_paused_producer_is_resumed_if_its_ledger_and_the_reconciliation_fail(deployed: Pipeline, tmp_path: Path):
     taken = tmp_path / "a-file"
     taken.write_text("")
     directories = {"producer_service_ledger_directory": str(taken), "reconciliation_directory": str(taken)}
@@ -363,10 +353,9 @@ def test_a_paused_producer_goes_on_though_neither_its_ledger_nor_the_comparison_
     assert "RUNNING" in supervisorctl(deployed, "status", PRODUCER)
 
 
-def test_all_is_well_after_all_was_mended(deployed: Pipeline):
-    assert deployed.play("site").ended_well().totals["changed"] == 0
+def test_verify_passes_after_all_repairs(deployed: Pipeline):
     wait_until(lambda: no_probe_records(deployed), 90, "an end of the records that broken runs left in the queue")
-    # What a function stored that rounds, and what went with the table, is put right from the ledger.
+    # The rounded amounts and the deleted items are restored from the ledger.
     deployed.play("reconcile", reconcile_repair_altered=True, reconcile_resend_lost=True).ended_well()
     assert deployed.play("verify").ended_well().failed_checks == set()
 

@@ -1,4 +1,4 @@
-"""The embedded cloud is started, or refused in one sentence: whatever has its port, has become of its socket, or is in the clone's path."""
+"""The embedded cloud starts, or says in one sentence why not: a taken port, a deleted socket, or characters in the path of the clone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(pipeline: Pipeline, *options: str, **settings: object) -> Run:
 
 
 def remove(pipeline: Pipeline) -> None:
-    """The role alone, which ends a cloud that holds nothing; no play that starts it before."""
+    """Run the role alone, which stops an empty cloud. A play would start it first."""
     settings = {"embedded_cloud_port": pipeline.port, "embedded_cloud_directory": str(pipeline.directory), "embedded_cloud_state": "absent"}
     role = ["-m", "ansible.builtin.include_role", "-a", "name=embedded_cloud"]
     pipeline.run("ansible", "cloud", *role, "-e", json.dumps(settings)).ended_well()
@@ -45,7 +45,7 @@ def hang(connection: socket.socket) -> None:
     connection.recv(65536)  # until the other side gives up
 
 
-# Who may have the port: what it does with a connection, and how the refusal calls that.
+# What may listen on the port: how it treats a connection, and what the message says about it.
 STRANGERS = {
     "404": (answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "answers with HTTP status 404"),
     "302": (answer(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"), "answers with HTTP status 302"),
@@ -57,7 +57,7 @@ STRANGERS = {
 
 @contextmanager
 def stranger(behave: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Something that listens on a port of its own, and treats every connection so."""
+    """Listen on a port, and treat every connection in this way."""
 
     def serve() -> None:
         while True:
@@ -81,15 +81,17 @@ def stranger(behave: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("behave", "called"), STRANGERS.values(), ids=STRANGERS)
-def test_a_port_that_something_else_has_is_said_in_one_sentence(tmp_path: Path, behave: Callable[[socket.socket], None], called: str):
+def test_a_taken_port_is_reported_in_one_sentence(tmp_path: Path, behave: Callable[[socket.socket], None], called: str):
     with stranger(behave) as port:
-        run = start(Pipeline(tmp_path, port), __embedded_cloud_port_seconds=1, __embedded_cloud_health_seconds=2)
+        pipeline = Pipeline(tmp_path, port)
+        run = start(pipeline, __embedded_cloud_port_seconds=1, __embedded_cloud_health_seconds=2)
     assert run.status != 0
-    assert f"127.0.0.1:{port} is taken, and not by the embedded cloud of this clone: what listens there" in run.words
-    assert called in run.words
-    assert "-e embedded_cloud_port=" in run.words
+    assert f"127.0.0.1:{port} is taken, and not by the embedded cloud of this clone: what listens there" in run.message
+    assert called in run.message
+    assert "-e embedded_cloud_port=" in run.message
     assert run.totals["changed"] == 0
     assert list(tmp_path.iterdir()) == []
+    assert pipeline.processes() == []
 
 
 def test_a_proxy_in_the_shell_diverts_no_call_of_a_play(pipeline: Pipeline):
@@ -100,11 +102,19 @@ def test_a_proxy_in_the_shell_diverts_no_call_of_a_play(pipeline: Pipeline):
     assert "Ask the cloud whose account this is" in start(pipeline).ended_well().output
 
 
+@pytest.fixture
+def running(pipeline: Pipeline) -> Pipeline:
+    """The cloud, started unless it runs already."""
+    if not pipeline.answers():
+        start(pipeline).ended_well()
+    return pipeline
+
+
 def supervisord_pid(pipeline: Pipeline) -> str:
     return supervisorctl(pipeline, "pid").strip()
 
 
-# What may have been swept away of a cloud that runs; and, last, nothing.
+# What may have been deleted while the cloud runs.
 SWEPT = {
     "socket": lambda supervisor: (supervisor / "supervisor.sock").unlink(),
     "directory of the socket": shutil.rmtree,
@@ -112,25 +122,23 @@ SWEPT = {
 
 
 @pytest.mark.parametrize("sweep", SWEPT.values(), ids=SWEPT)
-def test_a_cloud_whose_socket_was_swept_away_is_ended_and_started_again(pipeline: Pipeline, sweep: Callable[[Path], None]):
-    start(pipeline).ended_well()
-    before = supervisord_pid(pipeline)
-    sweep(pipeline.directory / "supervisor")
-    run = start(pipeline, "--check").ended_well()
+def test_a_cloud_whose_socket_was_swept_away_is_ended_and_started_again(running: Pipeline, sweep: Callable[[Path], None]):
+    before = supervisord_pid(running)
+    sweep(running.directory / "supervisor")
+    run = start(running, "--check").ended_well()
     assert "End a supervisord that takes no orders any more" not in run.output  # it is not ended by a check
-    assert pipeline.answers()
-    start(pipeline).ended_well()
-    assert supervisord_pid(pipeline) not in (before, "")
-    assert len([line for line in pipeline.processes() if "/supervisord " in line]) == 1
-    assert start(pipeline).ended_well().totals["changed"] == 0
+    assert running.answers()
+    start(running).ended_well()
+    assert supervisord_pid(running) not in (before, "")
+    assert len([line for line in running.processes() if "/supervisord " in line]) == 1
+    assert start(running).ended_well().totals["changed"] == 0
 
 
-def test_a_cloud_whose_socket_was_swept_away_is_removed_when_it_is_empty(pipeline: Pipeline):
-    start(pipeline).ended_well()
-    (pipeline.directory / "supervisor" / "supervisor.sock").unlink()
-    remove(pipeline)
-    assert pipeline.processes() == []
-    assert not (pipeline.directory / "supervisor").exists()
+def test_a_cloud_whose_socket_was_swept_away_is_removed_when_it_is_empty(running: Pipeline):
+    (running.directory / "supervisor" / "supervisor.sock").unlink()
+    remove(running)
+    assert running.processes() == []
+    assert not (running.directory / "supervisor").exists()
 
 
 def foreign(place: Path) -> None:
@@ -149,7 +157,7 @@ def test_a_directory_for_the_socket_that_is_not_safe_is_refused(tmp_path: Path, 
     pipeline = Pipeline(tmp_path / "cloud", free_port())
     run = start(pipeline, embedded_cloud_supervisor_socket=str(place / "supervisor.sock"))
     assert run.status != 0
-    assert f"{place} is to hold the socket of supervisord, but is not a directory of mode 0700 that belongs to this user" in run.words
+    assert f"{place} is to hold the socket of supervisord, but is not a directory of mode 0700 that belongs to this user" in run.message
     assert not pipeline.answers()
 
 
@@ -176,8 +184,8 @@ def test_a_clone_may_have_spaces_and_letters_of_any_language_in_its_path(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["100% sure", "it's $5", "a;b"])
-def test_a_clone_whose_path_something_would_misread_is_refused_in_one_sentence(tmp_path: Path, name: str):
+def test_a_clone_with_a_special_character_in_its_path_is_refused_in_one_sentence(tmp_path: Path, name: str):
     run = start(Pipeline(tmp_path / name, free_port()))
     assert run.status != 0
-    assert "would be read as something else than a character of a name. Nothing was changed." in run.words
+    assert "which supervisord, Ansible or a shell would misread. Nothing was changed." in run.message
     assert list(tmp_path.iterdir()) == []

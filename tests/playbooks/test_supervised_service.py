@@ -14,7 +14,7 @@ from plays import BIN, Pipeline, Run, wait_until
 NAME = "Example"
 PROGRAM = """\
 import pathlib, sys, time
-if (pathlib.Path(__file__).parent.parent / "ends").exists():
+if (pathlib.Path(sys.argv[0]).parent.parent / "ends").exists():
     sys.exit(3)
 time.sleep(600)
 """
@@ -44,9 +44,7 @@ class Host:
             "producer_service_directory": str(self.directory / NAME),
             "producer_service_supervisor_directory": str(self.directory),
             "producer_service_source": str(self.directory / "source"),
-            "producer_service_wheelhouse": str(self.directory),
-            "producer_service_queue_url": "http://127.0.0.1:9/000000000000/Example",
-            "producer_service_region": "us-east-1",
+            "producer_service_wheelhouse": str(self.directory / "build" / "wheelhouse"),
         }
         return self.pipeline.run("ansible-playbook", str(self.directory / f"{tasks}.yml"), "-e", json.dumps(settings))
 
@@ -60,7 +58,7 @@ class Host:
             before = self.count_ends()
             self.ends.touch()
             self.control("restart", NAME)
-            # supervisord waits a second more after each end.
+            # supervisord waits one second longer after each exit.
             wait_until(lambda: self.count_ends() >= before + 5, 60, "five ends of the program")
         wait_until(lambda: self.state() == state, 60, state)
 
@@ -72,7 +70,8 @@ class Host:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     made = Host(tmp_path_factory.mktemp("supervised"), Pipeline(tmp_path_factory.mktemp("none"), 0))
     (made.directory / "source").mkdir()
-    (made.directory / "source" / "financial_producer.py").write_text(PROGRAM)
+    (made.directory / "source" / "__main__.py").write_text(PROGRAM)
+    (made.directory / "source" / "requirements.txt").touch()
     (made.directory / "conf.d").mkdir()
     (made.directory / "supervisord.conf").write_text(f"""\
 [supervisord]
@@ -121,3 +120,18 @@ def test_the_role_stops_the_service_in_whatever_state_it_is(host: Host, state: s
     run = host.role("supervisord_stop").ended_well()
     assert host.state() == "STOPPED"
     assert run.totals["changed"] == (state != "STOPPED")
+
+
+def test_an_upgrade_removes_what_an_older_version_left(host: Host):
+    # given a running service, and the program of a version that was more than one file
+    host.bring_to("RUNNING")
+    old = [host.directory / NAME / name for name in ("outbox.py", "__pycache__/outbox.cpython-311.pyc")]
+    old[1].parent.mkdir()
+    for path in old:
+        path.touch()
+    # when the role runs twice
+    first, second = (host.role("main").ended_well().totals["changed"] for _ in range(2))
+    # then nothing of it is left, and what is the service's own is
+    assert (first, second) == (1, 0)
+    left = {path.name for path in (host.directory / NAME).iterdir()}
+    assert left == {"financial_producer.pyz", "state", f"{NAME}.log"}

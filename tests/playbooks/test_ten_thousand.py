@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from plays import Pipeline, wait_until
-from streams import BAD, MEBIBYTE, ODD, body, send, stored, waiting
+from streams import BAD, ODD, body, send, stored, waiting
 
 TOTAL = 10_000
 BAD_OF_EACH_KIND = 6
@@ -69,8 +69,8 @@ def add_conflict(stream: Stream, outbox_id: str, text: str) -> None:
     stream.bad[outbox_id] = ("conflict", changed)
 
 
-def dead_letters(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
-    """By outbox_id, everything in the dead-letter queue, which is emptied; the same record may be there more than once."""
+def dead_letter_messages(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """Empty the dead-letter queue; its messages by outbox_id. The same record may be there more than once."""
     client, url = pipeline.client("sqs"), pipeline.queue_url("-dlq")
     found: dict[str, dict[str, Any]] = {}
     while True:
@@ -113,19 +113,10 @@ def kill_workers(pipeline: Pipeline) -> int:
 
 
 @pytest.fixture(scope="module")
-def deployed(pipeline: Pipeline) -> Pipeline:
-    """The infrastructure without the producer, with capacity for the test and short times, so that a killed batch is soon retried."""
-    pipeline.settings |= {
-        "transaction_table_write_capacity": 4000,
-        "transaction_queue_maximum_message_size": MEBIBYTE,
-        "stream_processor_timeout": 15,
-        "stream_processor_batching_window": 0,
-        "transaction_queue_maximum_receives": 200,
-    }
-    pipeline.play("site", "--limit", "embedded_cloud:operator").ended_well()
-    # The least that Lambda takes is the function's own timeout; site.yml wants six times that, which would be waited out here.
-    pipeline.client("sqs").set_queue_attributes(QueueUrl=pipeline.queue_url(), Attributes={"VisibilityTimeout": "20"})
-    return pipeline
+def deployed(infrastructure: Pipeline) -> Pipeline:
+    # Lambda accepts no less than the function's timeout. site.yml sets six times that, which would take long here.
+    infrastructure.client("sqs").set_queue_attributes(QueueUrl=infrastructure.queue_url(), Attributes={"VisibilityTimeout": "20"})
+    return infrastructure
 
 
 @pytest.mark.parametrize("kills", [0, 4], ids=["undisturbed", "with-workers-killed"])
@@ -135,7 +126,7 @@ def test_every_good_record_is_stored_once_to_the_digit_and_every_bad_one_quarant
     assert len(stream.bad) >= MINIMUM_BAD
     before = set(stored(deployed))
 
-    # The first writes are all in before their repetitions and conflicts come: which is first must not be chance.
+    # All first writes are stored before their repetitions and conflicts come, so that chance does not decide which is first.
     originals, repetitions = stream.messages[:-100], stream.messages[-100:]
     with ThreadPoolExecutor(4) as senders:
         list(senders.map(lambda part: send(deployed, originals[part::4]), range(4)))
@@ -151,6 +142,6 @@ def test_every_good_record_is_stored_once_to_the_digit_and_every_bad_one_quarant
     items = {key: item for key, item in stored(deployed).items() if key not in before}
     own = {"transaction_category", "processed_at_utc", "processor_version"}
     assert {key: {name: value for name, value in item.items() if name not in own} for key, item in items.items()} == stream.good
-    letters = dead_letters(deployed)
-    assert {outbox_id: (letter["reason"], letter["body"]) for outbox_id, letter in letters.items()} == stream.bad
-    assert all(json.loads(letter["detail"]) is not None and letter["source_message_id"] for letter in letters.values())
+    messages = dead_letter_messages(deployed)
+    assert {outbox_id: (message["reason"], message["body"]) for outbox_id, message in messages.items()} == stream.bad
+    assert all(json.loads(message["detail"]) is not None and message["source_message_id"] for message in messages.values())

@@ -1,4 +1,4 @@
-"""What somebody may have changed by hand since site.yml ran: every property that verify.yml compares, of every type of resource."""
+"""Changes by hand of every property that verify.yml compares, of every type of resource."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DENIED = ANYTHING.replace("Allow", "Deny")
 
 
 def drift_everything(pipeline: Pipeline) -> None:
-    """As root: what site.yml then has to set right needs every update it can make."""
+    """Make all these changes as root. site.yml then needs every update that it can make."""
     for maker in DRIFTS:
         maker(pipeline)
 
@@ -52,7 +52,7 @@ def drift_queues(pipeline: Pipeline) -> None:
         sqs.untag_queue(QueueUrl=url, TagKeys=OWN)
     # The quarantine, open to any queue of the account.
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedriveAllowPolicy": json.dumps({"redrivePermission": "allowAll"})})
-    # Somebody's message in the quarantine, which verify.yml has to release again.
+    # A foreign message in the quarantine, which verify.yml must release again.
     sqs.send_message(QueueUrl=url, MessageBody="somebody else's")
 
 
@@ -106,7 +106,7 @@ def drift_processor(pipeline: Pipeline) -> None:
         Layers=[layer],
     )["FunctionArn"]
     functions.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION)
-    # Somebody's version goes live by hand, so that of the versions that are kept one is too many; half of it, with one that it was before.
+    # Another version goes live by hand, with half of the weight on the version before it. So one version more is kept than wanted.
     version = functions.publish_version(FunctionName=FUNCTION)["Version"]
     weights = {functions.get_alias(FunctionName=FUNCTION, Name="live")["FunctionVersion"]: 0.5}
     functions.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=version, RoutingConfig={"AdditionalVersionWeights": weights})
@@ -134,7 +134,7 @@ def empty_package() -> bytes:
 
 
 def make_role(pipeline: Pipeline, name: str) -> str:
-    """A role that any function may have, and that may do anything; its ARN."""
+    """Make a role that any function may have and that may do anything; its ARN."""
     iam = pipeline.client("iam")
     trust = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
@@ -143,7 +143,7 @@ def make_role(pipeline: Pipeline, name: str) -> str:
 
 
 def is_accepted(call: Callable[..., Any], **request: Any) -> bool:
-    """Whether Lambda took the call: a role that was just made takes some seconds."""
+    """Whether Lambda accepted the call. It accepts a new role only after some seconds."""
     try:
         call(**request)
     except ClientError as error:
@@ -172,7 +172,7 @@ def drift_roles(pipeline: Pipeline) -> None:
         iam.untag_role(RoleName=role, TagKeys=OWN)
     profile = ROLES[0]
     iam.remove_role_from_instance_profile(InstanceProfileName=profile, RoleName=ROLES[0])
-    # Another one of the same name: instances go on with the one that is gone.
+    # Another profile of the same name: instances keep the one that was deleted.
     iam.delete_instance_profile(InstanceProfileName=profile)
     iam.create_instance_profile(InstanceProfileName=profile, Tags=AS_LIST)
     iam.add_role_to_instance_profile(InstanceProfileName=profile, RoleName=ROLES[1])
@@ -201,7 +201,7 @@ def drift_producer(pipeline: Pipeline) -> None:
 
 
 def drift_alarms(pipeline: Pipeline) -> None:
-    """One is gone, one is somebody's, and of one nothing is left but its name."""
+    """One alarm is deleted, one is foreign, and one keeps only its name."""
     cloudwatch = pipeline.client("cloudwatch")
     cloudwatch.delete_alarms(AlarmNames=[f"{QUEUES[0]}/dead-letters"])
     for name in ("message-age", "extra"):
@@ -224,7 +224,7 @@ def drift_alarms(pipeline: Pipeline) -> None:
 
 
 def drift_topic(pipeline: Pipeline) -> None:
-    """Open to another account, and read by somebody else's queue."""
+    """Open the topic to another account, and subscribe a foreign queue."""
     sns = pipeline.client("sns")
     sns.add_permission(TopicArn=TOPIC, Label="anybody", AWSAccountId=["111122223333"], ActionName=["Publish"])
     sns.subscribe(TopicArn=TOPIC, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:somebody-elses")
@@ -232,7 +232,7 @@ def drift_topic(pipeline: Pipeline) -> None:
     sns.untag_resource(ResourceArn=TOPIC, TagKeys=OWN)
 
 
-# What each changes, by the label that the drift module has for the type: all of it at once, and site.yml brings it back.
+# The properties that each function changes, by the type's label in the drift module. All change at once, and site.yml restores them.
 DRIFTS: dict[Callable[[Pipeline], None], dict[str, set[str]]] = {
     drift_queues: {
         "queue": {
@@ -285,10 +285,10 @@ DRIFTS: dict[Callable[[Pipeline], None], dict[str, set[str]]] = {
     },
 }
 
-# What excludes one of these, so that it is broken by itself.
+# These cannot be changed together with the others, so test_sabotage.py changes them.
 LATER: dict[str, set[str]] = {"alias": {"published"}, "function": {"role_id"}}
 
-# What nothing but another resource can have: the remedy is a command, which test_sabotage.py follows, or a page.
+# Only another resource can have another value. The remedy is a command, which test_sabotage.py runs, or a page.
 REPLACED: dict[str, set[str]] = {
     "role": {"path"},
     "table": {"key_schema", "local_indexes"},
@@ -299,7 +299,7 @@ REPLACED: dict[str, set[str]] = {
     "key pair": {"public_key"},
 }
 
-# What cannot be changed by hand, and why.
+# These cannot be changed by hand, and why.
 UNCHANGEABLE: dict[str, dict[str, str]] = {
     "queue": {"fifo": "the name says it: a FIFO queue's ends in .fifo"},
     "instance": {"instance_profile": "the embedded cloud shows that of the launch; amazon.aws sets another one back"},

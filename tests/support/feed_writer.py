@@ -256,7 +256,7 @@ class Reader:
     def __init__(self, writer: Writer) -> None:
         self.writer, self.now = writer, 0.0
         self.state = in_memory()
-        self.outbox = Outbox(self.state, alone=True)
+        self.outbox = Outbox(self.state, exclusive=True)
         self.log: list[dict[str, Any]] = []
         self.start()
 

@@ -43,10 +43,10 @@ STEPS = {
     "before-it-is-drawn": Step("before", "sending.Producer._take_in"),
     "after-it-is-drawn": Step("before", "outbox.Outbox.add"),
     "after-it-is-inserted": Step("after", "outbox.Outbox._insert"),
-    "before-the-rejected-are-kept-aside": Step("before", "outbox.Outbox._keep_aside"),
-    "after-the-rejected-are-kept-aside": Step("after", "outbox.Outbox._keep_aside"),
-    "before-the-checkpoint": Step("before", "outbox.Outbox._write_places"),
-    "after-the-checkpoint": Step("after", "outbox.Outbox._write_places"),
+    "before-the-rejected-are-kept-aside": Step("before", "outbox.Outbox._insert_rejected"),
+    "after-the-rejected-are-kept-aside": Step("after", "outbox.Outbox._insert_rejected"),
+    "before-the-checkpoint": Step("before", "outbox.Outbox._save_positions"),
+    "after-the-checkpoint": Step("after", "outbox.Outbox._save_positions"),
     "before-it-is-committed": commit("before", "add"),
     "after-it-is-committed": commit("after", "add"),
     "before-its-batch-is-closed": Step("before", "sending.Producer._close"),
@@ -59,7 +59,7 @@ STEPS = {
     "before-it-is-pruned": Step("before", "outbox.Outbox._delete"),
     "before-the-prune-is-committed": commit("before", "prune"),
     "after-the-prune-is-committed": commit("after", "prune"),
-    "before-it-ends": Step("before", "sending.Producer._say_how_it_ended"),
+    "before-it-ends": Step("before", "sending.Producer._log_the_end"),
 }
 # Of the commands beside the service.
 COMMAND_STEPS = {
@@ -124,7 +124,7 @@ def main() -> int:
     name, _, at = sys.argv[1].partition(":")
     sys.path.insert(0, str(PRODUCER))
     arm((STEPS | COMMAND_STEPS)[name], int(at or 1))
-    sys.argv[:2] = [str(PRODUCER / "financial_producer.py")]
+    sys.argv[:2] = [str(PRODUCER)]
     return int(importlib.import_module("financial_producer").main())
 
 

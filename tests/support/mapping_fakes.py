@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
+from ansible.module_utils.pipeline.core.clock import Clock
 from botocore.exceptions import ClientError
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:ProcessFinancialStream"
@@ -12,17 +14,15 @@ OTHER_FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:SomebodyElses"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:FinancialTransactionQueue"
 
 
-class Clock:
-    """Time that passes only while somebody pauses, and a record of the pauses in seconds."""
+class Time:
+    """Time that passes only while somebody waits on its `clock`, and a record of the pauses in seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.pauses: list[float] = []
+        self.clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.now, wait=self._wait)
 
-    def __call__(self) -> float:
-        return self.now
-
-    def pause(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
 

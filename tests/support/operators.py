@@ -1,4 +1,4 @@
-"""An operator who has no other permission than the operator's policy, and what the plays needed of it."""
+"""An operator whose only permissions are the operator's policies, and the permissions that the plays needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def rendered(template: str, directory: Path, **variables: Any) -> dict[str, Any]:
-    """A policy as ansible writes it with the local inventory's settings, and `variables` over them."""
+    """A policy that Ansible renders with the settings of the local inventory, overridden by `variables`."""
     destination = directory / Path(template).stem
     arguments = ["-m", "ansible.builtin.template", "-a", f"src={template} dest={destination} mode=0644", "-e", json.dumps(variables)]
     done = subprocess.run(
@@ -36,7 +36,7 @@ def rendered(template: str, directory: Path, **variables: Any) -> dict[str, Any]
 
 
 def make_operator(pipeline: Pipeline, policies: list[dict[str, Any]]) -> str:
-    """Make a user with these policies, as root, and have the plays run as that user; the id of its access key."""
+    """As root, make a user with these policies, and let the plays run as that user. Returns the id of its access key."""
     iam = pipeline.client("iam")
     iam.create_user(UserName=NAME)
     for number, policy in enumerate(policies):
@@ -53,7 +53,7 @@ def make_operator(pipeline: Pipeline, policies: list[dict[str, Any]]) -> str:
             "AWS_ACCESS_KEY_ID": "",
             "AWS_SECRET_ACCESS_KEY": "",
             "AWS_SESSION_TOKEN": "",
-            # As the inventory's own, which this takes the place of: the shell of these tests has a proxy.
+            # As in the inventory's value, which this replaces: the shell of these tests has a proxy.
             "no_proxy": "127.0.0.1",
         },
     }
@@ -61,6 +61,6 @@ def make_operator(pipeline: Pipeline, policies: list[dict[str, Any]]) -> str:
 
 
 def needed(pipeline: Pipeline, access_key: str) -> list[dict[str, Any]]:
-    """Every permission that a request of this key needed so far: [{"action", "resource", "context"}]."""
+    """All permissions that requests with this key have needed: [{"action", "resource", "context"}]."""
     with urlopen(f"{pipeline.endpoint}/_embedded_cloud/permissions?access_key={access_key}", timeout=10) as response:
         return json.load(response)

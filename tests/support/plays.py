@@ -1,4 +1,4 @@
-"""Runs the real plays, each group of tests on an embedded cloud of its own: a free port, and a directory that nothing else uses."""
+"""Runs the real plays on embedded clouds, each with a free port and a directory of its own."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 PLAY_SECONDS = 300
+COMPILED_ONCE = ROOT / ".pytest_cache" / "compiled-once"
 PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 AWS_INVENTORY = ("-i", "inventories/aws")
 PROFILE = "[default]\naws_access_key_id = {aws_access_key_id}\naws_secret_access_key = {aws_secret_access_key}\n"
@@ -40,7 +41,7 @@ def root_keys(config: Path) -> dict[str, str]:
 
 @dataclass
 class Run:
-    """What a play printed, and how it ended."""
+    """The output and the exit status of a play."""
 
     status: int
     output: str
@@ -52,11 +53,6 @@ class Run:
         for name, value in re.findall(r"\b(ok|changed|unreachable|failed|skipped|rescued|ignored)=(\d+)", self.output):
             sums[name] = sums.get(name, 0) + int(value)
         return sums
-
-    @property
-    def words(self) -> str:
-        """What was printed, as one line: Ansible breaks long ones."""
-        return " ".join(self.output.split())
 
     @property
     def failed_checks(self) -> set[str]:
@@ -72,8 +68,19 @@ class Run:
 
     @property
     def message(self) -> str:
-        """All that was printed, on one line."""
+        """All that was printed, on one line: Ansible breaks long ones."""
         return " ".join(self.output.split())
+
+    @property
+    def changed_tasks(self) -> list[str]:
+        """The names of the tasks that changed something, or would change it where --check was given."""
+        found, task = [], ""
+        for line in self.output.splitlines():
+            if heading := re.match(r"TASK \[(.*?)\] \*", line):
+                task = heading[1]
+            elif line.startswith("changed: ["):
+                found.append(task)
+        return found
 
     def diffs(self) -> list[str]:
         """The changed lines of every diff that was printed, without their indentation."""
@@ -86,7 +93,7 @@ class Run:
 
 @dataclass
 class Pipeline:
-    """An inventory's worth of pipeline on an embedded cloud of its own; `environment` is what the operator's shell holds besides."""
+    """A pipeline on an embedded cloud of its own. `environment` is added to the environment of the operator's shell."""
 
     directory: Path
     port: int
@@ -118,12 +125,17 @@ class Pipeline:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_") and k.lower() != "no_proxy"} | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "ANSIBLE_NOCOLOR": "1",
-            # What an operator's shell may hold must not matter.
+            "PYTHONPATH": str(ROOT / "tests" / "support" / "compiled_once"),
+            "COMPILED_ONCE": str(COMPILED_ONCE),
+            # Tests look at each task, and count the recap; what a person sees has a test of its own.
+            "ANSIBLE_STDOUT_CALLBACK": "default",
+            # The environment of an operator's shell must not matter.
             "AWS_ACCESS_KEY_ID": "AKIAOPERATORSOWN",
             "AWS_SECRET_ACCESS_KEY": "of-the-shell",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
             **dict.fromkeys(PROXIES, "http://127.0.0.1:9"),
         }
+        COMPILED_ONCE.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             [str(BIN / command[0]), *command[1:]],
             cwd=self.root,
@@ -167,9 +179,9 @@ class Pipeline:
 
 
 def aws_pipeline(home: Path, endpoint: str, config: Path, **settings: Any) -> Pipeline:
-    """inventories/aws on an operator's machine that has a profile and no more, AWS being the embedded cloud at `endpoint`.
+    """inventories/aws on an operator's machine that has only a profile. AWS is the embedded cloud at `endpoint`.
 
-    `config` has its root's key.
+    `config` has the key of its root.
     """
     (home / "config").write_text(PROFILE.format(**root_keys(config)))
     shutil.copy(config, home / "aws.cfg")
@@ -189,7 +201,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The first true answer of `condition`, asked four times a second; fails naming `what` when the time is up."""
+    """Call `condition` four times a second until its answer is true, and return that. Fails with `what` after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -240,7 +252,7 @@ def versions(client: Any) -> list[str]:
 
 
 def confirm_alarm_address(pipeline: Pipeline) -> None:
-    """What the owner of the mail address does: open the link, whose token the cloud's log has."""
+    """Open the link in the mail, as the owner of the address does. The token is in the log of the cloud."""
     log = (pipeline.directory / "log" / "embedded_cloud.log").read_text()
     token, topic = re.findall(r"would be sent the token (\S+) of (\S+):[0-9a-f-]+$", log, re.MULTILINE)[-1]
     pipeline.client("sns").confirm_subscription(TopicArn=topic, Token=token)
@@ -252,8 +264,15 @@ def supervisorctl(pipeline: Pipeline, *words: str) -> str:
     return done.stdout + done.stderr
 
 
+def ended(pipeline: Pipeline) -> None:
+    """Stop the processes of the pipeline that still run."""
+    if (pipeline.directory / "supervisor" / "supervisord.conf").exists():
+        supervisorctl(pipeline, "shutdown")
+        wait_until(lambda: not pipeline.processes(), 30, f"an end of {pipeline.processes()}")
+
+
 def kill_play(name: str, directory: Path) -> None:
-    """Ends with SIGKILL the ansible-playbook of this name and directory and everything below it, the module among them."""
+    """Kill the ansible-playbook of this name and directory, and all its child processes."""
     parents: dict[int, int] = {}
     doomed: set[int] = set()
     for entry in Path("/proc").glob("[0-9]*"):

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import boto3
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.probe.checks import Targets
 from ansible.module_utils.pipeline.probe.records import Thresholds
 from ansible.module_utils.pipeline.probe.run import Clients, Outcome, PipelineProbe
@@ -45,7 +45,7 @@ class Function:
     version: Any = "3"
     change: Callable[[dict[str, Any]], None] = lambda item: None
     quarantines: bool = True
-    stores_poison: bool = False
+    stores_invalid: bool = False
     reason: str | None = "amount_missing"
     logged_reason: str = "amount_missing"
     outcome: str = "quarantined"
@@ -180,7 +180,7 @@ class World:
                 processed += self._store(record)
             else:
                 self._quarantine(message)
-                if self.function.stores_poison:
+                if self.function.stores_invalid:
                     self._store(record | {"amount": Decimal(0)})
         self._log({"message": "Successfully processed", "count": len(processed), "transaction_ids": processed})
 

@@ -13,11 +13,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from fakes import FakeClock
 from outbox import Outbox
+from outbox_records import Message
 from producer_settings import Settings
 from sending import Producer, Source
-from transaction_stream import Message, TransactionStream
+from synthetic_transactions import SyntheticTransactions
 
 URL = "http://127.0.0.1:4566/000000000000/FinancialTransactionQueue"
 
@@ -36,16 +37,12 @@ def message(name: str, **changes: Any) -> Message:
     return Message(**({"transaction_id": name, "body": json.dumps({"transaction_id": name})} | changes))
 
 
-def refusal(code: str, status: int = 400, message: str = "refused") -> ClientError:
-    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(response, "SendMessageBatch")
-
-
 class World:
     """A clock that jumps to whatever is waited for, a queue that answers as `plan` says (then takes all), an outbox, and the log."""
 
     def __init__(self, *plan: Callable[[list[dict]], dict] | Exception, stop_at: float | None = None, latency: float = 0.0) -> None:
-        self.time, self.plan, self.stop_at, self.latency = 1_000.0, list(plan), stop_at, latency
+        self.plan, self.stop_at, self.latency = list(plan), stop_at, latency
+        self.clock = FakeClock(on_wait=self._stop_in_time)
         self.stop = threading.Event()
         self.log: list[dict[str, Any]] = []
         self.requests: list[tuple[float, list[str]]] = []
@@ -54,16 +51,15 @@ class World:
         weakref.finalize(self, shutil.rmtree, self.directory)
 
     def now(self) -> float:
-        return self.time
+        return self.clock.monotonic()
 
     def wait(self, event: threading.Event, seconds: float) -> None:
         if not event.is_set():
-            self.pass_time(seconds)
+            self.clock.wait(max(seconds, 0.0))
 
-    def pass_time(self, seconds: float) -> None:
-        self.time += max(seconds, 0.0)
-        if self.stop_at is not None and self.time >= 1_000 + self.stop_at and not self.stop.is_set():
-            self.time = 1_000 + self.stop_at
+    def _stop_in_time(self) -> None:
+        if self.stop_at is not None and self.clock.passed >= self.stop_at and not self.stop.is_set():
+            self.clock.passed = self.stop_at
             self.stop.set()
 
     def connect(self) -> World:
@@ -72,15 +68,15 @@ class World:
 
     def send_message_batch(self, QueueUrl: str, Entries: list[dict]) -> dict:
         assert QueueUrl == URL
-        self.requests.append((self.time - 1_000, [json.loads(entry["MessageBody"])["transaction_id"] for entry in Entries]))
-        self.pass_time(self.latency)
+        self.requests.append((self.now(), [json.loads(entry["MessageBody"])["transaction_id"] for entry in Entries]))
+        self.clock.wait(self.latency)
         step = self.plan.pop(0) if self.plan else take_all
         if isinstance(step, Exception):
             raise step
         return step(Entries)
 
     def say(self, event: str, **fields: Any) -> None:
-        self.log.append({"event": event, "at": self.time - 1_000} | fields)
+        self.log.append({"event": event, "at": self.now()} | fields)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.log if line["event"] == event]
@@ -93,7 +89,7 @@ class World:
 
     def run_from(self, source: Source | None, client: Any = None, **changes: Any) -> int:
         """One life of the producer; the outbox stays for the next one."""
-        outbox = Outbox(self.directory, alone=True)
+        outbox = Outbox(self.directory, exclusive=True)
         try:
             link = (lambda: client) if client else self.connect
             return Producer(wanted(**changes), outbox, link, self.say, self.stop, self.now, self.wait, source).run()
@@ -126,5 +122,5 @@ def fail(*ids: str, fault: bool = False) -> Callable[[list[dict]], dict]:
 
 
 def stream_of(count: int, seed: int = 1, rate: float = 1.0) -> list[dict[str, Any]]:
-    stream = TransactionStream(rate, seed)
+    stream = SyntheticTransactions(rate, seed)
     return [json.loads(stream.draw().body, parse_float=Decimal) for _ in range(count) if stream.gap() >= 0]

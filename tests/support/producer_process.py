@@ -23,7 +23,7 @@ from typing import Any
 from producer_fakes import in_memory
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM, KILLING = ROOT / "producer_src" / "financial_producer.py", ROOT / "tests" / "support" / "killing_producer.py"
+PROGRAM, KILLING = ROOT / "producer_src", ROOT / "tests" / "support" / "killing_producer.py"
 ROLE = "/latest/meta-data/iam/security-credentials/"
 SECRET, TOKEN = "s3cr3t" * 7, "t0k3n" * 30
 

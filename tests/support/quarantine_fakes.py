@@ -13,13 +13,13 @@ from typing import Any
 import boto3
 import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
-from ansible.module_utils.pipeline.core.checks import Clock, system_clock
+from ansible.module_utils.pipeline.core.clock import Clock, system_clock
 from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Report, Request
 from ansible.module_utils.pipeline.quarantine.listing import Selection
 from ansible.module_utils.pipeline.quarantine.repairs import Repair, Rules
+from aws_fakes import TABLE, make_table
 from moto import mock_aws
 
-TABLE = "RealTimeTransactions"
 RULES = Rules(Path(__file__).resolve().parents[2] / "lambda_src" / "transaction.py")
 
 
@@ -51,12 +51,7 @@ class World:
     @classmethod
     def make(cls, directory: Path, **client: Any) -> World:
         world = cls.connect(directory, **client)
-        world.dynamodb.create_table(
-            TableName=TABLE,
-            KeySchema=[{"AttributeName": "transaction_id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "transaction_id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        make_table(world.dynamodb)
         world.make_queues()
         return world
 
@@ -75,8 +70,8 @@ class World:
                 self.sqs.delete_queue(QueueUrl=url)
         self.queue, self.dead_letters = (self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"] for name in names)
 
-    def letter(self, body: str, reason: str | None, attributes: dict[str, dict[str, Any]] | None = None, **more: str) -> str:
-        """Puts a message into the quarantine, as the function does, or without a reason, as SQS does; its id."""
+    def add_dead_letter(self, body: str, reason: str | None, attributes: dict[str, dict[str, Any]] | None = None, **more: str) -> str:
+        """Puts a message into the quarantine, as the function does, or without a reason, as SQS does; returns its id."""
         own = text(reason=reason, detail="{}", source_message_id="m-1") if reason else {}
         everything = own | text(**more) | (attributes or {})
         return self.sqs.send_message(QueueUrl=self.dead_letters, MessageBody=body, MessageAttributes=everything)["MessageId"]

@@ -21,7 +21,7 @@ import ansible.module_utils
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages  # noqa: E402
-from ansible.module_utils.pipeline.quarantine import archive as quarantine_files  # noqa: E402
+from ansible.module_utils.pipeline.core import files  # noqa: E402
 from ansible.module_utils.pipeline.quarantine.journal import Journal  # noqa: E402
 from quarantine_fakes import World  # noqa: E402
 
@@ -29,8 +29,8 @@ from quarantine_fakes import World  # noqa: E402
 def steps(world: World) -> list[tuple[Any, str]]:
     """All that has an effect outside the process, and the ends of the transactions of the journal."""
     return [
-        (quarantine_files.os, "fsync"),
-        (quarantine_files.os, "rename"),
+        (files.os, "fsync"),
+        (files.os, "replace"),
         (Journal, "begin"),
         (world.sqs, "send_message_batch"),
         (Journal, "sent"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from collections.abc import Callable
@@ -13,16 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.aws.dead_letter_queue import QuarantinedMessage
+from ansible.module_utils.pipeline.quarantine.journal import Journal, Outgoing
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress
 from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, counts, report
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
+from aws_fakes import TABLE, make_table
 from boto3.dynamodb.types import TypeSerializer
+from fakes import FakeClock
 
-TABLE = "RealTimeTransactions"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HOST = "web-1-3fa9c2"
 DAY = 86_400
+# Names of checks.
+LOST, ALTERED, DOUBLED = "nothing is lost", "nothing is altered", "nothing is doubled"
+SUM, UNKNOWN = "sent = stored + quarantined + in flight", "every item of the table is in a ledger"
+OVERDUE, OLD = "nothing is in flight for too long", "no quarantined message is near its end"
+FOREIGN = "every quarantined message is in a ledger"
+WHOLE, LEDGERS = "table, queue and quarantine were read whole", "every producer's ledger is there"
 
 
 def iso(moment: datetime) -> str:
@@ -108,7 +117,6 @@ class World:
     """Everything together. `on_wait` is what happens meanwhile, whenever the reconciliation waits."""
 
     directory: Path
-    passed: float = 0.0
     ledgers: list[str] = field(default_factory=list)
     options: Options = field(
         default_factory=lambda: Options(
@@ -132,13 +140,8 @@ class World:
         self.set(repaired=self.directory / "repaired.jsonl")
         self.sqs, self.dynamodb = map(Client, clients())
         self.queue_url, self.quarantine_url = (self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("queue", "quarantine"))
-        self.dynamodb.create_table(
-            TableName=TABLE,
-            KeySchema=[{"AttributeName": "transaction_id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "transaction_id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        self.clock = Clock(now=lambda: NOW + timedelta(seconds=self.passed), monotonic=lambda: self.passed, wait=self._wait)
+        make_table(self.dynamodb)
+        self.clock = FakeClock(NOW, on_wait=lambda: self.on_wait())
         self.sqs.receive_message = self._receive
 
     def ledger(self, *entries: Entry, name: str = HOST, **how: Any) -> None:
@@ -205,14 +208,37 @@ class World:
         summary, lists = report(run, self.limits)
         return summary | {name: list(elements) for name, elements in lists.items()}
 
-    def _wait(self, seconds: float) -> None:
-        self.passed += seconds
-        self.on_wait()
+    @property
+    def passed(self) -> float:
+        """For how many seconds somebody has waited."""
+        return self.clock.passed
 
     def _receive(self, **arguments: Any) -> Any:
         """A long poll that takes the test's time, not real time."""
         self.sqs.calls.append(("receive_message", arguments))
         response = self.sqs.real.receive_message(**(arguments | {"WaitTimeSeconds": 0}))
         if not response.get("Messages"):
-            self.passed += arguments["WaitTimeSeconds"]
+            self.clock.passed += arguments["WaitTimeSeconds"]
         return response
+
+
+def archive(world: World, *outbox_ids: str, messages: int | None = None, at: float = 0, purged: bool = True) -> None:
+    """An archive that was begun so many seconds before now; the messages are called m-<outbox id>."""
+    lines = [{"message_id": f"m-{one}", "outbox_id": one, "reason": "amount_missing"} for one in outbox_ids]
+    closing = {"archive": "quarantine", "messages": len(lines) if messages is None else messages, "purged": purged}
+    closing["archived_at"] = iso(NOW - timedelta(seconds=at))
+    path = world.directory / "quarantine" / "archive.jsonl.gz"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in [*lines, closing]).encode()))
+    world.set(quarantine_directory=path.parent)
+
+
+def replay(world: World, message_id: str, outbox_id: str | None, at: float, identity: str | None = None) -> None:
+    """That a replay of this message was begun so many seconds before now, whether it was sent or not."""
+    directory = world.directory / "quarantine"
+    directory.mkdir(exist_ok=True)
+    began = NOW - timedelta(seconds=at)
+    message = QuarantinedMessage(message_id, "", "", {}, "throttled", "", outbox_id, None, identity, began, 1)
+    with contextlib.closing(Journal(directory)) as journal:
+        journal.begin([Outgoing(message, "{}", {})], [], "run", iso(began))
+    world.set(quarantine_directory=directory)

@@ -1,4 +1,4 @@
-"""What the tests of fidelity share: asking for a refusal, waiting for its end, and what a rule's call needs around it."""
+"""Ask an embedded cloud for a refusal, wait for its end, and make the roles, functions and queues that a call needs."""
 
 from __future__ import annotations
 
@@ -51,14 +51,23 @@ def in_time(call: Callable[[], Any], code: str, seconds: float = 30) -> Any:
         time.sleep(0.05)
 
 
-def trust(service: str, **condition: dict[str, str]) -> str:
-    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole", "Condition": condition}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+def denial(call: Callable[[], Any]) -> str:
+    """The same in one text."""
+    return ": ".join(refusal(call))
 
 
-def make_role(cloud: Any, service: str = "lambda.amazonaws.com", actions: list[str] | None = None) -> str:
+def policy(*statements: dict[str, Any]) -> str:
+    """A policy of these statements, which allow unless they say otherwise."""
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow"} | statement for statement in statements]})
+
+
+def trust(service: str = "lambda.amazonaws.com", **condition: dict[str, str]) -> str:
+    return policy({"Principal": {"Service": service}, "Action": "sts:AssumeRole", "Condition": condition})
+
+
+def make_role(cloud: Any, service: str = "lambda.amazonaws.com", actions: list[str] | None = None, name: str = "") -> str:
     """A new role's ARN; its name is what follows the last slash."""
-    iam, name = root(cloud, "iam"), unique("role")
+    iam, name = root(cloud, "iam"), name or unique("role")
     arn: str = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust(service))["Role"]["Arn"]
     if actions:
         give(cloud, arn, actions)
@@ -66,14 +75,15 @@ def make_role(cloud: Any, service: str = "lambda.amazonaws.com", actions: list[s
 
 
 def give(cloud: Any, role_arn: str, actions: list[str]) -> None:
-    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
-    root(cloud, "iam").put_role_policy(RoleName=role_arn.rpartition("/")[2], PolicyName="all", PolicyDocument=json.dumps(document))
+    document = policy({"Action": actions, "Resource": "*"})
+    root(cloud, "iam").put_role_policy(RoleName=role_arn.rpartition("/")[2], PolicyName="all", PolicyDocument=document)
 
 
-def package(marker: str = "") -> bytes:
+def package(marker: str = "", source: str = "") -> bytes:
+    """A function's code that returns `marker`, or this source of function.py, which has a `handler`."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("function.py", f"def handler(event, context):\n    return {marker!r}\n")
+        archive.writestr("function.py", source or f"def handler(event, context):\n    return {marker!r}\n")
     return content.getvalue()
 
 
@@ -95,13 +105,3 @@ def make_queue(cloud: Any, **attributes: str) -> tuple[str, str]:
     name = unique("queue")
     url = root(cloud, "sqs").create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
     return url, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
-
-
-def user(cloud: Any, *statements: dict[str, Any]) -> dict[str, str]:
-    """The keys of a new user who has just these permissions, for `cloud.client`."""
-    iam, name = root(cloud, "iam"), unique("user")
-    iam.create_user(UserName=name)
-    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow"} | statement for statement in statements]}
-    iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=json.dumps(document))
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    return {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}

@@ -6,7 +6,8 @@ import itertools
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible.module_utils.pipeline.core.checks import Check, Clock, make_check
+from ansible.module_utils.pipeline.core.checks import Check, make_check
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.release.run import Outcome, ReleaseRun
 from ansible.module_utils.pipeline.release.version_records import Written
 from ansible.module_utils.pipeline.release.versions import Releases

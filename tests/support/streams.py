@@ -1,4 +1,4 @@
-"""Bodies of every kind, and sending them to a deployed pipeline's queue and reading what it stored."""
+"""Makes bodies of every kind, sends them to the queue of a deployed pipeline, and reads what it stored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def nested(levels: int) -> Any:
     return value
 
 
-# One maker of a body for each class of record that can never succeed, under the reason it must be quarantined with.
+# Makers of bodies that can never succeed, by the reason in their dead-letter message.
 BAD: dict[str, list[Any]] = {
     "not_json": [lambda: f"not json {new_id()}", lambda: body(extra=new_id())[:-1]],
     "not_an_object": [lambda: json.dumps([new_id()]), lambda: f'"{new_id()}"'],
@@ -69,7 +69,7 @@ BAD: dict[str, list[Any]] = {
     ],
 }
 
-# Records that look odd and are good: kept whole, to the digit.
+# Records that look odd but are valid: stored completely, to the digit.
 ODD = [
     lambda: body(amount="1e3"),
     lambda: body(amount="0.07"),
@@ -85,7 +85,7 @@ ODD = [
 
 
 def send(pipeline: Pipeline, messages: list[tuple[str, str]]) -> None:
-    """All of them in order, in calls of at most ten entries and 900 kB."""
+    """Send all messages in order, in calls of at most ten entries and 900 kB."""
     client = pipeline.client("sqs")
     for batch in batches(messages):
         entries = [
@@ -126,7 +126,7 @@ def batches(messages: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
 
 
 class ExactDeserializer(TypeDeserializer):
-    """boto3's own refuses the zeros after a number's 38 digits."""
+    """boto3's own deserializer refuses zeros after the 38 digits of a number."""
 
     def _deserialize_n(self, value: str) -> Decimal:
         return Decimal(value)

@@ -1,4 +1,4 @@
-"""Alarms that change their state by the metrics of queues and functions, and tell it to their topics; moto keeps them and decides nothing.
+"""Alarms that change their state by the metrics of queues and functions and notify their topics. moto only stores alarms.
 
 Amazon CloudWatch User Guide, "Evaluating an alarm" (so many of the last periods breach), "Configuring how CloudWatch alarms treat
 missing data"; "Using Amazon CloudWatch alarms": actions are invoked when a state changes.
@@ -48,7 +48,7 @@ _STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
 
 @dataclass(frozen=True)
 class Change:
-    """A state that an alarm went to, and the topics to be told."""
+    """The new state of an alarm, and the topics to notify."""
 
     arn: str
     name: str
@@ -58,7 +58,7 @@ class Change:
 
 
 def decide(backend: Any, minutes: Sequence[Minute]) -> list[Change]:
-    """Bring each alarm of the metrics of `minutes` (the newest last) to its state; what changed. On moto's thread."""
+    """Update the state of each alarm by the metrics of `minutes` (the newest last), and return the changes. Runs on moto's thread."""
     changes = []
     for alarm in backend.alarms.values():
         if alarm.namespace not in ("AWS/SQS", "AWS/Lambda") or alarm.statistic not in _STATISTICS or len(alarm.dimensions) != 1:
@@ -76,7 +76,7 @@ def decide(backend: Any, minutes: Sequence[Minute]) -> list[Change]:
 
 
 def _points(alarm: Any, minutes: Sequence[Minute], series: Series) -> list[float | None]:
-    """The statistic of each period, None for one without data; as many as there were periods so far, the alarm's number at most."""
+    """The statistic of each period, None for one without data; of the periods so far, at most as many as the alarm looks at."""
     length = int(alarm.period) // MINUTE
     whole = list(minutes)[-length * int(alarm.evaluation_periods) :]
     periods = [whole[end - length : end] for end in range(len(whole), length - 1, -length)]
@@ -88,7 +88,7 @@ def _value(statistic: str, values: Sequence[float]) -> float | None:
 
 
 def _state(alarm: Any, points: Iterable[float | None]) -> str:
-    """The state by these points; empty for one that stays as it is."""
+    """The state by these points; empty when it stays as it is."""
     points, missing = list(points), alarm.treat_missing_data or "missing"
     breaches = [_COMPARISONS[alarm.comparison_operator](point, alarm.threshold) for point in points if point is not None]
     if missing in ("breaching", "notBreaching"):
@@ -99,7 +99,7 @@ def _state(alarm: Any, points: Iterable[float | None]) -> str:
 
 
 def tell(change: Change) -> None:
-    """Publish a change to its topics, where their policies let CloudWatch do so."""
+    """Publish a change to its topics, where their policies allow CloudWatch to."""
     _arn, _aws, _cloudwatch, region, account, _alarm = change.arn.split(":", 5)
     for topic in change.topics:
         with request_scope(account, region):

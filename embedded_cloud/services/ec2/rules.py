@@ -1,40 +1,46 @@
-"""Instances and security groups: what EC2 refuses that moto accepts, and the state in which an instance starts.
+"""Instances and security groups: what EC2 refuses and moto accepts, and the state in which an instance starts.
 
-All of it looks at moto's backend, and so runs on moto's thread.
+All of it reads moto's backend, so it runs on moto's thread.
 """
 
 import re
-from typing import Any
 
 from ministack.services import iam
-from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES, InstanceTypeBackend
-from moto.ec2.models.instances import InstanceBackend
+from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 
 from embedded_cloud.base.calls import Call
-from embedded_cloud.base.rules import Refusal, World, account_key
+from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext, account_key
 from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
+from embedded_cloud.services.ssm.public_parameters import named_by_image
 
-# How long an instance is pending. AWS gives no figure; some seconds were seen.
+# How long an instance is pending. AWS gives no figure; some seconds were observed.
 PENDING_SECONDS = 5.0
 # moto's own, for a request that names none.
 DEFAULT_TYPE = "m1.small"
-OLDER_FREE_TYPE = "t2.micro"
 
 _IMAGE = re.compile(r"ami-[0-9a-f]{8}([0-9a-f]{9})?")
-_INSTANCE_IN_ANSWER = re.compile(rb"<instanceId>(i-[0-9a-f]+)</instanceId>")
+_INSTANCE_IN_ANSWER = re.compile(r"<instanceId>(i-[0-9a-f]+)</instanceId>")
 
 
-def image_unknown(call: Call, world: World) -> Refusal | None:
+def image_unknown(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon EC2 Developer Guide, "Error codes for the Amazon EC2 API": InvalidAMIID.Malformed, InvalidAMIID.NotFound."""
     image = call.value("ImageId")
-    if not image or image.startswith("resolve:ssm:") or image in world.ec2.amis:
+    if not image or named_by_image(call) or image in context.ec2.amis:
         return None
     if not _IMAGE.fullmatch(image):
         return Refusal("InvalidAMIID.Malformed", f'Invalid id: "{image}" (expecting "ami-...")')
     return Refusal("InvalidAMIID.NotFound", f"The image id '[{image}]' does not exist")
 
 
-def type_unknown(call: Call, world: World) -> Refusal | None:
+def image_parameter_missing(call: Call, context: RuleContext) -> Refusal | None:
+    """Amazon EC2 User Guide, "Reference AMIs using Systems Manager parameters": `resolve:ssm:<name>`. The text of this refusal is ours."""
+    name = named_by_image(call)
+    if not name or context.moto.backend("ssm", context.ec2.region_name).get_parameter(name) is not None:
+        return None
+    return Refusal("InvalidParameterValue", f"The SSM parameter {name} of ImageId {call.value('ImageId')} does not exist")
+
+
+def type_unknown(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon EC2 Developer Guide, "Error codes for the Amazon EC2 API": InvalidParameterValue."""
     found = call.value("InstanceType")
     if not found or found in INSTANCE_TYPES:
@@ -42,12 +48,12 @@ def type_unknown(call: Call, world: World) -> Refusal | None:
     return Refusal("InvalidParameterValue", f"Invalid value '{found}' for InstanceType.")
 
 
-def type_not_in_zone(call: Call, world: World) -> Refusal | None:
+def type_not_in_zone(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon EC2 User Guide, "Troubleshoot Amazon EC2 instance launch issues": "The requested configuration is currently not supported",
     where a zone does not offer the type; Unsupported in "Error codes for the Amazon EC2 API"."""
     found, named = call.value("InstanceType") or DEFAULT_TYPE, call.value("SubnetId") or call.value("NetworkInterface.1.SubnetId")
-    zone = next((one.availability_zone for subnets in world.ec2.subnets.values() for one in subnets.values() if one.id == named), None)
-    offerings = INSTANCE_TYPE_OFFERINGS["availability-zone"].get(world.ec2.region_name, [])
+    zone = next((one.availability_zone for subnets in context.ec2.subnets.values() for one in subnets.values() if one.id == named), None)
+    offerings = INSTANCE_TYPE_OFFERINGS["availability-zone"].get(context.ec2.region_name, [])
     zones = sorted(one["Location"] for one in offerings if one["InstanceType"] == found)
     if zone is None or zone in zones:
         return None
@@ -58,10 +64,10 @@ def type_not_in_zone(call: Call, world: World) -> Refusal | None:
     )
 
 
-def type_not_in_free_plan(call: Call, world: World) -> Refusal | None:
+def type_not_in_free_plan(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Billing User Guide, "AWS Free Tier" (Free account plan); Amazon EC2 User Guide, "Track your Free Tier usage for Amazon EC2": an
     account on the Free plan launches the types that DescribeInstanceTypes calls free-tier-eligible, and no other."""
-    if not world.free_plan or INSTANCE_TYPES[call.value("InstanceType") or DEFAULT_TYPE].get("FreeTierEligible"):
+    if not context.free_plan or INSTANCE_TYPES[call.value("InstanceType") or DEFAULT_TYPE].get("FreeTierEligible"):
         return None
     return Refusal(
         "InvalidParameterCombination",
@@ -70,45 +76,15 @@ def type_not_in_free_plan(call: Call, world: World) -> Refusal | None:
     )
 
 
-def set_free_tier(free_plan: bool) -> None:
-    """Have DescribeInstanceTypes call free-tier-eligible what is so in this account.
-
-    Amazon EC2 User Guide, "Track your Free Tier usage for Amazon EC2": moto's list is that of accounts made since 15 July 2025, which may
-    be on the Free plan. An older account has t2.micro; that it has t3.micro instead in a region without t2.micro is left out here.
-    """
-    if not free_plan:
-        for kind in InstanceTypeBackend.instance_types:
-            kind["FreeTierEligible"] = kind["InstanceType"] == OLDER_FREE_TYPE
-
-
-def keep_metadata_options() -> None:
-    """Amazon EC2 API Reference, ModifyInstanceMetadataOptions: "If no value is specified, the existing state is maintained"; moto forgets
-    what a request leaves out, and amazon.aws then sends nothing in its place."""
-    original = InstanceBackend.modify_instance_metadata_options
-
-    def modify(backend: InstanceBackend, instance_id: str, **sent: Any) -> Any:
-        kept = backend.get_instance(instance_id).metadata_options
-        known = {
-            "http_tokens": kept.http_tokens,
-            "hop_limit": kept.http_put_response_hop_limit,
-            "http_endpoint": kept.http_endpoint,
-            "http_protocol": kept.http_protocol_ipv6,
-            "metadata_tags": kept.instance_metadata_tags,
-        }
-        return original(backend, instance_id, **known | {name: value for name, value in sent.items() if value is not None})
-
-    InstanceBackend.modify_instance_metadata_options = modify  # type: ignore[method-assign, assignment]
-
-
-def key_unknown(call: Call, world: World) -> Refusal | None:
+def key_unknown(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon EC2 Developer Guide, "Error codes for the Amazon EC2 API": InvalidKeyPair.NotFound."""
     name = call.value("KeyName")
-    if not name or name in world.ec2.key_pairs:
+    if not name or name in context.ec2.key_pairs:
         return None
     return Refusal("InvalidKeyPair.NotFound", f"The key pair '{name}' does not exist")
 
 
-def profile_unknown(call: Call, world: World) -> Refusal | None:
+def profile_unknown(call: Call, context: RuleContext) -> Refusal | None:
     """An instance profile must exist, and have reached EC2 since it was made.
 
     IAM User Guide, "Use an IAM role to grant permissions to applications running on Amazon EC2 instances" and "Troubleshoot IAM": "Changes
@@ -118,7 +94,7 @@ def profile_unknown(call: Call, world: World) -> Refusal | None:
     profile = name or arn.rpartition("/")[2]
     if not profile:
         return None
-    unseen = world.times.is_within("profile made", account_key(profile), PROPAGATION_SECONDS)
+    unseen = context.times.is_within("profile made", account_key(profile), PROPAGATION_SECONDS)
     if profile in iam._instance_profiles and not unseen:
         return None
     kind = "name" if name else "arn"
@@ -128,11 +104,11 @@ def profile_unknown(call: Call, world: World) -> Refusal | None:
     )
 
 
-def group_in_use(call: Call, world: World) -> Refusal | None:
+def group_in_use(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon EC2 API Reference, DeleteSecurityGroup: "If you attempt to delete a security group that is associated with an instance
     or network interface [...] the operation fails with DependencyViolation"."""
     group = call.value("GroupId") or call.value("GroupName")
-    for instance in world.ec2.all_instances():
+    for instance in context.ec2.all_instances():
         groups = [*instance.security_groups, *(one for nic in instance.nics.values() for one in nic.group_set)]
         found = next((one.id for one in groups if group in (one.id, one.name)), None)
         if found and instance.state != "terminated":
@@ -140,20 +116,32 @@ def group_in_use(call: Call, world: World) -> Refusal | None:
     return None
 
 
-def launched(answer: bytes) -> list[str]:
-    """The ids of the instances in an answer to RunInstances."""
-    return [found.decode() for found in _INSTANCE_IN_ANSWER.findall(answer)]
-
-
-def make_pending(instances: list[str], world: World) -> None:
+def note_launch(call: Call, answer: bytes, context: RuleContext) -> None:
     """Amazon EC2 User Guide, "Amazon EC2 instance state changes": an instance that is launched is pending before it is running."""
-    for instance in world.ec2.all_instances():
-        if instance.id in instances:
-            instance._state.name, instance._state.code = "pending", 0
+    seconds = context.times.scaled(PENDING_SECONDS)
+    launched = set(_INSTANCE_IN_ANSWER.findall(answer.decode()))
+
+    def change_state(before: str, after: str, code: int) -> None:
+        for instance in context.ec2.all_instances():
+            if instance.id in launched and instance.state == before:
+                instance._state.name, instance._state.code = after, code
+
+    if seconds:
+        change_state("running", "pending", 0)
+        # An instance that was stopped or terminated meanwhile stays so.
+        context.moto.run_later(seconds, lambda: change_state("pending", "running", 16))
 
 
-def make_running(instances: list[str], world: World) -> None:
-    """The end of `make_pending`, for what was neither stopped nor terminated since."""
-    for instance in world.ec2.all_instances():
-        if instance.id in instances and instance.state == "pending":
-            instance._state.name, instance._state.code = "running", 16
+RULES: dict[str, tuple[Rule, ...]] = {
+    "ec2:RunInstances": (
+        image_unknown,
+        type_unknown,
+        type_not_in_zone,
+        type_not_in_free_plan,
+        key_unknown,
+        profile_unknown,
+        image_parameter_missing,
+    ),
+    "ec2:DeleteSecurityGroup": (group_in_use,),
+}
+NOTES: dict[str, Note] = {"ec2:RunInstances": note_launch}

@@ -1,32 +1,30 @@
-"""Event source mappings between queues and functions: what Lambda refuses that MiniStack accepts, and the states it shows meanwhile."""
+"""Event source mappings between queues and functions: what Lambda refuses and MiniStack accepts, and a mapping's states of transition."""
 
 import contextvars
 import json
 import re
-import time
 from typing import Any
 
 from ministack.core import iam_evaluator, responses
 from ministack.services import iam, lambda_svc, sqs
 
 from embedded_cloud.base.calls import Call
-from embedded_cloud.base.rules import Refusal, World, account_key
+from embedded_cloud.base.ministack_backend import Answer, json_answer
+from embedded_cloud.base.rules import Refusal, RuleContext, account_key
 from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
+from embedded_cloud.services.lambda_.function_rules import invalid
 
 LARGEST_BATCH = 10_000
 LARGEST_BATCH_WITHOUT_WINDOW = 10
 NEEDED_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
-# How long a mapping is being made, changed or deleted: AWS gives no figure; some seconds up to a minute were seen.
+# How long it takes to make, change or delete a mapping. AWS gives no figure; some seconds up to a minute were observed.
 TRANSITION_SECONDS = 10.0
-ANSWER_SECONDS = 1.0
 
 _QUEUE = re.compile(r"arn:[\w-]+:sqs:")
-_EVENTS = {"mapping made": "Creating", "mapping enabled": "Enabling", "mapping disabled": "Disabling", "mapping changed": "Updating"}
-
-Answer = tuple[int, dict[str, str], bytes]
+_STATES = ("Deleting", "Creating", "Enabling", "Disabling", "Updating")
 
 
-def batch_too_large(call: Call, world: World) -> Refusal | None:
+def batch_too_large(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda API Reference, CreateEventSourceMapping, BatchSize: "Minimum value of 1. Maximum value of 10000"."""
     found = call.parameters.get("BatchSize")
     if found is None or found <= LARGEST_BATCH:
@@ -38,7 +36,7 @@ def batch_too_large(call: Call, world: World) -> Refusal | None:
     )
 
 
-def batch_without_window(call: Call, world: World) -> Refusal | None:
+def batch_without_window(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda API Reference, CreateEventSourceMapping, MaximumBatchingWindowInSeconds: "When you set BatchSize to a value greater
     than 10, you must set MaximumBatchingWindowInSeconds to at least 1"."""
     if not _reads_a_queue(call):
@@ -48,20 +46,20 @@ def batch_without_window(call: Call, world: World) -> Refusal | None:
     window = call.parameters.get("MaximumBatchingWindowInSeconds", before.get("MaximumBatchingWindowInSeconds", 0))
     if size <= LARGEST_BATCH_WITHOUT_WINDOW or window >= 1:
         return None
-    return _invalid("Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10")
+    return invalid("Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10")
 
 
-def queue_missing(call: Call, world: World) -> Refusal | None:
+def queue_missing(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping": the queue comes first."""
     if not _reads_a_queue(call) or _function(call) is None or _queue(call) is not None:
         return None
-    return _invalid(
+    return invalid(
         "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. "
         "SQS Error Message: The specified queue does not exist for this wsdl version."
     )
 
 
-def visibility_below_function_timeout(call: Call, world: World) -> Refusal | None:
+def visibility_below_function_timeout(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping": the queue's visibility timeout is at least
     the function's timeout, or Lambda refuses the mapping."""
     function, queue = _function(call), _queue(call)
@@ -70,10 +68,10 @@ def visibility_below_function_timeout(call: Call, world: World) -> Refusal | Non
     visibility, timeout = int(queue["attributes"]["VisibilityTimeout"]), int(function["config"]["Timeout"])
     if visibility >= timeout:
         return None
-    return _invalid(f"Queue visibility timeout: {visibility} seconds is less than Function timeout: {timeout} seconds")
+    return invalid(f"Queue visibility timeout: {visibility} seconds is less than Function timeout: {timeout} seconds")
 
 
-def role_may_not_receive(call: Call, world: World) -> Refusal | None:
+def role_may_not_receive(call: Call, context: RuleContext) -> Refusal | None:
     """The function's role needs three permissions on the queue, and Lambda must have seen them since they were given.
 
     AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping", execution role permissions; IAM User Guide,
@@ -83,59 +81,36 @@ def role_may_not_receive(call: Call, world: World) -> Refusal | None:
     if function is None or queue is None:
         return None
     role = function["config"]["Role"].rpartition("/")[2]
-    unseen = world.times.is_within("role's permissions given", account_key(role), PROPAGATION_SECONDS)
-    arn = queue["attributes"]["QueueArn"]
-    for action in NEEDED_ACTIONS:
-        if unseen or not _role_may(role, function["config"]["FunctionName"], f"sqs:{action}", arn):
-            return _invalid(f"The provided execution role does not have permissions to call {action} on SQS")
-    return None
+    unseen = context.times.is_within("role's permissions given", account_key(role), PROPAGATION_SECONDS)
+    name, arn = function["config"]["FunctionName"], queue["attributes"]["QueueArn"]
+    missing = NEEDED_ACTIONS[0] if unseen else missing_action(role, name, arn)
+    return invalid(f"The provided execution role does not have permissions to call {missing} on SQS") if missing else None
 
 
-def poll_as_the_role() -> None:
-    """Have a mapping whose function's role lost a permission on the queue receive nothing, as on AWS; MiniStack polls all the same.
-
-    After what else says how much a mapping polls. The answer is good for a second: a mapping polls many times in one.
-    """
-    original = lambda_svc._sqs_esm_concurrency
-    answers: dict[tuple[str, str, str], tuple[float, bool]] = {}
-
-    def concurrency(mapping: dict[str, Any], function: dict[str, Any], config: dict[str, Any], queue: dict[str, Any] | None = None) -> int:
-        role, arn = function["config"]["Role"].rpartition("/")[2], mapping["EventSourceArn"]
-        key, now = (responses.get_account_id(), role, arn), time.monotonic()
-        asked, may = answers.get(key, (-ANSWER_SECONDS, False))
-        if now - asked >= ANSWER_SECONDS:
-            may = all(_role_may(role, mapping["FunctionArn"].split(":")[6], f"sqs:{action}", arn) for action in NEEDED_ACTIONS)
-            answers[key] = now, may
-        return original(mapping, function, config, queue) if may else 0
-
-    lambda_svc._sqs_esm_concurrency = concurrency
-
-
-def mapping_in_use(call: Call, world: World) -> Refusal | None:
+def mapping_in_use(call: Call, context: RuleContext) -> Refusal | None:
     """AWS Lambda API Reference, UpdateEventSourceMapping and DeleteEventSourceMapping, ResourceInUseException: "The operation conflicts
     with the resource's availability. For example, you tried to update an event source mapping in the CREATING state, or you tried to delete
     an event source mapping currently UPDATING"."""
     verb = "update" if call.action.startswith("Update") else "delete"
-    if _state_of_transition(call.value("UUID"), world) is None:
+    if _state_of_transition(call.value("UUID"), context) is None:
         return None
     return Refusal("ResourceInUseException", f"Cannot {verb} the event source mapping because it is in use.")
 
 
-def note_mapping(call: Call, answer: bytes, world: World) -> None:
-    """What was done to a mapping, of which it is in a state of transition for a while."""
+def note_mapping(call: Call, answer: bytes, context: RuleContext) -> None:
+    """A mapping that was made, changed or deleted is in a state of transition for a while."""
     mapping = json.loads(answer)
-    if call.action.startswith("Delete"):
-        world.deleted_mappings[mapping["UUID"]] = mapping
-        event = "mapping deleted"
-    elif call.action.startswith("Create"):
-        event = "mapping made"
-    else:
-        event = {True: "mapping enabled", False: "mapping disabled"}.get(call.parameters.get("Enabled"), "mapping changed")  # type: ignore[arg-type]
-    world.times.note(event, mapping["UUID"])
+    state = {"Create": "Creating", "Delete": "Deleting"}.get(call.action[:6])
+    if state == "Deleting":
+        context.deleted_mappings[mapping["UUID"]] = mapping
+    elif state is None:
+        enabled = call.parameters.get("Enabled")
+        state = "Updating" if enabled is None else "Enabling" if enabled else "Disabling"
+    context.times.note(f"mapping {state}", mapping["UUID"])
 
 
-def with_states_of_transition(call: Call, answer: Answer, world: World) -> Answer:
-    """An answer about mappings as Lambda gives it while they are being made, changed or deleted.
+def with_states_of_transition(call: Call, answer: Answer, context: RuleContext) -> Answer:
+    """Lambda's answer about mappings that are being made, changed or deleted.
 
     AWS Lambda API Reference, EventSourceMappingConfiguration, State: "Creating, Enabling, Enabled, Disabling, Disabled, Updating, or
     Deleting".
@@ -143,32 +118,29 @@ def with_states_of_transition(call: Call, answer: Answer, world: World) -> Answe
     status, headers, body = answer
     if call.action == "ListEventSourceMappings" and status == 200:
         listed = json.loads(body)
-        listed["EventSourceMappings"] = [_shown(mapping, world) for mapping in listed["EventSourceMappings"]]
-        listed["EventSourceMappings"] += [mapping for mapping in _being_deleted(world) if _is_asked_for(call, mapping)]
+        listed["EventSourceMappings"] = [_shown(mapping, context) for mapping in listed["EventSourceMappings"]]
+        listed["EventSourceMappings"] += [mapping for mapping in _being_deleted(context) if _is_asked_for(call, mapping)]
         return status, headers, json.dumps(listed).encode()
     if call.action == "GetEventSourceMapping" and status == 404:
-        found = next((mapping for mapping in _being_deleted(world) if mapping["UUID"] == call.value("UUID")), None)
-        return responses.json_response(found) if found else answer
-    return (status, headers, json.dumps(_shown(json.loads(body), world)).encode()) if status < 300 else answer
+        found = next((mapping for mapping in _being_deleted(context) if mapping["UUID"] == call.value("UUID")), None)
+        return json_answer(found) if found else answer
+    return (status, headers, json.dumps(_shown(json.loads(body), context)).encode()) if status < 300 else answer
 
 
-def _shown(mapping: dict[str, Any], world: World) -> dict[str, Any]:
-    state = _state_of_transition(mapping["UUID"], world)
+def _shown(mapping: dict[str, Any], context: RuleContext) -> dict[str, Any]:
+    state = _state_of_transition(mapping["UUID"], context)
     return mapping | {"State": state} if state else mapping
 
 
-def _state_of_transition(uuid: str, world: World) -> str | None:
-    if world.times.is_within("mapping deleted", uuid, TRANSITION_SECONDS):
-        return "Deleting"
-    events = _EVENTS.items()
-    return next((state for event, state in events if world.times.is_within(event, uuid, TRANSITION_SECONDS)), None)
+def _state_of_transition(uuid: str, context: RuleContext) -> str | None:
+    return next((state for state in _STATES if context.times.is_within(f"mapping {state}", uuid, TRANSITION_SECONDS)), None)
 
 
-def _being_deleted(world: World) -> list[dict[str, Any]]:
-    for uuid in list(world.deleted_mappings):
-        if not world.times.is_within("mapping deleted", uuid, TRANSITION_SECONDS):
-            del world.deleted_mappings[uuid]
-    return [mapping | {"State": "Deleting"} for mapping in world.deleted_mappings.values()]
+def _being_deleted(context: RuleContext) -> list[dict[str, Any]]:
+    for uuid in list(context.deleted_mappings):
+        if _state_of_transition(uuid, context) is None:
+            del context.deleted_mappings[uuid]
+    return [mapping | {"State": "Deleting"} for mapping in context.deleted_mappings.values()]
 
 
 def _is_asked_for(call: Call, mapping: dict[str, Any]) -> bool:
@@ -179,48 +151,49 @@ def _is_asked_for(call: Call, mapping: dict[str, Any]) -> bool:
 
 
 def _existing(call: Call) -> dict[str, Any]:
-    """The mapping that an update names, nothing for a new one."""
+    """The mapping that an update names; empty for a new one."""
     return lambda_svc._esms.get(call.value("UUID")) or {}
 
 
 def _reads_a_queue(call: Call) -> bool:
-    return bool(_QUEUE.match(call.value("EventSourceArn") or _existing(call).get("EventSourceArn", "")))
+    return bool(_QUEUE.match(_source(call)))
+
+
+def _source(call: Call) -> str:
+    return call.value("EventSourceArn") or str(_existing(call).get("EventSourceArn", ""))
 
 
 def _queue(call: Call) -> dict[str, Any] | None:
-    return sqs._queue_by_arn(call.value("EventSourceArn") or _existing(call).get("EventSourceArn", ""))
+    queue: dict[str, Any] | None = sqs._queue_by_arn(_source(call))
+    return queue
 
 
 def _function(call: Call) -> dict[str, Any] | None:
     """The function as the mapping invokes it: the version that its alias points to, or $LATEST."""
     named = call.value("FunctionName") or _existing(call).get("FunctionArn", "")
-    record, _config = lambda_svc._get_func_record_for_qualifier(*lambda_svc._resolve_name_and_qualifier(named))
+    record: dict[str, Any] | None = lambda_svc._get_func_record_for_qualifier(*lambda_svc._resolve_name_and_qualifier(named))[0]
     return record
 
 
-def _role_may(role: str, function: str, action: str, queue_arn: str) -> bool:
-    """Whether a session of the role may do something to the queue, by its own policies, its boundary and the queue's policy."""
+def missing_action(role: str, function: str, queue_arn: str) -> str | None:
+    """The first action on the queue that a session of the role may not do; by its policies, its boundary and the queue's policy."""
     account = responses.get_account_id()
     policies = iam_evaluator._gather_role_policies(role, account)
     limits = iam_evaluator._permissions_boundary(iam._roles, role, account)
 
-    def decide() -> str:
+    def is_allowed(action: str) -> bool:
         iam_evaluator.pin_request_origin("127.0.0.1", True)  # Lambda calls over TLS, however the request came
         context = iam_evaluator.EvalContext(
             principal_arn=f"arn:aws:sts::{account}:assumed-role/{role}/{function}",
             principal_type="AssumedRole",
             principal_account=account,
-            action=action,
+            action=f"sqs:{action}",
             resource_arn=queue_arn,
             region=responses.get_region(),
         )
         by_identity = iam_evaluator.evaluate(context, policies, *limits)
         policy = iam_evaluator._resource_policy("sqs", queue_arn)
         decided = iam_evaluator.combine_resource_policy(by_identity, context, *policy, limits=tuple(limits)) if policy else by_identity
-        return str(decided.decision)
+        return bool(decided.decision == "Allow")
 
-    return contextvars.copy_context().run(decide) == "Allow"
-
-
-def _invalid(message: str) -> Refusal:
-    return Refusal("InvalidParameterValueException", message)
+    return next((action for action in NEEDED_ACTIONS if not contextvars.copy_context().run(is_allowed, action)), None)

@@ -1,105 +1,135 @@
-"""Versions and aliases as Lambda keeps them, where MiniStack does otherwise.
-
-- `Publish` at CreateFunction and UpdateFunctionCode "has the same effect as calling PublishVersion separately" (UpdateFunctionCode, Lambda
-  API reference): it makes nothing new when nothing changed, and the version's ARN has its number.
-- A version that was just published is Pending for a while ("Lambda function states").
-- A mapping's invocations are split by the weights of its alias ("Implement Lambda canary deployments using a weighted alias"), and the
-  function is told the ARN that the mapping has.
-- Reserved concurrency is the function's own: all its versions share it ("Configuring reserved concurrency for a function").
-- ListEventSourceMappings with a function's plain name lists what invokes the plain name, and with an alias what invokes that alias. AWS's
-  documentation does not say so; this is the narrower reading, so that nobody relies on the wider one.
-"""
+"""Functions, versions and mappings as Lambda keeps them, where MiniStack differs."""
 
 import json
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
-from ministack.core.responses import json_response
+from ministack.core.responses import get_account_id
 from ministack.services import lambda_svc
 
-from embedded_cloud.services.lambda_.version_rules import LATEST
+from embedded_cloud.base.ministack_backend import Answer, json_answer, json_error
+from embedded_cloud.base.patching import Patch, replace, wrap
+from embedded_cloud.base.rules import Times
+from embedded_cloud.services.lambda_ import log_permissions
+from embedded_cloud.services.lambda_.function_rules import UPDATE_SECONDS
+from embedded_cloud.services.lambda_.mapping_rules import missing_action
+from embedded_cloud.services.lambda_.version_rules import LATEST, weights_of
 
-Answer = tuple[int, dict[str, str], bytes]
+# How long it is remembered whether a role may read a queue: a mapping polls many times a second.
+PERMISSION_SECONDS = 1.0
+
+_permissions: dict[tuple[str, str, str], tuple[float, bool]] = {}
 
 
-def install() -> None:
-    """Replace what MiniStack looks up at each call."""
-    lambda_svc._publish_version = _pending_at_first(lambda_svc._publish_version)
-    lambda_svc._create_function = _published_as_any_version(lambda_svc._create_function)
-    lambda_svc._update_code = _published_as_any_version(lambda_svc._update_code)
-    lambda_svc._run_sqs_batch = _by_weight(lambda_svc._run_sqs_batch)
-    lambda_svc._reserved_concurrency = _of_the_function(lambda_svc._reserved_concurrency)
-    lambda_svc._list_esms = _of_one_qualifier(lambda_svc._list_esms)
-
-
-def _pending_at_first(original: Callable[[str, dict[str, Any]], Answer]) -> Callable[[str, dict[str, Any]], Answer]:
-    def publish(name: str, data: dict[str, Any]) -> Answer:
-        known = set((lambda_svc._functions.get(name) or {}).get("versions", ()))
-        answer = original(name, data)
-        version = json.loads(answer[2]).get("Version")
-        if answer[0] >= 300 or version in known:
-            return answer
-        config = lambda_svc._functions[name]["versions"][version]["config"]
-        config |= {"State": "Pending", "StateReason": "The function is being created.", "StateReasonCode": "Creating"}
-        answer = json_response(config, answer[0])
-        lambda_svc._schedule_state_transition(name, lambda_svc._LAMBDA_STATE_TRANSITION_DELAY)
+def pending_at_first(original: Callable[..., Answer], name: str, data: dict[str, Any]) -> Answer:
+    """A version that was just published is Pending for a while ("Lambda function states")."""
+    known = set((lambda_svc._functions.get(name) or {}).get("versions", ()))
+    answer = original(name, data)
+    version = json.loads(answer[2]).get("Version")
+    if answer[0] >= 300 or version in known:
         return answer
-
-    return publish
-
-
-def _published_as_any_version(original: Callable[..., Answer]) -> Callable[..., Answer]:
-    def change(*arguments: Any) -> Answer:
-        *names, data = arguments
-        answer = original(*names, data | {"Publish": False})
-        if not data.get("Publish") or answer[0] >= 300:
-            return answer
-        function = json.loads(answer[2])
-        published = lambda_svc._publish_version(function["FunctionName"], {})
-        return json_response(function | {"Version": json.loads(published[2])["Version"]}, answer[0])
-
-    return change
+    config = lambda_svc._functions[name]["versions"][version]["config"]
+    config |= {"State": "Pending", "StateReason": "The function is being created.", "StateReasonCode": "Creating"}
+    answer = json_answer(config, answer[0])
+    lambda_svc._schedule_state_transition(name, lambda_svc._LAMBDA_STATE_TRANSITION_DELAY)
+    return answer
 
 
-def _by_weight(original: Callable[..., None]) -> Callable[..., None]:
-    def run(mapping: dict[str, Any], record: dict[str, Any], *batch: Any) -> None:
-        function = lambda_svc._functions.get(mapping["FunctionName"])
-        alias = function["aliases"].get(mapping.get("Qualifier"), {}) if function else {}
-        weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
-        drawn = random.random()
-        for version, weight in weights.items():
-            if drawn < weight and function and version in function["versions"]:
-                record = function["versions"][version]
-        told = record | {"config": record["config"] | {"FunctionArn": mapping["FunctionArn"]}}
-        original(mapping, told, *batch)
-
-    return run
+def publish_like_publish_version(original: Callable[..., Answer], *arguments: Any) -> Answer:
+    """`Publish` at CreateFunction and UpdateFunctionCode "has the same effect as calling PublishVersion separately" (UpdateFunctionCode,
+    Lambda API reference): no new version when nothing changed, and the version's ARN has its number."""
+    *names, data = arguments
+    answer = original(*names, data | {"Publish": False})
+    if not data.get("Publish") or answer[0] >= 300:
+        return answer
+    function = json.loads(answer[2])
+    published = lambda_svc._publish_version(function["FunctionName"], {})
+    return json_answer(function | {"Version": json.loads(published[2])["Version"]}, answer[0])
 
 
-def _of_the_function(original: Callable[..., int | None]) -> Callable[..., int | None]:
-    def reserved(record: dict[str, Any], config: dict[str, Any]) -> int | None:
-        function = lambda_svc._functions.get(config.get("FunctionName", ""))
-        return original(function or record, config)
+def run_by_weight(original: Callable[..., None], mapping: dict[str, Any], record: dict[str, Any], *batch: Any) -> None:
+    """A mapping's invocations are split by the weights of its alias ("Implement Lambda canary deployments using a weighted alias"). The
+    function is told the ARN that the mapping has."""
+    function = lambda_svc._functions.get(mapping["FunctionName"])
+    weights = weights_of(function["aliases"].get(mapping.get("Qualifier"), {})) if function else {}
+    drawn = random.random()
+    for version, weight in weights.items():
+        if drawn < weight and version in function["versions"]:
+            record = function["versions"][version]
+    original(mapping, record | {"config": record["config"] | {"FunctionArn": mapping["FunctionArn"]}}, *batch)
 
-    return reserved
+
+def share_reserved_concurrency(original: Callable[..., int | None], _record: Any, config: dict[str, Any]) -> int | None:
+    """Reserved concurrency belongs to the function; all its versions share it ("Configuring reserved concurrency for a function")."""
+    return original(lambda_svc._functions.get(config.get("FunctionName", "")), {})
 
 
-def _of_one_qualifier(original: Callable[[dict[str, Any]], Answer]) -> Callable[[dict[str, Any]], Answer]:
-    def list_mappings(query: dict[str, Any]) -> Answer:
-        answer = original(query)
-        asked = lambda_svc._qp_first(query, "FunctionName")
-        if not asked:
-            return answer
-        wanted, listed = _qualifier(asked), json.loads(answer[2])
-        mappings = listed["EventSourceMappings"]
-        listed["EventSourceMappings"] = [mapping for mapping in mappings if _qualifier(mapping["FunctionArn"]) == wanted]
-        return json_response(listed, answer[0])
+def poll_as_the_role(
+    original: Callable[..., int], mapping: dict[str, Any], function: dict[str, Any], _config: Any, queue: dict[str, Any] | None = None
+) -> int:
+    """How many batches a mapping may have in flight: none when the function's role lost a permission on the queue.
 
-    return list_mappings
+    A function at its reserved concurrency is polled all the same ("Configuring scaling behavior for SQS event source mappings": messages
+    that were received and then throttled show again after their visibility timeout). MiniStack would stop polling, and so hide that a
+    throttled invocation counts as a receive.
+    """
+    role, arn, now = function["config"]["Role"].rpartition("/")[2], mapping["EventSourceArn"], time.monotonic()
+    key = get_account_id(), role, arn
+    asked, may = _permissions.get(key, (-PERMISSION_SECONDS, False))
+    if now - asked >= PERMISSION_SECONDS:
+        may = missing_action(role, mapping["FunctionArn"].split(":")[6], arn) is None
+        _permissions[key] = now, may
+    return original(mapping, {}, {}, queue) if may else 0  # without the function: its reserve must not count
+
+
+def list_by_qualifier(original: Callable[..., Answer], query: dict[str, Any]) -> Answer:
+    """ListEventSourceMappings with a function's plain name lists what invokes the plain name, and with an alias what invokes that alias.
+
+    AWS's documentation does not say so. This is the narrower reading, so that nobody relies on the wider one.
+    """
+    answer, asked = original(query), lambda_svc._qp_first(query, "FunctionName")
+    if not asked:
+        return answer
+    wanted, listed = _qualifier(asked), json.loads(answer[2])
+    mappings = listed["EventSourceMappings"]
+    listed["EventSourceMappings"] = [mapping for mapping in mappings if _qualifier(mapping["FunctionArn"]) == wanted]
+    return json_answer(listed, answer[0])
+
+
+def refuse_second_mapping(original: Callable[..., Answer], data: dict[str, Any]) -> Answer:
+    """A second mapping of the same queue and function is refused: CreateEventSourceMapping, ResourceConflictException, with AWS's text."""
+    name, qualifier, _refusal = lambda_svc._resolve_existing_esm_function(data.get("FunctionName", ""))
+    wanted = data.get("EventSourceArn"), name, qualifier
+    for mapping in lambda_svc._esms.values():
+        if (mapping["EventSourceArn"], mapping["FunctionName"], mapping.get("Qualifier")) == wanted:
+            message = (
+                f'An event source mapping with SQS arn (" {wanted[0]} ") and function (" {name} ") already exists. '
+                f"Please update or delete the existing mapping with UUID {mapping['UUID']}"
+            )
+            return json_error("ResourceConflictException", message, 409)
+    return original(data)
 
 
 def _qualifier(function: str) -> str:
-    """What follows a function's name: nothing for $LATEST, which is what the plain name invokes."""
+    """What follows a function's name; empty for $LATEST, which is what the plain name invokes."""
     found = lambda_svc._resolve_name_and_qualifier(function)[1]
     return "" if found in (None, LATEST) else str(found)
+
+
+def update_time(times: Times) -> Patch:
+    return replace(lambda_svc, "_LAMBDA_STATE_TRANSITION_DELAY", times.scaled(UPDATE_SECONDS))
+
+
+PATCHES = (
+    wrap(lambda_svc, "_publish_version", pending_at_first),
+    wrap(lambda_svc, "_create_function", publish_like_publish_version),
+    wrap(lambda_svc, "_update_code", publish_like_publish_version),
+    wrap(lambda_svc, "_run_sqs_batch", run_by_weight),
+    wrap(lambda_svc, "_reserved_concurrency", share_reserved_concurrency),
+    wrap(lambda_svc, "_sqs_esm_concurrency", poll_as_the_role),
+    wrap(lambda_svc, "_list_esms", list_by_qualifier),
+    wrap(lambda_svc, "_create_esm", refuse_second_mapping),
+    wrap(lambda_svc, "_emit_lambda_logs", log_permissions.write_as_the_role),
+)

@@ -1,56 +1,57 @@
-"""Functions: what Lambda refuses that MiniStack accepts."""
+"""All rules of Lambda, by action, and how a request to Lambda is read as a call."""
 
-from ministack.core import responses
-from ministack.services import iam, lambda_svc
+import re
+
+from ministack.core import iam_actions
 
 from embedded_cloud.base.calls import Call
-from embedded_cloud.base.rules import Refusal, World, account_key
-from embedded_cloud.iam import authorization
-from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
+from embedded_cloud.base.messages import json_object
+from embedded_cloud.base.rules import Note, Rewrite, Rule
+from embedded_cloud.services.lambda_ import function_rules as functions
+from embedded_cloud.services.lambda_ import mapping_rules as mappings
+from embedded_cloud.services.lambda_ import version_rules as versions
 
-PRINCIPAL = "lambda.amazonaws.com"
-# How long an update is in progress: AWS says "seconds"; a small package takes about this long.
-UPDATE_SECONDS = 5.0
+_MAPPING = (
+    mappings.batch_too_large,
+    mappings.batch_without_window,
+    mappings.queue_missing,
+    mappings.visibility_below_function_timeout,
+    mappings.role_may_not_receive,
+)
+_ALIAS = (versions.invalid_weights, versions.version_missing)
 
+RULES: dict[str, tuple[Rule, ...]] = {
+    "lambda:CreateEventSourceMapping": _MAPPING,
+    "lambda:UpdateEventSourceMapping": (mappings.mapping_in_use, *_MAPPING),
+    "lambda:DeleteEventSourceMapping": (mappings.mapping_in_use,),
+    "lambda:CreateFunction": (functions.role_cannot_be_assumed,),
+    "lambda:UpdateFunctionConfiguration": (functions.update_in_progress, functions.role_cannot_be_assumed),
+    "lambda:UpdateFunctionCode": (functions.update_in_progress,),
+    "lambda:PublishVersion": (functions.update_in_progress, versions.other_revision, versions.other_code),
+    "lambda:CreateAlias": _ALIAS,
+    "lambda:UpdateAlias": _ALIAS,
+    "lambda:DeleteFunction": (
+        versions.delete_of_latest,
+        versions.delete_of_alias_as_version,
+        versions.version_in_use,
+        functions.update_in_progress,
+    ),
+    "lambda:Invoke": (versions.version_pending,),
+}
+NOTES: dict[str, Note] = {f"lambda:{verb}EventSourceMapping": mappings.note_mapping for verb in ("Create", "Update", "Delete")}
+REWRITES: dict[str, Rewrite] = {
+    f"lambda:{action}": mappings.with_states_of_transition
+    for action in ("ListEventSourceMappings", *(f"{verb}EventSourceMapping" for verb in ("Create", "Get", "Update", "Delete")))
+}
 
-def role_cannot_be_assumed(call: Call, world: World) -> Refusal | None:
-    """A function's role must exist, trust Lambda, and have reached Lambda since it was made.
-
-    AWS Lambda Developer Guide, "Troubleshoot configuration issues in Lambda"; IAM User Guide, "Troubleshoot IAM": "Changes that I make are
-    not always immediately visible".
-    """
-    if "Role" not in call.parameters:
-        return None
-    name = call.value("Role").rpartition("/")[2]
-    role = iam._roles.get(name)
-    known = role is not None and not world.times.is_within("role made", account_key(name), PROPAGATION_SECONDS)
-    account, region = responses.get_account_id(), responses.get_region()
-    # AWS documents neither key for execution roles; public reports have both, the function's ARN without a version.
-    keys = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:lambda:{region}:{account}:function:{function_name(call)}"}
-    if known and authorization.trusts_service(role, PRINCIPAL, account, region, keys):
-        return None
-    return Refusal("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
-
-
-def update_in_progress(call: Call, world: World) -> Refusal | None:
-    """While a function is being made or updated it can be neither updated, published nor deleted.
-
-    AWS Lambda Developer Guide, "Lambda function states"; AWS Lambda API Reference, DeleteFunction, ResourceConflictException: "another
-    operation is in progress".
-    """
-    function = lambda_svc._functions.get(function_name(call))
-    if function is None:
-        return None
-    config = function["config"]
-    if config.get("LastUpdateStatus") == "InProgress" and config.get("StateReasonCode") == "Updating":
-        reason = f"An update is in progress for resource: {config['FunctionArn']}"
-    elif config.get("State") == "Pending":
-        reason = "The function is currently in the following state: Pending"
-    else:
-        return None
-    return Refusal("ResourceConflictException", f"The operation cannot be performed at this time. {reason}", 409)
+# What a path names, by the word before the name.
+_NAMED = re.compile(r"/(functions|aliases|event-source-mappings)/([^/]+)")
+_PARAMETERS = {"functions": "FunctionName", "aliases": "Name", "event-source-mappings": "UUID"}
 
 
-def function_name(call: Call) -> str:
-    """The function that a call names by name, partial ARN or ARN, without its version or alias."""
-    return str(lambda_svc._resolve_name(call.value("FunctionName")))
+def read_call(method: str, path: str, query: dict[str, list[str]], body: bytes) -> Call:
+    """The action (empty for an unknown path) and its parameters: those of the query, of the body and of the path."""
+    action = iam_actions._match_rest_action("lambda", method, path) or ""
+    named = {_PARAMETERS[kind]: name for kind, name in _NAMED.findall(path)}
+    # The body of an invocation is an event, which names no parameters of the call.
+    return Call("lambda", action, {**query, **(json_object(body) if action != "Invoke" else {}), **named})

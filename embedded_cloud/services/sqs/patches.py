@@ -1,72 +1,46 @@
-"""Queues as AWS has them where MiniStack differs: how batch calls are authorised, and encryption by default.
+"""Queues as SQS has them, where MiniStack differs: how batch calls are authorised, encryption by default, batches refused in part."""
 
-AWS authorises SendMessageBatch, DeleteMessageBatch and ChangeMessageVisibilityBatch by the permission of the single call ("Actions,
-resources, and condition keys for Amazon SQS" lists no batch action); MiniStack asks for actions that IAM does not know. A queue that is
-made has SSE-SQS unless told otherwise (API_CreateQueue, SqsManagedSseEnabled); MiniStack's has none.
-"""
-
-import contextvars
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from ministack.core import iam_actions
 from ministack.services import sqs
 
+from embedded_cloud.base import entry_faults
+from embedded_cloud.base.patching import wrap
+
 _BATCHES = {f"sqs:{action}Batch": f"sqs:{action}" for action in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")}
-
-_half_refused = contextvars.ContextVar("half_refused", default=False)
-
-
-@contextmanager
-def half_refused() -> Iterator[None]:
-    """A fault: of the SendMessageBatch or BatchExecuteStatement handled meanwhile, every other entry is refused, from the first."""
-    token = _half_refused.set(True)
-    try:
-        yield
-    finally:
-        _half_refused.reset(token)
+_FAULT = {"SenderFault": False, "Code": "InternalError", "Message": "We encountered an internal error. Please try again."}
 
 
-def is_refused(number: int) -> bool:
-    """Whether that fault refuses the entry of this number, from 0."""
-    return _half_refused.get() and number % 2 == 0
+def authorise_batches_as_single_calls(original: Callable[..., str | None], *arguments: Any, **options: Any) -> str | None:
+    """AWS authorises SendMessageBatch, DeleteMessageBatch and ChangeMessageVisibilityBatch by the permission of the single call: "Actions,
+    resources, and condition keys for Amazon SQS" lists no batch action. MiniStack asks for actions that IAM does not know."""
+    action = original(*arguments, **options)
+    return _BATCHES.get(action, action) if action else action
 
 
-def install() -> None:
-    """Replace what MiniStack looks up at each call."""
-    sqs._HANDLERS["SendMessageBatch"] = _refusing_entries(sqs._HANDLERS["SendMessageBatch"])
-    iam_actions.extract_iam_action = _with_single_actions(iam_actions.extract_iam_action)
-    sqs._HANDLERS["CreateQueue"] = _encrypted_by_default(sqs._HANDLERS["CreateQueue"])
+def encrypt_by_default(original: Callable[..., dict[str, Any]], call: dict[str, Any], url: str) -> dict[str, Any]:
+    """A new queue has SSE-SQS unless told otherwise (API_CreateQueue, SqsManagedSseEnabled); MiniStack's has none."""
+    answer = original(call, url)
+    attributes = sqs._queues[answer["QueueUrl"]]["attributes"]
+    attributes.setdefault("SqsManagedSseEnabled", "false" if attributes.get("KmsMasterKeyId") else "true")
+    return answer
 
 
-def _with_single_actions(original: Callable[..., str | None]) -> Callable[..., str | None]:
-    def extract_iam_action(*arguments: Any, **options: Any) -> str | None:
-        action = original(*arguments, **options)
-        return _BATCHES.get(action, action) if action else action
-
-    return extract_iam_action
-
-
-def _encrypted_by_default(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    def create_queue(call: dict[str, Any], url: str) -> dict[str, Any]:
-        answer = original(call, url)
-        attributes = sqs._queues[answer["QueueUrl"]]["attributes"]
-        attributes.setdefault("SqsManagedSseEnabled", "false" if attributes.get("KmsMasterKeyId") else "true")
-        return answer
-
-    return create_queue
-
-
-def _refusing_entries(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def refuse_entries(original: Callable[..., dict[str, Any]], call: dict[str, Any], url: str) -> dict[str, Any]:
     """API_SendMessageBatch: "the result of sending each message is reported individually"; a BatchResultErrorEntry for each that failed."""
+    entries = call.get("Entries") or []
+    refused = [entry for number, entry in enumerate(entries) if entry_faults.is_refused(number)]
+    if not refused:
+        return original(call, url)
+    taken = [entry for number, entry in enumerate(entries) if not entry_faults.is_refused(number)]
+    answer = original(call | {"Entries": taken}, url) if taken else {"Successful": []}
+    return answer | {"Failed": [*answer.get("Failed", []), *({"Id": entry["Id"]} | _FAULT for entry in refused)]}
 
-    def send_message_batch(call: dict[str, Any], url: str) -> dict[str, Any]:
-        if not _half_refused.get():
-            return original(call, url)
-        taken, refused = call["Entries"][1::2], call["Entries"][::2]
-        answer = original(call | {"Entries": taken}, url) if taken else {"Successful": []}
-        fault = {"SenderFault": False, "Code": "InternalError", "Message": "We encountered an internal error. Please try again."}
-        return answer | {"Failed": [*answer.get("Failed", []), *({"Id": entry["Id"]} | fault for entry in refused)]}
 
-    return send_message_batch
+PATCHES = (
+    wrap(sqs._HANDLERS, "SendMessageBatch", refuse_entries),
+    wrap(iam_actions, "extract_iam_action", authorise_batches_as_single_calls),
+    wrap(sqs._HANDLERS, "CreateQueue", encrypt_by_default),
+)

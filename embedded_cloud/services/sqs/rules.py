@@ -1,4 +1,4 @@
-"""Queues: what SQS refuses that MiniStack accepts."""
+"""Queues: what SQS refuses and MiniStack accepts."""
 
 import base64
 import json
@@ -8,16 +8,16 @@ from ministack.core import responses
 from ministack.services import sqs
 
 from embedded_cloud.base.calls import Call
-from embedded_cloud.base.rules import Refusal, World, account_key
+from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext, account_key
 
 REUSE_SECONDS = 60.0
 LARGEST_BATCH = 1_048_576
 
 
-def name_used_recently(call: Call, world: World) -> Refusal | None:
+def name_used_recently(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon SQS API Reference, DeleteQueue: "When you delete a queue, you must wait at least 60 seconds before creating a queue with the
     same name"; CreateQueue, QueueDeletedRecently."""
-    if not world.times.is_within("queue deleted", _queue_key(call.value("QueueName")), REUSE_SECONDS):
+    if not context.times.is_within("queue deleted", _queue_key(call.value("QueueName")), REUSE_SECONDS):
         return None
     return Refusal(
         "QueueDeletedRecently",
@@ -25,7 +25,7 @@ def name_used_recently(call: Call, world: World) -> Refusal | None:
     )
 
 
-def message_too_long(call: Call, world: World) -> Refusal | None:
+def message_too_long(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon SQS Developer Guide, "Amazon SQS message metadata": "The message attribute name, type, value, and the message body are all
     part of the message size restriction"; MaximumMessageSize of the queue."""
     queue = sqs._get_q(call.value("QueueUrl"))
@@ -35,7 +35,7 @@ def message_too_long(call: Call, world: World) -> Refusal | None:
     return Refusal("InvalidParameterValue", f"One or more parameters are invalid. Reason: Message must be shorter than {largest} bytes.")
 
 
-def batch_too_long(call: Call, world: World) -> Refusal | None:
+def batch_too_long(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon SQS API Reference, SendMessageBatch: "the maximum total payload size (the sum of the individual lengths of all of the batched
     messages)" is 1 MiB; attributes count, as they do for each message."""
     total = sum(message_size(entry) for entry in call.parameters.get("Entries") or [])
@@ -44,9 +44,9 @@ def batch_too_long(call: Call, world: World) -> Refusal | None:
     return Refusal("BatchRequestTooLong", f"Batch requests cannot be longer than {LARGEST_BATCH} bytes. You have sent {total} bytes.")
 
 
-def dead_letters_not_allowed(call: Call, world: World) -> Refusal | None:
+def dead_letter_queue_not_allowed(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon SQS API Reference, SetQueueAttributes, RedriveAllowPolicy: "byQueue - Only queues specified by the sourceQueueArns parameter
-    can specify this queue as the dead-letter queue"; "denyAll". The words of AWS's refusal are not published."""
+    can specify this queue as the dead-letter queue"; "denyAll". AWS does not publish the text of its refusal."""
     asked = (call.parameters.get("Attributes") or {}).get("RedrivePolicy")
     target = json.loads(asked).get("deadLetterTargetArn", "") if asked else ""
     queue = next((one for one in sqs._queues.values() if one["attributes"].get("QueueArn") == target), None)
@@ -60,8 +60,8 @@ def dead_letters_not_allowed(call: Call, world: World) -> Refusal | None:
     )
 
 
-def note_deleted(call: Call, answer: bytes, world: World) -> None:
-    world.times.note("queue deleted", _queue_key(call.value("QueueUrl").rpartition("/")[2]))
+def note_deleted(call: Call, answer: bytes, context: RuleContext) -> None:
+    context.times.note("queue deleted", _queue_key(call.value("QueueUrl").rpartition("/")[2]))
 
 
 def _queue_key(name: str) -> str:
@@ -78,3 +78,12 @@ def _attribute_size(name: str, attribute: dict[str, Any]) -> int:
     binary = attribute.get("BinaryValue") or b""
     value = base64.b64decode(binary) if isinstance(binary, str) else binary
     return len(name.encode()) + len(attribute.get("DataType", "")) + len((attribute.get("StringValue") or "").encode()) + len(value)
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "sqs:CreateQueue": (name_used_recently, dead_letter_queue_not_allowed),
+    "sqs:SetQueueAttributes": (dead_letter_queue_not_allowed,),
+    "sqs:SendMessage": (message_too_long,),  # also of each message of a batch
+    "sqs:SendMessageBatch": (batch_too_long,),
+}
+NOTES: dict[str, Note] = {"sqs:DeleteQueue": note_deleted}

@@ -12,10 +12,10 @@ from ansible.module_utils.pipeline.aws.dead_letter_queue import transaction_id_i
 from ansible.module_utils.pipeline.core.bounded_json import LEVELS, decode
 from ansible.module_utils.pipeline.core.content import differing, fingerprint, read_body, shown, storable
 from ansible.module_utils.pipeline.export.run import ExportError, whole_ledger
-from ansible.module_utils.pipeline.quarantine.outcomes import ArchiveError, purged
+from ansible.module_utils.pipeline.quarantine.archive import ArchiveError, purged
 from ansible.module_utils.pipeline.quarantine.repairs import NotRepairableError, Repair, repaired
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerError, LedgerExport
-from feed_lines import judge
+from feed_lines import parse_line
 from hypothesis import given
 from hypothesis import strategies as st
 from lambda_harness import emulated, message, process
@@ -23,7 +23,7 @@ from quarantine_fakes import World as Quarantine
 from quarantine_fakes import emulated as emulated_quarantine
 from quarantine_fakes import text
 from reconciliation_fakes import HOST, Entry, World
-from transaction import Poison, parse
+from transaction import InvalidRecord, parse
 
 DEPTHS = [1, 32, 100, 500, 700, 950, 1_000, 10_000, 100_000]
 OPENINGS = {"lists": ("[", "]"), "objects": ('{"a":', "}"), "both": ('[{"a":', "}]")}
@@ -48,11 +48,11 @@ def test_every_reader_of_a_body_answers(depth: int, form: str):
     assert shown(found or {}, "deep") is None or found
     try:
         parse(body)
-    except Poison as poison:
-        assert (poison.reason, fits) == ("nesting_too_deep", False)
+    except InvalidRecord as error:
+        assert (error.reason, fits) == ("nesting_too_deep", False)
     else:
         assert fits
-    judged = judge(body.encode(), 2**20)
+    judged = parse_line(body.encode(), 2**20)
     assert judged in ("not_json", "too_large") or judged.body == body
     if found is None:
         with pytest.raises(NotRepairableError, match=f"nested in more than {LEVELS} levels"):
@@ -96,9 +96,9 @@ def of_the_quarantine(world: Quarantine) -> None:
     # SQS takes 256 KiB here.
     bodies = [nested(depth, identity=f"t-{depth}") for depth in DEPTHS if depth > 32]
     for body in bodies:
-        world.letter(body, "nesting_too_deep")
+        world.add_dead_letter(body, "nesting_too_deep")
     # A history that somebody else wrote is kept as it was found.
-    world.letter(nested(1), "throttled", text(history="[" * 5_000))
+    world.add_dead_letter(nested(1), "throttled", text(history="[" * 5_000))
     assert world.act("list", samples=99).facts["total"] == len(bodies) + 1
     assert world.act("archive").facts["archived"] == len(bodies) + 1
     for repair in ([], ["set amount 2"]):
@@ -117,7 +117,7 @@ def test_sent_twice_and_quarantined_it_is_reconciled(aws: None, tmp_path: Path):
         world.quarantine(body, f"{HOST}/{number + len(bodies)}", "conflict")
     assert world.failed(run := world.run()) == {}
     counts = {"sent": len(bodies), "quarantined": len(bodies), "copies": len(bodies)}
-    assert run.book.counts() | counts == run.book.counts()
+    assert run.matcher.counts() | counts == run.matcher.counts()
     assert len(world.report(run)["conflicts"]) == len(bodies)
 
 

@@ -134,7 +134,8 @@ def test_patterns_overlap_when_a_text_matches_both(one: str, other: str, expecte
 def test_lambda_may_assume_the_processors_role_for_our_function_in_our_account_alone(tmp_path: Path):
     arn = "arn:aws:lambda:eu-west-1:111122223333:function:Ours"
     command = [str(Path(sys.executable).parent / "ansible"), "workstation-1", "-m", "ansible.builtin.template", "-a"]
-    command += [f"src=files/lambda-trust-policy.json.j2 dest={tmp_path / 'trust'}", "-e", json.dumps({"iam_roles_function_arn": arn})]
+    ours = "pipeline_region=eu-west-1 pipeline_account_id=111122223333 stream_processor_name=Ours"
+    command += [f"src=files/lambda-trust-policy.json.j2 dest={tmp_path / 'trust'}", "-e", ours]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (statement,) = json.loads((tmp_path / "trust").read_text())["Statement"]

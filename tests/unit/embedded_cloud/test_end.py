@@ -29,7 +29,7 @@ serverurl=unix://{directory}/supervisor/supervisor.sock
 command="{python}" -u -m embedded_cloud --port 0 --credentials "{directory}/aws.cfg" --end-with-parent
 directory={root}
 [program:producer]
-command="{python}" -Es "{directory}/producer/financial_producer.py"
+command="{python}" -Es "{directory}/producer/financial_producer.pyz"
 """
 PRODUCER = "import signal\nsignal.pause()\n"
 
@@ -66,7 +66,7 @@ def start(directory: Path) -> set[int]:
     """A supervisord with a cloud and a producer; their pids."""
     (directory / "supervisor").mkdir(parents=True)
     (directory / "producer").mkdir()
-    (directory / "producer" / "financial_producer.py").write_text(PRODUCER)
+    (directory / "producer" / "financial_producer.pyz").write_text(PRODUCER)
     config = directory / "supervisor" / "supervisord.conf"
     config.write_text(CONFIG.format(directory=directory, python=sys.executable, root=ROOT))
     subprocess.run([str(BIN / "supervisord"), "-c", str(config)], check=True, timeout=60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -10,11 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from refusals import make_function, make_role, package
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -32,21 +31,9 @@ def handler(event, context):
 
 
 def create_function(cloud, name: str) -> None:
-    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    role = cloud.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=policy)["Role"]["Arn"]
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as package:
-        package.writestr("function.py", FUNCTION)
-    cloud.client("lambda").create_function(
-        FunctionName=name,
-        Runtime="python3.13",
-        Role=role,
-        Handler="function.handler",
-        Timeout=30,
-        Code={"ZipFile": archive.getvalue()},
-        Environment={"Variables": {"TABLE_NAME": "its own"}},
-    )
+    options = {"Timeout": 30, "Environment": {"Variables": {"TABLE_NAME": "its own"}}}
+    code = {"ZipFile": package(source=FUNCTION)}
+    make_function(cloud, make_role(cloud, name=name), FunctionName=name, Code=code, **options)
 
 
 def invoke(cloud, name: str, **event) -> dict:

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from lambda_harness import TABLE, aws_error, body, emulated, message, process
 from strategies import bodies, numerals, values
-from transaction import Poison, Reason, bounded, differing_fields, parse, plain_number
+from transaction import InvalidRecord, Reason, bounded, differing_fields, parse, plain_number
 
 examples = hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -52,7 +52,7 @@ def test_a_plain_number_is_the_same_number_or_refused_for_a_limit(text: str):
     digits = len(str(abs(number.numerator * 10**400 // number.denominator)).strip("0")) if number else 0
     fits = number == 0 or (digits <= 38 and Fraction(10) ** -130 <= abs(number) < Fraction(10) ** 126)
     if not fits:
-        with pytest.raises(Poison, match=Reason.NUMBER_OUT_OF_RANGE.value):
+        with pytest.raises(InvalidRecord, match=Reason.NUMBER_OUT_OF_RANGE.value):
             plain_number(text)
         return
     assert exact(plain_number(text)) == number

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from lambda_harness import body
-from transaction import MAX_ITEM_BYTES, Poison, Reason, bounded, check_size, differing_fields, item_bytes, parse, plain_number
+from transaction import MAX_ITEM_BYTES, InvalidRecord, Reason, bounded, check_size, differing_fields, item_bytes, parse, plain_number
 
 
 def reason_for(text: str) -> str:
-    with pytest.raises(Poison) as caught:
+    with pytest.raises(InvalidRecord) as caught:
         parse(text)
     return caught.value.reason.value
 
@@ -244,7 +244,7 @@ def test_every_member_is_kept_with_its_own_type():
 
 
 def test_a_detail_names_the_transaction_when_its_id_can_be_read():
-    with pytest.raises(Poison) as caught:
+    with pytest.raises(InvalidRecord) as caught:
         parse(body(amount="12"))
     assert caught.value.detail == {"transaction_id": "t-1", "found": "S"}
 
@@ -271,7 +271,7 @@ def test_an_item_is_measured_by_the_rules_of_dynamodb(item: dict[str, Any], size
 def test_an_item_may_have_400_kb_and_not_a_byte_more(over: int, refused: bool):
     item = {"transaction_id": {"S": "t"}, "pad": {"S": "x" * (MAX_ITEM_BYTES - len("transaction_id") - 1 - len("pad") + over)}}
     if refused:
-        with pytest.raises(Poison, match=Reason.ITEM_TOO_LARGE.value):
+        with pytest.raises(InvalidRecord, match=Reason.ITEM_TOO_LARGE.value):
             check_size(item)
     else:
         assert check_size(item) is item

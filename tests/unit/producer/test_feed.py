@@ -14,16 +14,9 @@ from feed_reader import Reader, line, names, write
 from feed_stdin import StdinFeed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from outbox_error import OutboxError
 from outbox_records import Draft
-from outbox_trouble import OutboxTrouble
 from producer_fakes import World, in_memory, wanted
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = in_memory()
-    yield made
-    shutil.rmtree(made)
 
 
 @settings(max_examples=200, deadline=None)
@@ -118,14 +111,14 @@ def test_a_file_that_is_not_there_yet_is_waited_for(directory: Path):
 
 
 def test_a_file_that_is_not_there_is_an_error_where_nothing_is_followed(directory: Path):
-    with pytest.raises(OutboxTrouble, match=r"no source: .*feed: found no file, expected a file of JSON lines"):
+    with pytest.raises(OutboxError, match=r"no source: .*feed: found no file, expected a file of JSON lines"):
         Reader(directory / "feed", follow=False).read()
 
 
 def test_a_pipe_or_a_directory_is_refused(directory: Path):
     os.mkfifo(directory / "pipe")
     for path in (directory / "pipe", directory):
-        with pytest.raises(OutboxTrouble, match=r"source not usable: .*: found no regular file") as trouble:
+        with pytest.raises(OutboxError, match=r"source not usable: .*: found no regular file") as trouble:
             Reader(path).read()
     assert "--source -" in trouble.value.what_to_do
 
@@ -134,7 +127,7 @@ def test_a_file_that_cannot_be_read_is_named(directory: Path, monkeypatch: pytes
     write(directory / "feed", "a")
     reader = Reader(directory / "feed")
     monkeypatch.setattr(feed_files.os, "pread", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
-    with pytest.raises(OutboxTrouble, match=r"source not readable: .*/feed: found \[Errno 5\] Input/output error, expected a file that"):
+    with pytest.raises(OutboxError, match=r"source not readable: .*/feed: found \[Errno 5\] Input/output error, expected a file that"):
         reader.draw()
 
 
@@ -194,7 +187,7 @@ def test_too_many_rejected_lines_stop_the_reading_until_some_are_removed(directo
     class Removing(World):
         def wait(self, event, seconds):
             super().wait(event, seconds)
-            if self.time >= 1_100 and not self.removed:
+            if self.now() >= 100 and not self.removed:
                 other = self.outbox()
                 self.removed = other.remove("rejected", 20)
                 other.close()

@@ -7,21 +7,12 @@ import gzip
 import lzma
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from feed_files import FeedFile, Line
 from feed_reader import Reader, line, names, write
-from producer_fakes import in_memory
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = in_memory()
-    yield made
-    shutil.rmtree(made)
-
 
 # Files that come and go
 

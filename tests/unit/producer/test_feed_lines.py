@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from feed_lines import judge
+from feed_lines import parse_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transaction_stream import Message
+from outbox_records import Message
 
 LIMIT = 262_144
 
@@ -32,7 +32,7 @@ LIMIT = 262_144
     ],
 )
 def test_a_line_that_is_no_transaction_has_a_reason(text: bytes, reason: str):
-    assert judge(text, LIMIT) == reason
+    assert parse_line(text, LIMIT) == reason
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_a_line_that_is_no_transaction_has_a_reason(text: bytes, reason: str):
     ],
 )
 def test_a_transaction_passes_to_the_byte_and_its_amount_as_it_is_written(text: str, amount: str | None, timestamp: str | None):
-    assert judge(text.encode(), LIMIT) == Message("a", text, amount, timestamp)
+    assert parse_line(text.encode(), LIMIT) == Message("a", text, amount, timestamp)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False))
 def test_no_amount_ever_passes_through_a_float(amount):
     text = f'{{"transaction_id":"a","amount":{amount}}}'
-    found = judge(text.encode(), LIMIT)
+    found = parse_line(text.encode(), LIMIT)
     assert isinstance(found, Message) and (found.body, found.amount) == (text, str(amount))
 
 
@@ -62,5 +62,5 @@ def test_a_message_of_exactly_the_limit_is_taken_and_one_byte_more_is_not():
     beside = len("outbox_id") + len("String") + len("h" * 80 + "/" + "9" * 19)
     text = '{"transaction_id":"a","x":""}'
     fits = text[:-2] + "x" * (LIMIT - beside - len(text)) + text[-2:]
-    assert isinstance(judge(fits.encode(), LIMIT), Message)
-    assert judge((fits[:-2] + "x" + fits[-2:]).encode(), LIMIT) == "too_large"
+    assert isinstance(parse_line(fits.encode(), LIMIT), Message)
+    assert parse_line((fits[:-2] + "x" + fits[-2:]).encode(), LIMIT) == "too_large"

@@ -6,27 +6,12 @@ import gzip
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from feed_reader import names, write
 from outbox import Outbox
-from producer_fakes import in_memory
-from producer_process import Cloud, Program, serving
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = in_memory()
-    yield made
-    shutil.rmtree(made)
+from producer_process import Cloud, Program
 
 
 def until(done: Callable[[], object]) -> None:

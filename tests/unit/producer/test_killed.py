@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from killing_producer import COMMAND_STEPS, STEPS
 from outbox import Outbox
-from producer_fakes import in_memory
-from producer_process import Cloud, Program, serving
+from producer_process import Cloud, Program
 
 LINES = 35
 AGAIN = ["after-the-checkpoint", "after-it-is-committed", "after-it-is-sent", "before-the-mark-is-committed"]  # and in the middle of work
 PRUNING = [step for step in STEPS if "prune" in step]
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    made = in_memory()
-    yield made
-    shutil.rmtree(made)
 
 
 def write_feed(path: Path, first: int, last: int) -> list[str]:

@@ -6,7 +6,6 @@ import gzip
 import io
 import itertools
 import json
-import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -20,27 +19,20 @@ import outbox_commands as program
 import pytest
 from feed import Feed
 from outbox import Outbox
+from outbox_error import OutboxError
 from outbox_records import Draft, LostPlace, Rejected
-from outbox_trouble import OutboxTrouble
-from producer_fakes import in_memory, message, wanted
-from producer_process import PROGRAM, Cloud, Program, serving
+from producer_fakes import message, wanted
+from producer_process import PROGRAM, Cloud, Program
 from producer_settings import say
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def directory() -> Iterator[Path]:
-    made = in_memory()
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
 def outbox(directory: Path) -> Iterator[Outbox]:
     """Entries 1 to 6, recorded an hour apart: 1 and 2 reconciled, 3 and 4 sent, 5 and 6 unsent."""
     hours = itertools.count()
-    made = Outbox(directory / "state", alone=True, now=lambda: START + timedelta(hours=next(hours)))
+    made = Outbox(directory / "state", exclusive=True, now=lambda: START + timedelta(hours=next(hours)))
     made.add(Draft([message(f"t-{number}", amount=f"{number}.50", timestamp="2026-11-24T11:00:00Z") for number in range(1, 7)]))
     made.mark({number: f"m-{number}" for number in range(1, 5)})
     made.settle(2)
@@ -55,7 +47,7 @@ def run(outbox: Outbox, name: str, *arguments: str) -> str:
     """What a command prints; it must end well."""
     printed = io.StringIO()
     with redirect_stdout(printed):
-        assert getattr(program, name)(arguments, {"PRODUCER_STATE_DIRECTORY": str(outbox.directory)}) == 0
+        assert getattr(program, name)(arguments, {"PRODUCER_STATE_DIRECTORY": str(outbox.directory)}) is None
     return printed.getvalue()
 
 
@@ -102,7 +94,7 @@ def test_the_ledger_as_json_has_every_field_and_ends_with_its_proof(outbox: Outb
 
 
 def test_bodies_come_on_request_and_are_null_once_pruned(outbox: Outbox):
-    outbox._delete([1], "body")
+    outbox._delete([(1,)], "body")
     entries = lines(run(outbox, "ledger", "--json", "--bodies"))[:-1]
     assert [entry["body"] for entry in entries[:2]] == [None, '{"transaction_id": "t-2"}']
 
@@ -123,7 +115,7 @@ def test_since_is_a_moment_at_which_entries_were_recorded(since: str, first: int
 
 
 def test_the_ledger_of_an_empty_outbox_is_its_proof(directory: Path):
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     (proof,) = lines(run(made, "ledger", "--json"))
     assert (proof["entries"], proof["first"], proof["last"]) == (0, None, None)
     made.close()
@@ -151,13 +143,13 @@ def test_the_ledger_goes_to_a_file_whole_and_for_nobody_elses_eyes(name: str, ou
 def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(outbox: Outbox, directory: Path, monkeypatch: pytest.MonkeyPatch):
     (directory / "ledger").write_text("the old one")
     monkeypatch.setattr(program, "_write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OutboxTrouble, match=r"not written: .*/ledger: found .*No space left on device"):
+    with pytest.raises(OutboxError, match=r"not written: .*/ledger: found .*No space left on device"):
         run(outbox, "ledger", "--json", "--output", str(directory / "ledger"))
     assert (directory / "ledger").read_text() == "the old one" and len(list(directory.iterdir())) == 2
 
 
 def test_a_long_ledger_streams_in_bounded_memory(directory: Path):
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     for _ in range(100):
         made.add(Draft([message("t", body="x" * 20_000) for _ in range(10)]))
     tracemalloc.start()
@@ -202,8 +194,8 @@ def test_the_list_of_what_is_unsent_is_bounded(outbox: Outbox):
 
 def test_the_outbox_as_json_is_for_programs_and_checks_the_file_on_request(outbox: Outbox):
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert facts["unsent"] == 2 and "complaints" not in facts and facts["bytes"] > 0
-    assert lines(run(outbox, "outbox", "--json", "--check"))[0]["complaints"] == []
+    assert facts["unsent"] == 2 and "integrity_errors" not in facts and facts["bytes"] > 0
+    assert lines(run(outbox, "outbox", "--json", "--check"))[0]["integrity_errors"] == []
 
 
 def test_the_outbox_says_when_it_sent_the_oldest_of_what_it_has_sent_and_is_not_to_send_again(outbox: Outbox):
@@ -229,7 +221,7 @@ def test_the_outbox_says_how_much_of_a_feed_is_not_in_the_ledger(outbox: Outbox,
     # then the rest of both is counted, whether or not the last line has an end
     (facts,) = lines(run(outbox, "outbox", "--json"))
     assert {key: value for key, value in facts.items() if key.startswith("feed")} == {
-        "feed": str(path), "feed_trouble": None, "feed_unread_bytes": 6 + 7, "feed_unread_lines": 1 + 2, "feed_waiting_bytes": 0,
+        "feed": str(path), "feed_error": None, "feed_unread_bytes": 6 + 7, "feed_unread_lines": 1 + 2, "feed_waiting_bytes": 0,
         "feed_rejected_lines": 2, "feed_lost_places": 1}  # fmt: skip
 
 
@@ -246,7 +238,7 @@ def test_a_feed_that_was_not_begun_is_unread_as_a_whole(outbox: Outbox, director
 def test_a_feed_that_cannot_be_read_is_said_by_the_outbox(path: str, trouble: str, unread: int | None, outbox: Outbox, directory: Path):
     outbox.record_start(str(directory / path))
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert facts["feed_trouble"].startswith(f"{trouble}: {directory / path}: found no ") and facts["feed_unread_bytes"] == unread
+    assert facts["feed_error"].startswith(f"{trouble}: {directory / path}: found no ") and facts["feed_unread_bytes"] == unread
 
 
 def test_a_feed_that_the_service_does_not_see_is_said_though_others_see_it(outbox: Outbox, directory: Path):
@@ -257,20 +249,20 @@ def test_a_feed_that_the_service_does_not_see_is_said_though_others_see_it(outbo
     outbox.add(source.draw(0.0, 10))
     path.write_bytes(b"one\n")
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert facts["feed_trouble"].startswith(f"no source: {path}: the service found no file, though") and facts["feed_unread_lines"] == 1
+    assert facts["feed_error"].startswith(f"no source: {path}: the service found no file, though") and facts["feed_unread_lines"] == 1
     # until it finds it
     outbox.add(source.draw(1.0, 10))
-    assert lines(run(outbox, "outbox", "--json"))[0]["feed_trouble"] is None
+    assert lines(run(outbox, "outbox", "--json"))[0]["feed_error"] is None
 
 
 def test_without_a_feed_nothing_is_unread(outbox: Outbox):
     (facts,) = lines(run(outbox, "outbox", "--json"))
-    assert (facts["feed"], facts["feed_unread_bytes"], facts["feed_trouble"]) == (None, 0, None)
+    assert (facts["feed"], facts["feed_unread_bytes"], facts["feed_error"]) == (None, 0, None)
 
 
 @pytest.mark.parametrize(("recorded", "age"), [(timedelta(hours=-1), 3_600), (timedelta(hours=1), -3_600)], ids=["past", "future"])
 def test_an_age_is_by_the_clock_of_now_also_when_that_was_set_back(recorded: timedelta, age: int, directory: Path):
-    made = Outbox(directory / "state", alone=True, now=lambda: datetime.now(UTC) + recorded)
+    made = Outbox(directory / "state", exclusive=True, now=lambda: datetime.now(UTC) + recorded)
     made.add(Draft([message("a"), message("b")]))
     (never,) = lines(run(made, "outbox", "--json"))
     made.mark({1: "m-1"})
@@ -294,7 +286,7 @@ def test_resend_makes_unsent_what_is_named_and_counts_the_rest(outbox: Outbox):
 
 
 def test_resend_takes_a_long_list(directory: Path):
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     made.add(Draft([message("t") for _ in range(1_300)]))
     made.mark(dict.fromkeys(range(1, 1301), "m"))
     assert lines(run(made, "resend", "--lost", lost(made, *range(1, 1_301))))[0]["made_unsent"] == 1_300
@@ -303,25 +295,25 @@ def test_resend_takes_a_long_list(directory: Path):
 
 @pytest.mark.parametrize("gone", [1, 99])
 def test_resend_of_what_has_no_body_names_it_and_changes_nothing(gone: int, outbox: Outbox):
-    outbox._delete([1], "body")
-    with pytest.raises(OutboxTrouble, match=rf"found 1 pruned or unknown \({outbox.host}/{gone}\), expected a body of each") as trouble:
+    outbox._delete([(1,)], "body")
+    with pytest.raises(OutboxError, match=rf"found 1 pruned or unknown \({outbox.host}/{gone}\), expected a body of each") as trouble:
         run(outbox, "resend", "--lost", lost(outbox, 3, gone))
     assert "nothing was changed" in trouble.value.what_to_do and states(outbox) == "rrssuu"
 
 
 def test_resend_that_races_a_prune_changes_nothing_and_says_so(directory: Path, monkeypatch: pytest.MonkeyPatch):
     # given a list of more entries than a step of pruning has, and a service that prunes the last one while the list is read
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     made.add(Draft([message("t") for _ in range(1_300)]))
     made.mark(dict.fromkeys(range(1, 1_301), "m"))
     path, resend = lost(made, *range(1, 1_301)), Outbox.resend
 
     def race(other: Outbox, sequences: list[int]) -> int:
-        made._delete([1_300], "body")
+        made._delete([(1_300,)], "body")
         return resend(other, sequences)
 
     monkeypatch.setattr(Outbox, "resend", race)
-    with pytest.raises(OutboxTrouble, match=rf"no body to send any more: .*found 1 pruned or unknown \({made.host}/1300\)") as trouble:
+    with pytest.raises(OutboxError, match=rf"no body to send any more: .*found 1 pruned or unknown \({made.host}/1300\)") as trouble:
         run(made, "resend", "--lost", path)
     assert "nothing was changed" in trouble.value.what_to_do and set(states(made)) == {"s"}
     made.close()
@@ -332,13 +324,13 @@ def test_resend_of_no_list_says_in_which_line(content: str, outbox: Outbox):
     path = lost(outbox, 3)
     with open(path, "a") as file:
         file.write(content)
-    with pytest.raises(OutboxTrouble, match=r"not a list of entries: .*/lost, line 2: found "):
+    with pytest.raises(OutboxError, match=r"not a list of entries: .*/lost, line 2: found "):
         run(outbox, "resend", "--lost", path)
     assert states(outbox) == "rrssuu"
 
 
 def test_resend_of_no_file_says_so(outbox: Outbox):
-    with pytest.raises(OutboxTrouble, match=r"not readable: /nowhere: found .*No such file"):
+    with pytest.raises(OutboxError, match=r"not readable: /nowhere: found .*No such file"):
         run(outbox, "resend", "--lost", "/nowhere")
 
 
@@ -397,7 +389,7 @@ EVIL = "a\x1b[31m\x07\x9b2J\x7f\u202eb\n\r\udc9b"
 def test_nothing_from_outside_reaches_the_terminal_as_a_control_character(arguments: list[str], directory: Path):
     # given an id, an amount, a time, a body, a file's name and a rejected line, each with characters that a terminal obeys
     evil = EVIL[:-1]  # SQLite takes no lone surrogate
-    made = Outbox(directory / f"state{evil.replace(chr(10), '')}x", alone=True)
+    made = Outbox(directory / f"state{evil.replace(chr(10), '')}x", exclusive=True)
     made.record_start(f"/feed{evil}")
     made.add(Draft([message(evil, amount=evil, timestamp=evil, body=json.dumps({"m": evil}, ensure_ascii=False))]))
     made.add(
@@ -418,16 +410,10 @@ def test_a_log_line_has_no_control_character(capsys: pytest.CaptureFixture[str])
 # As programs
 
 
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with serving() as server:
-        yield server
-
-
 @pytest.mark.parametrize("name", ["run", "drain", "ledger", "outbox", "resend", "reconciled", "rejected", "lost"])
 def test_every_command_has_its_help(name: str):
     done = subprocess.run([sys.executable, str(PROGRAM), name, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.startswith(f"usage: financial_producer.py {name} ")
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: financial_producer {name} ")
     assert "--state-directory" in done.stdout and "PRODUCER_STATE_DIRECTORY" in done.stdout
 
 
@@ -446,7 +432,7 @@ def test_a_second_producer_on_the_same_outbox_is_one_line_and_exit_code_4(cloud:
 @pytest.mark.parametrize("command", ["ledger --json", "ledger", "rejected"])
 def test_a_reader_that_has_seen_enough_ends_a_list_quietly(command: str, directory: Path):
     # given more than a pipe holds
-    made = Outbox(directory / "state", alone=True)
+    made = Outbox(directory / "state", exclusive=True)
     made.add(Draft([message("t" * 100) for _ in range(2_000)], [Rejected("/feed", 1, 1, 1, "not_json", b"x" * 100)] * 2_000))
     made.close()
     shell = f"{sys.executable} {PROGRAM} {command} --state-directory {directory}/state | head -n 1"
@@ -464,6 +450,6 @@ def test_the_ledger_needs_nothing_but_python(outbox: Outbox):
         "import sys; sys.path[:0] = [sys.argv.pop(1)]; import financial_producer as p; sys.exit(p.main())",
     ]
     done = subprocess.run(
-        [*command, str(PROGRAM.parent), "ledger", "--json", "--state-directory", str(outbox.directory)], capture_output=True, text=True
+        [*command, str(PROGRAM), "ledger", "--json", "--state-directory", str(outbox.directory)], capture_output=True, text=True
     )
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 7, done.stderr

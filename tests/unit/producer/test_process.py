@@ -7,17 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from producer_process import PROGRAM, Cloud, Program, logged, serving
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with serving() as server:
-        yield server
+from producer_process import PROGRAM, Cloud, Program, logged
 
 
 def test_what_is_logged_as_sent_is_what_arrived(cloud: Cloud):
@@ -136,7 +129,7 @@ sys.addaudithook(refuse)
 sys.path.insert(0, sys.argv[1])
 import financial_producer
 """
-    command = [sys.executable, "-c", guard, str(PROGRAM.parent)]
+    command = [sys.executable, "-c", guard, str(PROGRAM)]
     done = subprocess.run(command, env={"AWS_PROFILE": "of-nobody"}, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 

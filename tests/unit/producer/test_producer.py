@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from producer_fakes import URL, stream_of
 from producer_settings import Settings, read_settings
-from transaction_stream import TransactionStream
+from synthetic_transactions import SyntheticTransactions
 
 VARIABLES = {"QUEUE_URL": URL, "AWS_REGION": "us-east-1", "PRODUCER_STATE_DIRECTORY": "/state"}
 
@@ -141,7 +141,7 @@ def test_an_amount_is_a_number_with_two_decimals_and_was_never_a_float():
 
 
 def test_a_body_is_compact_json_in_which_the_amount_has_no_quotes():
-    body = TransactionStream(1.0, 1).draw().body
+    body = SyntheticTransactions(1.0, 1).draw().body
     written = json.loads(body, parse_float=lambda text: f"<{text}>")
     compact = json.dumps(written, separators=(",", ":"), ensure_ascii=False)
     assert body == compact.replace('"<', "").replace('>"', "")
@@ -167,7 +167,7 @@ def test_the_rate_changes_nothing_but_the_timestamps_of_a_seeded_stream():
 
 
 def test_no_seed_gives_a_new_stream_with_the_time_of_day():
-    one, other = (json.loads(TransactionStream(1.0, None).draw().body) for _ in range(2))
+    one, other = (json.loads(SyntheticTransactions(1.0, None).draw().body) for _ in range(2))
     assert one["transaction_id"] != other["transaction_id"] and abs(json_age(one)) < 60
 
 
@@ -176,7 +176,7 @@ def json_age(found: dict) -> float:
 
 
 def test_the_gaps_are_exponential_around_the_rate():
-    stream = TransactionStream(4.0, 5)
+    stream = SyntheticTransactions(4.0, 5)
     gaps = [stream.gap() for _ in range(20_000)]
     mean = sum(gaps) / len(gaps)
     assert mean == pytest.approx(0.25, rel=0.03)

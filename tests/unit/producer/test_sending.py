@@ -12,14 +12,15 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 from botocore.stub import ANY, Stubber
+from fakes import client_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 from outbox_records import Entry
-from producer_fakes import URL, World, fail, refusal, stream_of, take_all, wanted
-from queue_link import Trouble, explain
-from sending import Batch, MadeUp, Producer
-from transaction_stream import TransactionStream
+from producer_fakes import URL, World, fail, stream_of, take_all, wanted
+from sending import Batch, Producer
+from sqs_client import SendError, explain
+from synthetic_transactions import SyntheticSource, SyntheticTransactions
 
 NO_OUTBOX: Any = None
 
@@ -53,7 +54,7 @@ def test_a_transaction_waits_no_longer_than_the_linger():
     # given one transaction a minute or so, when five are sent, then each goes alone, five seconds after it was drawn
     world = World()
     world.run(rate=1 / 60, count=5, linger=5.0)
-    arrivals, stream = [], TransactionStream(1 / 60, 1)
+    arrivals, stream = [], SyntheticTransactions(1 / 60, 1)
     for _ in range(5):
         arrivals.append((arrivals[-1] if arrivals else 0) + stream.gap())
     assert [len(ids) for _, ids in world.requests] == [1] * 5
@@ -70,13 +71,13 @@ def test_a_full_batch_is_sent_at_once():
 def test_the_last_transaction_of_a_count_does_not_wait_for_more():
     world = World()
     world.run(rate=1_000, count=3, linger=300.0)
-    assert len(world.sent()) == 3 and world.time - 1_000 < 1
+    assert len(world.sent()) == 3 and world.clock.passed < 1
 
 
 def test_a_slow_queue_does_not_lower_the_mean_rate():
     world = World(latency=0.3)
     world.run(rate=10, count=1_000)
-    assert world.time - 1_000 == pytest.approx(100, rel=0.1)
+    assert world.clock.passed == pytest.approx(100, rel=0.1)
 
 
 def test_moto_receives_every_transaction_once_and_whole():
@@ -154,21 +155,21 @@ def test_network_trouble_is_retried_from_the_first_request_on():
 
 
 def test_the_backoff_begins_anew_after_a_success():
-    away = refusal("ServiceUnavailable", 503)
+    away = client_error("ServiceUnavailable", "SendMessageBatch", 503)
     world = World(away, away, away, take_all, away)
     world.run(count=20, rate=1_000)
     assert [line["attempt"] for line in world.lines("retrying")] == [1, 2, 3, 1]
 
 
 def test_an_outage_is_probed_by_one_batch_and_holds_no_more_than_a_thousand_transactions():
-    world = World(*[refusal("ServiceUnavailable", 503)] * 60)
+    world = World(*[client_error("ServiceUnavailable", "SendMessageBatch", 503)] * 60)
     assert world.run(count=1_500, rate=100) == 0
     held = {each for _, ids in world.requests[:60] for each in ids}
     assert len(held) == 10 and [each["transaction_id"] for each in stream_of(1_500)] == world.sent()
 
 
 def test_a_full_outbox_takes_in_no_more_says_so_and_loses_nothing():
-    world = World(*[refusal("ServiceUnavailable", 503)] * 10_000, stop_at=3_600.0)
+    world = World(*[client_error("ServiceUnavailable", "SendMessageBatch", 503)] * 10_000, stop_at=3_600.0)
     assert world.run(rate=100, outbox_rows=1_000) == 1
     assert world.lines("stopped")[0]["unsent"] == 1_000
     full = world.lines("full")
@@ -178,7 +179,7 @@ def test_a_full_outbox_takes_in_no_more_says_so_and_loses_nothing():
 
 def test_an_outage_stops_no_transaction_from_being_recorded_in_time_and_sent_in_order_after():
     # given an outage of half an hour at two a second
-    world = World(*[refusal("ServiceUnavailable", 503)] * 80, stop_at=2_400.0)
+    world = World(*[client_error("ServiceUnavailable", "SendMessageBatch", 503)] * 80, stop_at=2_400.0)
     # when it ends
     assert world.run(rate=2, linger=1) == 0
     # then what came in that time is sent, in the order it came
@@ -187,14 +188,14 @@ def test_an_outage_stops_no_transaction_from_being_recorded_in_time_and_sent_in_
 
 
 def test_the_moments_of_a_long_pause_are_let_go_but_for_the_last_minute():
-    made_up = MadeUp(10.0, 1, now=0.0)
+    made_up = SyntheticSource(10.0, 1, now=0.0)
     assert made_up.next_moment(3_600.0) == 3_540.0
     assert len(made_up.draw(3_600.0, 10_000).messages) == pytest.approx(600, rel=0.2)
 
 
 @pytest.mark.parametrize("code", ["RequestThrottled", "ThrottlingException", "OverLimit", "KmsThrottled"])
 def test_a_throttle_is_retried_even_before_anything_was_sent(code: str):
-    world = World(refusal(code))
+    world = World(client_error(code))
     assert world.run(count=1) == 0 and len(world.sent()) == 1
 
 
@@ -207,14 +208,14 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("code", "advice"), REFUSALS)
 def test_a_refusal_before_anything_was_sent_ends_the_run_with_advice(code: str, advice: str):
-    with pytest.raises(Trouble) as trouble:
-        World(refusal(code)).run(count=1)
+    with pytest.raises(SendError) as trouble:
+        World(client_error(code)).run(count=1)
     assert advice in trouble.value.what_to_do and URL in trouble.value.detail
 
 
 @pytest.mark.parametrize("code", [code for code, _ in REFUSALS])
 def test_a_refusal_after_something_was_sent_is_retried_with_a_new_client(code: str):
-    world = World(take_all, refusal(code))
+    world = World(take_all, client_error(code))
     assert world.run(count=20, rate=1_000) == 0
     assert len(world.sent()) == 20 and world.clients == 2
 
@@ -225,16 +226,16 @@ def test_no_credentials_show_before_the_first_transaction():
     def nothing() -> None:
         raise NoCredentialsError()
 
-    with pytest.raises(Trouble, match="no credentials from instance metadata") as trouble:
+    with pytest.raises(SendError, match="no credentials from instance metadata") as trouble:
         Producer(wanted(), NO_OUTBOX, nothing, world.say, world.stop, world.now, world.wait).run()
-    assert "instance profile" in trouble.value.what_to_do and world.time == 1_000
+    assert "instance profile" in trouble.value.what_to_do and world.clock.passed == 0
 
 
 def test_no_part_of_a_session_token_reaches_the_log():
     token = "IQoJb3JpZ2luX2VjEJr" * 9
     text = f"The request signature does not match {token}.\nThe Canonical String was x-amz-security-token:{token[:30]}"
-    trouble = explain(refusal("SignatureDoesNotMatch", 403, text), wanted())
-    assert "does not match" in trouble.detail and token[:30] not in trouble.detail
+    error = explain(client_error("SignatureDoesNotMatch", "SendMessageBatch", 403, text), wanted())
+    assert "does not match" in error.detail and token[:30] not in error.detail
 
 
 # Stopping
@@ -251,23 +252,23 @@ def test_a_stop_sends_what_waits_for_its_batch_and_draws_no_more():
         "unsent": 0,
         "reason": "signal",
     }
-    assert world.time - 1_000 == pytest.approx(30.0)
+    assert world.clock.passed == pytest.approx(30.0)
 
 
 def test_a_stop_during_a_long_backoff_tries_again_at_once():
     # given a queue that is away for so long that attempts are 15 to 30 seconds apart, and back at the stop
-    world = World(*[refusal("ServiceUnavailable", 503)] * 9, stop_at=60.0)
+    world = World(*[client_error("ServiceUnavailable", "SendMessageBatch", 503)] * 9, stop_at=60.0)
     # when the stop comes between two attempts
     code = world.run(rate=10)
     # then all that is held is sent at once
     assert code == 0 and len(world.sent()) > 500
-    assert world.time - 1_060 < 1 and world.lines("stopped")[0]["unsent"] == 0
+    assert world.clock.passed - 60 < 1 and world.lines("stopped")[0]["unsent"] == 0
 
 
 def test_a_stop_sends_failed_entries_without_their_backoff():
     # given an entry that failed nine times, so that its next attempt is 15 seconds away or more, and a stop one second later
     def fail_and_stop_soon(entries: list[dict]) -> dict:
-        world.stop_at = world.time - 1_000 + 1
+        world.stop_at = world.clock.passed + 1
         return fail("0")(entries)
 
     world = World(*[fail("0")] * 8, fail_and_stop_soon)
@@ -275,7 +276,7 @@ def test_a_stop_sends_failed_entries_without_their_backoff():
     code = world.run(count=1)
     # then the entry is sent at the stop
     assert code == 0 and len(world.sent()) == 1 and world.stop_at is not None
-    assert world.time - 1_000 == pytest.approx(world.stop_at)
+    assert world.clock.passed == pytest.approx(world.stop_at)
 
 
 def test_a_drain_gives_up_within_20_seconds_and_says_how_much_stays():
@@ -286,4 +287,4 @@ def test_a_drain_gives_up_within_20_seconds_and_says_how_much_stays():
     unsent = world.lines("error")[0]["unsent"]
     assert code == 1 and unsent > 3 and world.lines("stopped")[0]["unsent"] == unsent
     assert world.states() == dict.fromkeys(range(1, unsent + 1), "unsent")
-    assert 13 <= world.time - 1_010 <= 20
+    assert 13 <= world.clock.passed - 10 <= 20

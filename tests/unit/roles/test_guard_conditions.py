@@ -16,12 +16,12 @@ def refused(**settings: Any) -> list[str]:
     """What the guard says about the shared settings with these in their place."""
     loader = DataLoader()
     variables: dict[str, Any] = {"pipeline_account_id": "123456789012", "pipeline_sqs_endpoint": "https://sqs", "inventory_dir": str(ROOT)}
-    for file in ("inventories/shared/settings.yml", "roles/pipeline/vars/main.yml"):
+    for file in ("inventories/shared/settings.yml", "roles/account_guard/vars/main.yml"):
         variables |= loader.load_from_file(str(ROOT / file), trusted_as_template=True)
     variables |= settings
     templar = Templar(loader=loader, variables=variables)
-    conditions = variables["__pipeline_conditions"]
-    return [templar.template(item["otherwise"]) for item in conditions if not templar.evaluate_conditional(item["that"])]
+    conditions = variables["__account_guard_conditions"]
+    return [templar.template(item["fail_msg"]) for item in conditions if not templar.evaluate_conditional(item["that"])]
 
 
 def test_the_shared_settings_are_taken():

@@ -1,7 +1,8 @@
-"""Reading a dead-letter queue that others use: each of its messages once, hidden meanwhile, and left as it was.
+"""Reading a dead-letter queue that others use: each message once, hidden meanwhile, and left as it was.
 
-SQS cannot be searched: to get past a message one has to receive it, which hides it and adds to its receive count. So what was received is
-made visible again at the end. See "Amazon SQS visibility timeout", "short and long polling" and "message quotas" of the developer guide.
+SQS cannot be searched: to get past a message, one must receive it, which hides it and adds to its receive count. So at the end every
+received message is made visible again. Source: "Amazon SQS visibility timeout", "short and long polling" and "message quotas" of the
+developer guide.
 """
 
 from __future__ import annotations
@@ -16,30 +17,32 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..core.bounded_json import decode
-from ..core.checks import AWS_ERRORS, Clock, explain, in_chunks
+from ..core.clock import Clock
+from ..core.content import KEY
+from ..core.errors import AWS_ERRORS, explain
+from .paging import in_chunks
+from .queue import read_counters, total_of
 
-# A standard queue has at most 120,000 messages in flight, and a long poll beyond that answers nothing at all. The rest is for others.
+# A standard queue has at most 120,000 messages in flight, and beyond that a long poll returns nothing. The difference is for others.
 MAX_HELD = 100_000
-# How much longer than a sweep may last its messages stay hidden, should the process be killed before it can release them.
+# If the process is killed before it can release them, messages stay hidden for so much longer than a sweep may last.
 MARGIN_SECONDS = 5
 MAX_HIDDEN_SECONDS = 43_200
 # Only a long poll asks all of the queue's servers; a short one may miss what is there.
 POLL_SECONDS = 1
 PER_CALL = 10
 
-# What SQS moved here by itself has no reason: the function never said one, or had no room for it.
+# A message that SQS moved here by itself has no reason: the function gave none, or there was no room for it.
 RETRIES_EXHAUSTED = "retries_exhausted"
-COUNTERS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 
-KEY = "transaction_id"
 _KEY_IN_TEXT = re.compile(r'"transaction_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True)
 class QuarantinedMessage:
-    """One message as SQS gave it. What it has not is None, or "" for `detail`; without bodies, `body` is "" and `attributes` is empty.
+    """One message as SQS gave it. What it does not have is None, or "" for `detail`; without content, `body` and `attributes` are empty.
 
-    `sent_at` is when it entered the queue it was first sent to: of a message that was redriven, the transaction queue.
+    `sent_at` is when it was sent first: for a message that SQS moved here, when it entered the transaction queue.
     """
 
     message_id: str
@@ -80,12 +83,12 @@ class QuarantinedMessage:
 
 
 def without_content(message: QuarantinedMessage) -> QuarantinedMessage:
-    """The same message without its body and its attributes, of which a hundred thousand may be kept."""
+    """The same message without its body and attributes, so that a hundred thousand can be kept."""
     return replace(message, body="", attributes={})
 
 
 def transaction_id_in(body: str) -> str | None:
-    """The transaction_id of a body, if it has one that is text: of two the first, and of what is no JSON what looks like it."""
+    """The transaction_id of a body, if it is text: the first of two, and in invalid JSON what looks like it."""
     try:
         document = decode(body, _DECODER)
     except ValueError:
@@ -104,13 +107,13 @@ class _Members(list[tuple[str, Any]]):
 _DECODER = json.JSONDecoder(object_pairs_hook=_Members, parse_int=bool, parse_float=bool)  # numbers of any length
 
 
-class Held:
-    """What is held of a dead-letter queue; made by `sweep` and `held`.
+class Sweep:
+    """The messages of a dead-letter queue that are held; made by `sweep`.
 
-    `complete` is whether all that the queue has was met: nothing more comes, and its counters, which are approximate, tell of no more.
-    `unseen` is about how many more they tell of, which somebody else hides, a killed process for one, until they show again by themselves.
-    `error` is why reading stopped early, if it did, and `failure` is what AWS raised then. `unreleased` is how many stay hidden at the end,
-    until their time is up.
+    `complete`: all messages of the queue were received. No more arrive, and its approximate counters tell of no more. `unseen` is about how
+    many more the counters tell of: somebody else, such as a killed process, hides them until their time is up. `error` is why reading
+    stopped early, if it did, and `failure` is what AWS raised then. `unreleased` is how many stay hidden at the end, until their time is
+    up.
     """
 
     def __init__(self, sqs: Any, url: str, clock: Clock, seconds: float, bodies: bool, progress: Callable[[int], object] | None) -> None:
@@ -126,16 +129,16 @@ class Held:
 
     @property
     def messages(self) -> list[QuarantinedMessage]:
-        """Those met so far and not deleted, each once, in the order they came."""
+        """The messages received so far and not deleted, each once, in the order they came."""
         return list(self._held.values())
 
     @property
     def seconds_left(self) -> float:
-        """How long the messages are certain to stay hidden; nothing should be done with them after that."""
+        """For how long the messages certainly stay hidden; do nothing with them after that."""
         return max(self._end - self._clock.monotonic(), 0.0)
 
     def arrivals(self) -> Iterator[QuarantinedMessage]:
-        """Each message, whole, as it is received, until there are no more or the time is up."""
+        """Each message with its content as it is received, until there are no more or the time is up."""
         try:
             while self.seconds_left > 0:
                 if len(self._held) >= MAX_HELD:
@@ -150,7 +153,7 @@ class Held:
             self.error, self.failure = explain(error), error
 
     def keep(self, messages: Iterable[QuarantinedMessage]) -> None:
-        """Leaves these hidden at the end, until their time is up: they are the caller's to delete."""
+        """Leaves these hidden at the end, until their time is up: the caller deletes them."""
         for message in messages:
             del self._held[message.message_id]
 
@@ -175,7 +178,7 @@ class Held:
         return problems
 
     def release(self) -> None:
-        """Makes what is held visible again."""
+        """Makes the held messages visible again."""
         for chunk in in_chunks(self._held.values(), PER_CALL):
             entries = [
                 {"Id": str(number), "ReceiptHandle": message.receipt_handle, "VisibilityTimeout": 0} for number, message in enumerate(chunk)
@@ -184,11 +187,11 @@ class Held:
                 answer = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
                 self.unreleased += len(answer.get("Failed", []))
             except AWS_ERRORS:
-                # Counted only: the other chunks still have to be released, and these show again by themselves.
+                # Only counted: the other chunks must still be released, and these become visible again by themselves.
                 self.unreleased += len(chunk)
 
     def _receive(self) -> list[QuarantinedMessage]:
-        """Up to ten messages that were not met before. A standard queue may deliver one twice: its last receipt handle counts."""
+        """Up to ten messages that are new. A standard queue may deliver a message twice: the last receipt handle counts."""
         answer = self._sqs.receive_message(
             QueueUrl=self._url,
             MaxNumberOfMessages=PER_CALL,
@@ -210,9 +213,8 @@ class Held:
         return new
 
     def _is_all(self) -> bool:
-        for _look in range(2):  # a message that shows again just then may be counted neither as hidden nor as shown
-            attributes = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(COUNTERS))["Attributes"]
-            self.unseen = max(sum(int(attributes.get(name, 0)) for name in COUNTERS) - len(self._held), 0)
+        for _look in range(2):  # a message that becomes visible just then may be counted neither as hidden nor as visible
+            self.unseen = max(total_of(read_counters(self._sqs, self._url)) - len(self._held), 0)
             if self.unseen:
                 return False
         return True
@@ -221,25 +223,14 @@ class Held:
 @contextlib.contextmanager
 def sweep(
     sqs: Any, url: str, clock: Clock, seconds: float, progress: Callable[[int], object] | None = None, *, bodies: bool = True
-) -> Iterator[Held]:
-    """A sweep of which nothing is received yet: take its `arrivals`, at the pace of the work to be done with each.
+) -> Iterator[Sweep]:
+    """A sweep that has received nothing yet: take its `arrivals`, at the pace of the work with each of them.
 
-    All of it, that work included, is to take no more than `seconds`: so long, and MARGIN_SECONDS more, the messages stay hidden when this
-    process is killed. `progress` is told how many are held. Without `bodies` the messages held (not those that arrive) have none.
+    All of it, with that work, may take no more than `seconds`: if this process is killed, the messages stay hidden for so long and for
+    MARGIN_SECONDS more. `progress` is told how many are held. Without `bodies`, the held messages (not the arriving ones) have no content.
     """
-    found = Held(sqs, url, clock, seconds, bodies, progress)
+    found = Sweep(sqs, url, clock, seconds, bodies, progress)
     try:
         yield found
     finally:
         found.release()
-
-
-@contextlib.contextmanager
-def held(
-    sqs: Any, url: str, clock: Clock, seconds: float, progress: Callable[[int], object] | None = None, *, bodies: bool = True
-) -> Iterator[Held]:
-    """Receives all that the queue has within `seconds`; makes visible again, on leaving, all that was not deleted."""
-    with sweep(sqs, url, clock, seconds, progress, bodies=bodies) as found:
-        for _message in found.arrivals():
-            pass
-        yield found

@@ -1,4 +1,4 @@
-"""JSON from outside: what is nested too deeply cannot be read, instead of ending the program that reads it with a RecursionError."""
+"""JSON from outside: nesting that is too deep is a ValueError, not a RecursionError that ends the program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 LEVELS = 100
 
 _PLAIN = json.JSONDecoder()
-# A string, to the end of the text where it is not closed.
+# A string; an unclosed one goes to the end of the text.
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 
 
@@ -26,6 +26,6 @@ def check_levels(text: str) -> None:
 
 
 def decode(text: str, decoder: json.JSONDecoder = _PLAIN) -> Any:
-    """What a JSON text says, by `decoder`. Raises ValueError for what is no JSON or is nested too deeply."""
+    """The value of a JSON text, by `decoder`. Raises ValueError for what is no JSON or is nested too deeply."""
     check_levels(text)
     return decoder.decode(text)

@@ -13,7 +13,7 @@ from typing import Any
 Canonical = Callable[[Any], Any]
 
 ACCOUNT_ID = re.compile(r"\d{12}")
-# Elements of a statement whose order means nothing and where one string means a list of one. Source: IAM JSON policy grammar.
+# Elements of a statement whose order does not matter and where one string means a list of one. Source: IAM JSON policy grammar.
 STATEMENT_LISTS = ("Action", "NotAction", "Resource", "NotResource")
 # An account may be named by its id, but IAM stores its root. Source: "AWS JSON policy elements: Principal".
 STATEMENT_PRINCIPALS = ("Principal", "NotPrincipal")
@@ -21,7 +21,7 @@ ALL_PROTOCOLS = ("-1", "all")
 
 
 def number(value: Any) -> Any:
-    """A number, also one written as text; whole ones as int. Anything else is left as it is, so that it shows."""
+    """A number, also one written as text; whole ones as int. Anything else is returned as it is, so that it shows."""
     if isinstance(value, bool) or value in (None, ""):
         return value if isinstance(value, bool) else None
     try:
@@ -51,7 +51,7 @@ def boolean(value: Any) -> Any:
 
 
 def text_set(value: Any) -> list[Any]:
-    """A list whose order and repetitions mean nothing; one value means a list of one."""
+    """A list whose order and repetitions do not matter; one value means a list of one."""
     if value is None or value == "":
         return []
     values = value if isinstance(value, list | tuple | set) else [value]
@@ -59,7 +59,7 @@ def text_set(value: Any) -> list[Any]:
 
 
 def text_map(value: Any) -> dict[str, Any]:
-    """Names and texts: tags (without those AWS sets itself), environment variables, dimensions."""
+    """Names and texts: tags (without AWS's own), environment variables, dimensions."""
     return {str(key): text(item) or "" for key, item in sorted((value or {}).items()) if not str(key).startswith("aws:")}
 
 

@@ -1,6 +1,6 @@
-"""What a ledger's body and a stored item say, and whether they say the same: to the digit, by an own reading of JSON.
+"""The content of a ledger's body and of a stored item, and whether both are the same: to the digit, by its own reading of JSON.
 
-It shares nothing with the function on purpose: a function that rounds money must not have its own rounding confirmed.
+It shares no code with the function on purpose: a function that rounds money must not confirm its own rounding.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ OWN_FIELDS = frozenset({"transaction_category", "processed_at_utc", "processor_v
 # "Quotas in Amazon DynamoDB" (ServiceQuotas.html of its developer guide).
 MAX_KEY_BYTES, MAX_LEVELS = 2048, 32
 MAX_DIGITS, MIN_EXPONENT, MAX_EXPONENT = 38, -130, 125
-# Characters of a value in a report.
-SHOWN_CHARACTERS = 120
+# Characters of a value in a report: the largest number that DynamoDB stores has 126 digits, and is not cut.
+SHOWN_CHARACTERS = 130
 
 
 class _Unfit:
-    """A number of an exponent beyond what Decimal has."""
+    """A number whose exponent is too large for Decimal."""
 
 
 def _number(text: str) -> Decimal | _Unfit:
@@ -52,7 +52,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=_number, par
 
 
 def read_body(text: str) -> Body | None:
-    """The object that a message body is, numbers as Decimal; None if it is none, names a member twice, or is nested too deeply."""
+    """A message body as an object, numbers as Decimal; None if it is no object, names a member twice, or is nested too deeply."""
     try:
         document = decode(text, _DECODER)
     except ValueError:
@@ -61,7 +61,7 @@ def read_body(text: str) -> Body | None:
 
 
 def storable(body: Body | None) -> bool:
-    """Whether the function may store this as it is. What it may not can only be in the table after a repair in the quarantine."""
+    """Whether the function may store this as it is. Otherwise it can only be in the table after a repair in the quarantine."""
     if body is None or OWN_FIELDS & body.keys():
         return False
     amount = body.get(AMOUNT)
@@ -97,7 +97,7 @@ def _is_text(text: str) -> bool:
 
 
 def same(value: Any, attribute: dict[str, Any]) -> bool:
-    """Whether a JSON value is stored as this; 1.50 is 1.5, true is no number, and what JSON has not (sets, bytes) is never the same."""
+    """Whether a JSON value is stored as this; 1.50 equals 1.5, true is no number; sets and bytes (not in JSON) equal nothing."""
     ((kind, content),) = attribute.items()
     if kind == "S":
         return isinstance(value, str) and value == content
@@ -115,7 +115,7 @@ def same(value: Any, attribute: dict[str, Any]) -> bool:
 
 
 def differing(body: Body, item: Item) -> list[str]:
-    """Names, sorted, of the fields in which an item is not what was sent, the function's own aside."""
+    """Sorted names of the fields in which an item differs from what was sent, without the function's own fields."""
     names = (body.keys() | item.keys()) - OWN_FIELDS
     return sorted(name for name in names if name not in body or name not in item or not same(body[name], item[name]))
 
@@ -138,7 +138,7 @@ def _number_or_none(text: str) -> Decimal | None:
 
 
 def fingerprint(body: Body, leave_out: frozenset[str] = frozenset()) -> bytes:
-    """The same for what is the same, whatever the spelling and the order of members; fields left out do not count."""
+    """Equal for equal content, whatever the spelling and the order of members; fields left out do not count."""
     return sha256(
         _canonical({name: value for name, value in body.items() if name not in leave_out}).encode("utf-8", "surrogatepass")
     ).digest()
@@ -158,7 +158,7 @@ def _canonical(value: Any) -> str:
 
 
 def plain(item: Item) -> Body:
-    """An item as the object it was sent as, the function's own fields left out."""
+    """An item as the object that was sent, without the function's own fields."""
     return {name: _plain(attribute) for name, attribute in item.items() if name not in OWN_FIELDS}
 
 

@@ -1,4 +1,4 @@
-"""Cleaning up when somebody ends a module."""
+"""Clean up when a signal ends a module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption(BaseException):
-    """Somebody wants this process to end: not an Exception, so that nothing but the clean-up takes notice."""
+    """A signal asks this process to end. It is not an Exception, so that only the clean-up handles it."""
 
 
 @contextlib.contextmanager

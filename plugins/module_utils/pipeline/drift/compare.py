@@ -1,7 +1,7 @@
-"""Compare AWS resources with what is expected, property by property, and bring back what no other module does.
+"""Compare AWS resources with what is expected, property by property, and restore what no other module restores.
 
-The readers (`aws_drift_<family>`) find properties, `aws_drift_values` says when two values mean the same, and this is the one
-place where they are compared. Clients are passed in, one for each service; boto3 clients may be shared between threads.
+The readers of each family find properties, core.canonical says when two values mean the same, and only this file compares them.
+Clients are passed in, one for each service; boto3 clients may be shared between threads.
 """
 
 from __future__ import annotations
@@ -16,32 +16,24 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..core.canonical import Canonical, as_text
-from ..core.checks import AWS_ERRORS, Clock, is_lasting, make_check, polls
+from ..core.checks import make_check
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, error_code, is_lasting
 from ..release.mapping import BUSY_ERRORS
-from . import data_stores as aws_drift_data
-from . import ec2 as aws_drift_ec2
-from . import functions as aws_drift_lambda
-from . import iam as aws_drift_iam
-from . import monitoring as aws_drift_monitoring
+from . import data_stores, ec2, functions, iam, monitoring
 from .resource_type import LAST_CHANGE, Disagreement, ResourceType
 
-TYPES: dict[str, ResourceType] = {
-    **aws_drift_iam.TYPES,
-    **aws_drift_data.TYPES,
-    **aws_drift_lambda.TYPES,
-    **aws_drift_monitoring.TYPES,
-    **aws_drift_ec2.TYPES,
-}
+TYPES: dict[str, ResourceType] = iam.TYPES | data_stores.TYPES | functions.TYPES | monitoring.TYPES | ec2.TYPES
 
-# Readers wait for answers, so more than the cores help; AWS's tightest limit among them (DescribeAlarms, 9 a second) is kept.
+# More readers than cores help, because they wait for answers. AWS's lowest rate limit among them is DescribeAlarms, 9 a second.
 READERS_AT_ONCE = 8
 
-# How long to read again until a change shows: SetQueueAttributes may take 60 s (its page), IAM some seconds.
+# Longest wait, in seconds, until a change shows: SetQueueAttributes may take 60 s (API reference), IAM some seconds.
 MEND_SECONDS = 120.0
-# Another change is under way, or what was read was out of date: the next reading tells.
+# Another change is in progress, or the last reading was out of date: the next reading decides.
 PASSING_ERRORS = BUSY_ERRORS | {"NoSuchEntity", "ResourceNotFoundException", "OperationAbortedException", "ValidationException"}
 
-UNREADABLE = "Mend the connection, or the permission (docs/operator_policy.md), that the error names, and try again."
+UNREADABLE = "Fix the connection or the permission (docs/operator_policy.md) that the error names, and try again."
 
 
 class ExpectationError(Exception):
@@ -52,9 +44,8 @@ class ExpectationError(Exception):
 class Drift:
     """What comparing found: `checks` in the shape verify collects, `differences` with values, `before` and `after` by resource.
 
-    `menders` are the calls that bring back what differs; `lasting` is how many checks fail that neither they nor time
-    put right.
-    `unsettled` are resources that differ, and were changed so little ago that AWS may still show what they were before.
+    `menders` are the calls that restore what differs; `lasting` counts the failed checks that neither these calls nor time can fix.
+    `unsettled` are resources that differ and were changed so recently that AWS may still show their old state.
     """
 
     checks: list[dict[str, Any]] = field(default_factory=list)
@@ -103,9 +94,9 @@ def compare(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], 
 
 
 def mend(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], clock: Clock, *, default_remedy: str) -> tuple[bool, Drift]:
-    """Bring back what differs, and read again until nothing does, or only what cannot come, or MEND_SECONDS are over.
+    """Restore what differs, and read again until nothing differs, or only what cannot be restored, or MEND_SECONDS are over.
 
-    Returns whether anything was called, and the last reading. Raises the error of AWS that refuses a call for good.
+    Returns whether any call was made, and the last reading. Raises the error of AWS that refuses a call permanently.
     """
     called = False
     for left in polls(clock, MEND_SECONDS, longest=5.0):
@@ -117,13 +108,9 @@ def mend(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], clo
             try:
                 call()
             except AWS_ERRORS as error:
-                if is_lasting(error) and _code(error) not in PASSING_ERRORS:
+                if is_lasting(error) and error_code(error) not in PASSING_ERRORS:
                     raise
     return called, drift
-
-
-def _code(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else ""
 
 
 def _type_of(resource: Mapping[str, Any]) -> ResourceType:

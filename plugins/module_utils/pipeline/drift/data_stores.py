@@ -7,13 +7,41 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import boolean, document, number, structure, text, text_map, text_set
-from .resource_type import LAST_CHANGE, Mender, ResourceType, always, lacks, page, pages, tag_dict, unless_missing
+from .resource_type import LAST_CHANGE, Mender, ResourceType, always, canonicals, found_in, lacks, page, tag_dict
 
 NO_TABLE = ("ResourceNotFoundException",)
 NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 SNAKE = re.compile(r"_([a-z])")
+
+TABLE = {
+    "status": (text, "TableStatus"),
+    "key_schema": (text_map, ""),
+    "attributes": (text_map, ""),
+    "billing_mode": (text, ""),
+    "read_capacity": (number, "ProvisionedThroughput.ReadCapacityUnits"),
+    "write_capacity": (number, "ProvisionedThroughput.WriteCapacityUnits"),
+    "global_indexes": (text_set, ""),
+    "local_indexes": (text_set, ""),
+    "stream_enabled": (boolean, "StreamSpecification.StreamEnabled"),
+    "deletion_protection": (boolean, "DeletionProtectionEnabled"),
+    "tags": (text_map, ""),
+}
+QUEUE = {
+    "visibility_timeout": (number, "VisibilityTimeout"),
+    "message_retention_period": (number, "MessageRetentionPeriod"),
+    "maximum_message_size": (number, "MaximumMessageSize"),
+    "receive_message_wait_time": (number, "ReceiveMessageWaitTimeSeconds"),
+    "delay_seconds": (number, "DelaySeconds"),
+    "sse": (text, ""),
+    "policy": (document, "Policy"),
+    "redrive_policy": (structure, ""),
+    "redrive_allow_policy": (structure, ""),
+    "fifo": (boolean, "FifoQueue"),
+    "tags": (text_map, ""),
+}
 
 
 def read_table(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -22,19 +50,13 @@ def read_table(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
     if answer is None:
         return None
     table = answer["Table"]
-    capacity = table.get("ProvisionedThroughput") or {}
-    found = {
-        "status": table.get("TableStatus"),
+    found = found_in(table, TABLE) | {
         "key_schema": {key["AttributeName"]: key["KeyType"] for key in table.get("KeySchema") or []},
         "attributes": {entry["AttributeName"]: entry["AttributeType"] for entry in table.get("AttributeDefinitions") or []},
         # AWS leaves the summary out of a table that never was on demand.
         "billing_mode": (table.get("BillingModeSummary") or {}).get("BillingMode", "PROVISIONED"),
-        "read_capacity": capacity.get("ReadCapacityUnits"),
-        "write_capacity": capacity.get("WriteCapacityUnits"),
         "global_indexes": [index["IndexName"] for index in table.get("GlobalSecondaryIndexes") or []],
         "local_indexes": [index["IndexName"] for index in table.get("LocalSecondaryIndexes") or []],
-        "stream_enabled": (table.get("StreamSpecification") or {}).get("StreamEnabled"),
-        "deletion_protection": table.get("DeletionProtectionEnabled"),
     }
     if "tags" in expected:
         found["tags"] = tag_dict(pages(dynamodb, "list_tags_of_resource", "Tags", ResourceArn=table["TableArn"]))
@@ -49,17 +71,10 @@ def read_queue(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
     if not queue or not answer:
         return None
     attributes = answer.get("Attributes") or {}
-    found = {
-        "visibility_timeout": attributes.get("VisibilityTimeout"),
-        "message_retention_period": attributes.get("MessageRetentionPeriod"),
-        "maximum_message_size": attributes.get("MaximumMessageSize"),
-        "receive_message_wait_time": attributes.get("ReceiveMessageWaitTimeSeconds"),
-        "delay_seconds": attributes.get("DelaySeconds"),
+    found = found_in(attributes, QUEUE) | {
         "sse": _encryption(attributes),
-        "policy": attributes.get("Policy"),
         "redrive_policy": _json_setting(attributes.get("RedrivePolicy")),
         "redrive_allow_policy": _json_setting(attributes.get("RedriveAllowPolicy")),
-        "fifo": attributes.get("FifoQueue"),
         LAST_CHANGE: number(attributes.get("LastModifiedTimestamp")),
     }
     if "tags" in expected:
@@ -86,7 +101,7 @@ def update_table(request: Callable[[Any], dict[str, Any]]) -> Mender:
 
 
 def delete_index(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    """One that is too many: DynamoDB takes one after the other."""
+    """Delete one unexpected index: DynamoDB deletes one at a time."""
     for index in sorted(set(found["global_indexes"]) - set(wanted))[:1]:
         clients["dynamodb"].update_table(TableName=name, GlobalSecondaryIndexUpdates=[{"Delete": {"IndexName": index}}])
 
@@ -111,19 +126,7 @@ TYPES = {
         label="table",
         services=("dynamodb",),
         read=read_table,
-        properties={
-            "status": text,
-            "key_schema": text_map,
-            "attributes": text_map,
-            "billing_mode": text,
-            "read_capacity": number,
-            "write_capacity": number,
-            "global_indexes": text_set,
-            "local_indexes": text_set,
-            "stream_enabled": boolean,
-            "deletion_protection": boolean,
-            "tags": text_map,
-        },
+        properties=canonicals(TABLE),
         menders={
             "global_indexes": delete_index,
             "stream_enabled": update_table(lambda wanted: {"StreamSpecification": {"StreamEnabled": wanted}}),
@@ -141,19 +144,7 @@ TYPES = {
         label="queue",
         services=("sqs",),
         read=read_queue,
-        properties={
-            "visibility_timeout": number,
-            "message_retention_period": number,
-            "maximum_message_size": number,
-            "receive_message_wait_time": number,
-            "delay_seconds": number,
-            "sse": text,
-            "policy": document,
-            "redrive_policy": structure,
-            "redrive_allow_policy": structure,
-            "fifo": boolean,
-            "tags": text_map,
-        },
+        properties=canonicals(QUEUE),
         menders={
             "sse": set_attributes(lambda wanted: {"KmsMasterKeyId": "", "SqsManagedSseEnabled": str(wanted == "SQS").lower()}),
             "redrive_policy": set_attributes(lambda wanted: {"RedrivePolicy": _as_setting(wanted)}),

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.instances import living_instances
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import boolean, number, public_key, rules, text, text_map, text_set
-from .resource_type import ResourceType, agreed, kept_id, page, pages, tag_dict, unless_missing
+from .resource_type import ResourceType, agreed, canonicals, found_in, kept_id, page, tag_dict
 
-# States of an instance that still is one. Source: "Amazon EC2 instance state changes".
-LIVING_STATES = ["pending", "running", "stopping", "stopped"]
 VOLUME_PROPERTIES = frozenset({"root_volume_type", "root_volume_encrypted", "root_volume_size"})
+
+INSTANCE = {
+    "state": (text, "State.Name"),
+    "instance_type": (text, "InstanceType"),
+    "instance_profile": (text, ""),
+    "instance_profile_id": (text, ""),
+    "http_tokens": (text, "MetadataOptions.HttpTokens"),
+    "http_hop_limit": (number, "MetadataOptions.HttpPutResponseHopLimit"),
+    "security_groups": (text_set, ""),
+    "root_volume_type": (text, ""),
+    "root_volume_encrypted": (boolean, ""),
+    "root_volume_size": (number, ""),
+    "key_name": (text, "KeyName"),
+    "tags": (text_map, ""),
+}
 
 
 def read_security_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -55,15 +70,13 @@ def _rule(permission: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     ec2 = clients["ec2"]
-    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
-    reservations = pages(ec2, "describe_instances", "Reservations", Filters=filters)
-    instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+    instances = living_instances(ec2, name)
     if not instances:
         return None
     volumes = _root_volumes(ec2, instances) if VOLUME_PROPERTIES & expected.keys() else {}
     now = _profile_id(clients["iam"], expected["instance_profile"]) if "instance_profile_id" in expected else None
     described = [_instance(instance, volumes.get(_root_volume_id(instance), {}), now) for instance in instances]
-    found = {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE_PROPERTIES}
+    found = {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE}
     found["ids"] = [instance["InstanceId"] for instance in instances]
     return found | {"root_volumes": [volume for instance in instances if (volume := _root_volume_id(instance))]}
 
@@ -74,7 +87,7 @@ def _profile_id(iam: Any, name: str) -> str | None:
 
 
 def renew_profile(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    """By the same name: what EC2 holds is the id of the profile that had it then."""
+    """Attach the profile of the same name again: EC2 keeps the id of the profile that had this name before."""
     ec2, filters = clients["ec2"], [{"Name": "instance-id", "Values": found["ids"]}]
     for association in ec2.describe_iam_instance_profile_associations(Filters=filters)["IamInstanceProfileAssociations"]:
         profile = {"Arn": association["IamInstanceProfile"]["Arn"]}
@@ -82,19 +95,14 @@ def renew_profile(clients: Mapping[str, Any], name: str, wanted: Any, found: Map
 
 
 def _instance(instance: Mapping[str, Any], root_volume: Mapping[str, Any], profile_id: str | None) -> dict[str, Any]:
-    metadata = instance.get("MetadataOptions") or {}
-    return {
-        "state": (instance.get("State") or {}).get("Name"),
-        "instance_type": instance.get("InstanceType"),
-        "instance_profile": (instance.get("IamInstanceProfile") or {}).get("Arn", "").rpartition("/")[2],
-        "instance_profile_id": kept_id((instance.get("IamInstanceProfile") or {}).get("Id"), profile_id),
-        "http_tokens": metadata.get("HttpTokens"),
-        "http_hop_limit": metadata.get("HttpPutResponseHopLimit"),
+    profile = instance.get("IamInstanceProfile") or {}
+    return found_in(instance, INSTANCE) | {
+        "instance_profile": profile.get("Arn", "").rpartition("/")[2],
+        "instance_profile_id": kept_id(profile.get("Id"), profile_id),
         "security_groups": sorted(group["GroupName"] for group in instance.get("SecurityGroups") or []),
         "root_volume_type": root_volume.get("VolumeType"),
         "root_volume_encrypted": root_volume.get("Encrypted"),
         "root_volume_size": root_volume.get("Size"),
-        "key_name": instance.get("KeyName"),
         "tags": tag_dict(instance.get("Tags")),
     }
 
@@ -102,7 +110,7 @@ def _instance(instance: Mapping[str, Any], root_volume: Mapping[str, Any], profi
 def _root_volume_id(instance: Mapping[str, Any]) -> str:
     devices = instance.get("BlockDeviceMappings") or []
     roots = [device for device in devices if device.get("DeviceName") == instance.get("RootDeviceName")]
-    # An emulated image may call its root device otherwise than the instance does: the only device is the root then.
+    # An emulated image may name its root device differently from the instance: then the only device is the root.
     root = (roots or devices)[0] if roots or len(devices) == 1 else {}
     return str((root.get("Ebs") or {}).get("VolumeId", ""))
 
@@ -128,21 +136,6 @@ def terminate_surplus(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
     return page("an-instance")(name, wanted, found) if found["count"] > wanted else ""
 
 
-INSTANCE_PROPERTIES = {
-    "state": text,
-    "instance_type": text,
-    "instance_profile": text,
-    "instance_profile_id": text,
-    "http_tokens": text,
-    "http_hop_limit": number,
-    "security_groups": text_set,
-    "root_volume_type": text,
-    "root_volume_encrypted": boolean,
-    "root_volume_size": number,
-    "key_name": text,
-    "tags": text_map,
-}
-
 TYPES = {
     "security_group": ResourceType(
         label="security group",
@@ -155,7 +148,7 @@ TYPES = {
         label="instance",
         services=("ec2", "iam"),
         read=read_instances,
-        properties={"count": number, **INSTANCE_PROPERTIES},
+        properties={"count": number, **canonicals(INSTANCE)},
         implied={"count": 1},
         menders={"instance_profile_id": renew_profile},
         remedies={

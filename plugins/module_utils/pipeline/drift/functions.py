@@ -5,18 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.paging import unless_missing
 from ..core.canonical import boolean, number, structure, text, text_map, text_set
 from ..release.mapping import describe, list_mappings
 from ..release.versions import LATEST, Note, differing, is_checked, weights
-from .resource_type import ResourceType, agreed, always, kept_id, page, unless_missing
+from .resource_type import ResourceType, agreed, always, canonicals, found_in, kept_id, page
 
 MISSING = ("ResourceNotFoundException",)
-# The tag of a function that says which role it was made for: the grant by which it reads its environment is of that one, not of its name.
+# The tag with the id of the role that the function was made for: its grant to read its environment is for that id, not for the name.
 ROLE_TAG = "RoleId"
+
+FUNCTION = {
+    "alias": (text, ""),
+    "runtime": (text, "Runtime"),
+    "handler": (text, "Handler"),
+    "role": (text, "Role"),
+    "role_id": (text, ""),
+    "memory_size": (number, "MemorySize"),
+    "timeout": (number, "Timeout"),
+    "code_sha256": (text, "CodeSha256"),
+    "environment": (text_map, "Environment.Variables"),
+    "architectures": (text_set, "Architectures"),
+    "layers": (text_set, ""),
+    "package_type": (text, "PackageType"),
+    "state": (text, "State"),
+    "last_update_status": (text, "LastUpdateStatus"),
+    "reserved_concurrency": (number, ""),
+    "tracing": (text, "TracingConfig.Mode"),
+    "log_group": (text, "LoggingConfig.LogGroup"),
+    "description": (text, "Description"),
+    "tags": (text_map, ""),
+}
 
 
 def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
-    """With an alias, code and configuration are those of the version it points to, or of $LATEST while there is no such alias."""
+    """With an alias, code and configuration are those of the alias's version, or of $LATEST if there is no such alias."""
     client, alias = clients["lambda"], expected.get("alias")
     answer = unless_missing(client.get_function, MISSING, FunctionName=name)
     if answer is None:
@@ -26,25 +49,11 @@ def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
     tags = answer.get("Tags") or {}
     role = (expected.get("role") or settings["Role"]).rpartition("/")[2]
     now = unless_missing(clients["iam"].get_role, ("NoSuchEntity",), RoleName=role) if "role_id" in expected else None
-    return {
-        "role_id": kept_id(tags.get(ROLE_TAG), now and now["Role"]["RoleId"]),
+    return found_in(settings, FUNCTION) | {
+        "role_id": kept_id(tags.get(ROLE_TAG), now["Role"]["RoleId"] if now else None),
         "alias": alias,
-        "runtime": settings.get("Runtime"),
-        "handler": settings.get("Handler"),
-        "role": settings.get("Role"),
-        "memory_size": settings.get("MemorySize"),
-        "timeout": settings.get("Timeout"),
-        "code_sha256": settings.get("CodeSha256"),
-        "environment": (settings.get("Environment") or {}).get("Variables"),
-        "architectures": settings.get("Architectures"),
         "layers": [layer["Arn"] for layer in settings.get("Layers") or []],
-        "package_type": settings.get("PackageType"),
-        "state": settings.get("State"),
-        "last_update_status": settings.get("LastUpdateStatus"),
         "reserved_concurrency": (answer.get("Concurrency") or {}).get("ReservedConcurrentExecutions"),
-        "tracing": (settings.get("TracingConfig") or {}).get("Mode"),
-        "log_group": (settings.get("LoggingConfig") or {}).get("LogGroup"),
-        "description": settings.get("Description"),
         "tags": {key: value for key, value in tags.items() if key != ROLE_TAG},
     }
 
@@ -85,7 +94,7 @@ def read_mappings(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
 def _is_ours(mapping: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> bool:
     """Whether it is of the function, under any alias or version, and of its queue: lambda_event_source_mapping deletes no other."""
     queue = expected.get("event_source_arn") or mapping["event_source_arn"]
-    return mapping["function_arn"].split(":")[6] == name and mapping["event_source_arn"] == queue
+    return bool(mapping["function_arn"].split(":")[6] == name and mapping["event_source_arn"] == queue)
 
 
 def delete_foreign_mappings(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
@@ -94,12 +103,12 @@ def delete_foreign_mappings(name: str, wanted: Any, found: Mapping[str, Any]) ->
 
 
 def set_layers(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    """Of $LATEST: what goes live is released from there."""
+    """Set the layers of $LATEST, from which the next version is published."""
     clients["lambda"].update_function_configuration(FunctionName=name, Layers=wanted)
 
 
 def update_again(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    """With nothing changed: a failed update is over then, and while one is under way Lambda answers that it is busy."""
+    """Update without a change: that ends a failed update. While an update is in progress, Lambda answers that it is busy."""
     clients["lambda"].update_function_configuration(FunctionName=name)
 
 
@@ -126,27 +135,7 @@ TYPES = {
         label="function",
         services=("lambda", "iam"),
         read=read_function,
-        properties={
-            "alias": text,
-            "runtime": text,
-            "handler": text,
-            "role": text,
-            "role_id": text,
-            "memory_size": number,
-            "timeout": number,
-            "code_sha256": text,
-            "environment": text_map,
-            "architectures": text_set,
-            "layers": text_set,
-            "package_type": text,
-            "state": text,
-            "last_update_status": text,
-            "reserved_concurrency": number,
-            "tracing": text,
-            "log_group": text,
-            "description": text,
-            "tags": text_map,
-        },
+        properties=canonicals(FUNCTION),
         menders={"layers": set_layers, "last_update_status": update_again, "reserved_concurrency": set_concurrency},
         remedies={"package_type": page("the-function")},
         stops={
@@ -177,7 +166,7 @@ TYPES = {
         properties={"count": number, **MAPPING_PROPERTIES},
         implied={"count": 1},
         remedies=dict.fromkeys(("count", *MAPPING_PROPERTIES), delete_foreign_mappings),
-        # A second mapping may be well, and takes a part of the messages.
+        # A second mapping may work, and receives a part of the messages.
         stops={"exists": always, "state": lambda wanted, found: wanted not in found, "filters": always},
     ),
 }

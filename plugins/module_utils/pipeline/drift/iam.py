@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import document, number, text, text_map, text_set
-from .resource_type import ResourceType, always, lacks, page, pages, tag_dict, unless_missing
+from .resource_type import ResourceType, always, canonicals, found_in, lacks, page, tag_dict
 
 MISSING = ("NoSuchEntity",)
+
+ROLE = {
+    "trust_policy": (document, "AssumeRolePolicyDocument"),
+    "managed_policies": (text_set, ""),
+    "inline_policies": (text_set, ""),
+    "max_session_duration": (number, "MaxSessionDuration"),
+    "permissions_boundary": (text, "PermissionsBoundary.PermissionsBoundaryArn"),
+    "description": (text, "Description"),
+    "path": (text, "Path"),
+    "tags": (text_map, ""),
+}
 
 
 def read_role(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -16,15 +28,7 @@ def read_role(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]
     answer = unless_missing(iam.get_role, MISSING, RoleName=name)
     if answer is None:
         return None
-    role = answer["Role"]
-    found = {
-        "trust_policy": role.get("AssumeRolePolicyDocument"),
-        "max_session_duration": role.get("MaxSessionDuration"),
-        "permissions_boundary": (role.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn"),
-        "description": role.get("Description"),
-        "path": role.get("Path"),
-        "tags": tag_dict(role.get("Tags")),
-    }
+    found = found_in(answer["Role"], ROLE) | {"tags": tag_dict(answer["Role"].get("Tags"))}
     if "managed_policies" in expected:
         attached = pages(iam, "list_attached_role_policies", "AttachedPolicies", RoleName=name)
         found["managed_policies"] = [policy["PolicyArn"] for policy in attached]
@@ -76,16 +80,7 @@ TYPES = {
         label="role",
         services=("iam",),
         read=read_role,
-        properties={
-            "trust_policy": document,
-            "managed_policies": text_set,
-            "inline_policies": text_set,
-            "max_session_duration": number,
-            "permissions_boundary": text,
-            "description": text,
-            "path": text,
-            "tags": text_map,
-        },
+        properties=canonicals(ROLE),
         menders={"inline_policies": delete_inline_policies, "permissions_boundary": set_boundary},
         remedies={"path": page("a-role")},
         stops={"exists": always, "trust_policy": lacks, "managed_policies": lacks, "permissions_boundary": always},

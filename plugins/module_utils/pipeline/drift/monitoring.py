@@ -5,8 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..aws.paging import pages
 from ..core.canonical import boolean, document, number, text, text_map, text_set
-from .resource_type import Mender, ResourceType, pages, tag_dict
+from .resource_type import Mender, ResourceType, canonicals, found_in, tag_dict
+
+ALARM = {
+    "metric_name": (text, "MetricName"),
+    "namespace": (text, "Namespace"),
+    "dimensions": (text_map, ""),
+    "statistic": (text, ""),
+    "period": (number, "Period"),
+    "evaluation_periods": (number, "EvaluationPeriods"),
+    "datapoints_to_alarm": (number, "DatapointsToAlarm"),
+    "threshold": (number, "Threshold"),
+    "comparison_operator": (text, "ComparisonOperator"),
+    "treat_missing_data": (text, ""),
+    "alarm_actions": (text_set, "AlarmActions"),
+    "ok_actions": (text_set, "OKActions"),
+    "insufficient_data_actions": (text_set, "InsufficientDataActions"),
+    "actions_enabled": (boolean, "ActionsEnabled"),
+    "description": (text, "AlarmDescription"),
+    "tags": (text_map, ""),
+}
 
 
 def read_log_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -39,23 +59,11 @@ def read_alarm(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
     if not alarms:
         return None
     alarm = alarms[0]
-    found = {
-        "metric_name": alarm.get("MetricName"),
-        "namespace": alarm.get("Namespace"),
+    found = found_in(alarm, ALARM) | {
         "dimensions": {item["Name"]: item["Value"] for item in alarm.get("Dimensions") or []},
         "statistic": alarm.get("Statistic") or alarm.get("ExtendedStatistic"),
-        "period": alarm.get("Period"),
-        "evaluation_periods": alarm.get("EvaluationPeriods"),
-        "datapoints_to_alarm": alarm.get("DatapointsToAlarm"),
-        "threshold": alarm.get("Threshold"),
-        "comparison_operator": alarm.get("ComparisonOperator"),
         # What AWS does when nothing was said. Source: PutMetricAlarm, CloudWatch API reference.
         "treat_missing_data": alarm.get("TreatMissingData") or "missing",
-        "alarm_actions": alarm.get("AlarmActions"),
-        "ok_actions": alarm.get("OKActions"),
-        "insufficient_data_actions": alarm.get("InsufficientDataActions"),
-        "actions_enabled": alarm.get("ActionsEnabled"),
-        "description": alarm.get("AlarmDescription"),
     }
     if "tags" in expected:
         found["tags"] = tag_dict(cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"]).get("Tags"))
@@ -146,24 +154,7 @@ TYPES = {
         label="alarm",
         services=("cloudwatch",),
         read=read_alarm,
-        properties={
-            "metric_name": text,
-            "namespace": text,
-            "dimensions": text_map,
-            "statistic": text,
-            "period": number,
-            "evaluation_periods": number,
-            "datapoints_to_alarm": number,
-            "threshold": number,
-            "comparison_operator": text,
-            "treat_missing_data": text,
-            "alarm_actions": text_set,
-            "ok_actions": text_set,
-            "insufficient_data_actions": text_set,
-            "actions_enabled": boolean,
-            "description": text,
-            "tags": text_map,
-        },
+        properties=canonicals(ALARM),
         menders={"actions_enabled": enable_actions},
     ),
     "cloudwatch_alarms": ResourceType(

@@ -1,37 +1,60 @@
-"""Whether the cloud can run the producer's instances: each check returns a sentence about what is wrong, or an empty string."""
+"""Whether the producer's instances can be launched: each check returns a sentence about what is wrong, or an empty string."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
-
+from ..aws.instances import living_instances
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import public_key
-from .ec2 import LIVING_STATES, has_default_vpc
-from .resource_type import pages
+from .ec2 import has_default_vpc
 
 RESOLVE = "resolve:ssm:"
 ARCHITECTURE = "x86_64"  # of the image's name in the settings
 OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 
 
+@dataclass(frozen=True)
+class Preflight:
+    """Why the instances cannot run, if so; the subnet to launch into; and advice that is no problem, if any."""
+
+    problems: list[str]
+    subnet: str
+    advice: str
+
+
+def preflight(ec2: Any, ssm: Any, region: str, wanted: Mapping[str, Any]) -> Preflight:
+    """All the checks; `wanted` has the options of the module instance_preflight. AWS errors are raised."""
+    kind = wanted["instance_type"]
+    network, unusable = network_problem(ec2, region), type_problem(ec2, kind, region)
+    subnet, no_subnet = ("", "") if network or unusable else suitable_subnet(ec2, kind, region)
+    found = [
+        image_problem(ssm, wanted["image"], region),
+        network,
+        unusable,
+        no_subnet,
+        count_problem(ec2, wanted["name"], wanted["count"]),
+        key_problem(ec2, wanted["key_name"], wanted["key_file"]) if wanted["key_name"] else "",
+    ]
+    problems = [problem for problem in found if problem]
+    return Preflight(problems, subnet, "" if problems else free_tier_advice(ec2, kind))
+
+
 def image_problem(ssm: Any, image: str, region: str) -> str:
-    """The public parameter that an image refers to must exist: not every region has Amazon Linux 2023 under that name."""
+    """The public parameter of an image must exist: not every region has Amazon Linux 2023 under that name."""
     if not image.startswith(RESOLVE):
         return ""
     parameter = image.removeprefix(RESOLVE)
-    try:
-        ssm.get_parameter(Name=parameter)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("ParameterNotFound", "ParameterVersionNotFound"):
-            raise
-        return (
-            f"Region {region} has no image {parameter} (an SSM parameter); Amazon Linux 2023 was expected there. Choose a region that has"
-            " it (pipeline_region), or name another image with Python's packages in dnf (producer_instance_image)."
-        )
-    return ""
+    if unless_missing(ssm.get_parameter, ("ParameterNotFound", "ParameterVersionNotFound"), Name=parameter):
+        return ""
+    return (
+        f"Region {region} has no image {parameter} (an SSM parameter); Amazon Linux 2023 was expected there. Choose a region that has"
+        " it (pipeline_region), or name another image with Python's packages in dnf (producer_instance_image)."
+    )
 
 
 def network_problem(ec2: Any, region: str) -> str:
@@ -40,15 +63,15 @@ def network_problem(ec2: Any, region: str) -> str:
         return ""
     return (
         f"Region {region} of this account has no default VPC, into which the producer's instances are launched."
-        f" Make it anew: aws ec2 create-default-vpc --region {region}."
+        f" Create one: aws ec2 create-default-vpc --region {region}."
     )
 
 
 def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str]:
     """The default subnet to launch into, and an empty sentence; or none, and what is wrong.
 
-    Not every zone offers every type (DescribeInstanceTypeOfferings), and a default subnet may have been told to give no public address
-    (MapPublicIpOnLaunch), without which this machine does not reach the instance.
+    Not every zone offers every type (DescribeInstanceTypeOfferings), and a default subnet may be set to give no public address
+    (MapPublicIpOnLaunch), without which this machine cannot reach the instance.
     """
     offered = {"Name": "instance-type", "Values": [instance_type]}
     offerings = pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="availability-zone", Filters=[offered])
@@ -58,7 +81,7 @@ def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str
     if not there:
         return "", (
             f"No zone of region {region} that offers {instance_type} ({', '.join(sorted(zones)) or 'none does'}) has a default subnet."
-            f" Make one: aws ec2 create-default-subnet --region {region} --availability-zone {min(zones, default='ZONE')};"
+            f" Create one: aws ec2 create-default-subnet --region {region} --availability-zone {min(zones, default='ZONE')};"
             " or set producer_instance_type to a type that is offered where there is one."
         )
     open_ones = [name for _zone, name, subnet in there if subnet["MapPublicIpOnLaunch"] and subnet["AvailableIpAddressCount"] > 0]
@@ -74,16 +97,13 @@ def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str
 
 def type_problem(ec2: Any, instance_type: str, region: str) -> str:
     """The region must know the type, and run the image's architecture on it."""
-    try:
-        (described,) = ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "InvalidInstanceType":
-            raise
+    answer = unless_missing(ec2.describe_instance_types, ("InvalidInstanceType",), InstanceTypes=[instance_type])
+    if not answer:
         return (
             f"Region {region} has no instance type {instance_type}. Set producer_instance_type to one that it has;"
             f" {_free_types_in_words(ec2)}."
         )
-    architectures = described["ProcessorInfo"]["SupportedArchitectures"]
+    architectures = answer["InstanceTypes"][0]["ProcessorInfo"]["SupportedArchitectures"]
     if ARCHITECTURE in architectures:
         return ""
     return (
@@ -93,7 +113,7 @@ def type_problem(ec2: Any, instance_type: str, region: str) -> str:
 
 
 def free_tier_advice(ec2: Any, instance_type: str) -> str:
-    """What to say where the type is not in the account's Free Tier; names the smallest that is. Empty where it is."""
+    """Advice if the type is not in the account's Free Tier; names the smallest that is. Otherwise empty."""
     if instance_type in free_types(ec2):
         return ""
     return (
@@ -119,10 +139,8 @@ def _free_types_in_words(ec2: Any) -> str:
 
 
 def count_problem(ec2: Any, name: str, count: int) -> str:
-    """More instances than wanted: which of them to end is the operator's choice, for each may hold what it has not sent yet."""
-    filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": LIVING_STATES}]
-    reservations = pages(ec2, "describe_instances", "Reservations", Filters=filters)
-    found = sorted(instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"])
+    """More instances than wanted: the operator chooses which to terminate, because each may hold unsent transactions."""
+    found = sorted(instance["InstanceId"] for instance in living_instances(ec2, name))
     if len(found) <= count:
         return ""
     return (
@@ -133,7 +151,7 @@ def count_problem(ec2: Any, name: str, count: int) -> str:
 
 
 def key_problem(ec2: Any, key_name: str, key_file: str) -> str:
-    """The private key must be readable by its owner alone, and belong to the key pair, where there are both already."""
+    """The private key must be readable by its owner alone and belong to the key pair, if both exist."""
     pairs = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [key_name]}], IncludePublicKey=True)["KeyPairs"]
     if not os.path.exists(key_file):
         return _missing_key(key_name, key_file) if pairs else ""

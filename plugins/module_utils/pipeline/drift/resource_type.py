@@ -1,4 +1,4 @@
-"""What the readers of a service family have in common: the description of a resource type and of what a reader finds."""
+"""What the readers of all services share: the description of a resource type and of what a reader finds."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from ..core.canonical import Canonical
 
 # (clients by service, name, expected properties) -> found properties, or None when the resource is missing. Of the expected
-# values a reader uses only those that say where to look; their names say which calls it needs to make.
-# Beside the properties a reader may return this: when the resource was last changed, in seconds since 1970.
+# values a reader uses only those that say where to look; their names tell which calls it must make.
+# A reader may also return when the resource was last changed, in seconds since 1970.
 LAST_CHANGE = "last_change"
 Reader = Callable[[Mapping[str, Any], str, Mapping[str, Any]], dict[str, Any] | None]
-# (clients by service, name, wanted value, found properties) makes the calls that bring one property back; both in canonical form.
+# (clients by service, name, wanted value, found properties) makes the calls that restore one property; both in canonical form.
 Mender = Callable[[Mapping[str, Any], str, Any, Mapping[str, Any]], object]
-# (name, wanted value, found properties) -> the command or page that brings one property back; empty where site.yml does.
+# (name, wanted value, found properties) -> the command or page that restores one property; empty if site.yml does.
 Remedy = Callable[[str, Any, Mapping[str, Any]], str]
-
-# (wanted value, found value), which differ -> whether no transaction can come through while it is so.
+# property -> what makes its canonical form, and where AWS's answer has it: names joined by dots, or "" where the reader finds it otherwise.
+Properties = Mapping[str, tuple[Canonical, str]]
+# (wanted value, found value), which differ -> whether this stops every transaction.
 Stop = Callable[[Any, Any], bool]
 
 
 @dataclass(frozen=True)
 class ResourceType:
-    """A kind of resource: how results call it, what reads it, and how each of its properties is compared.
+    """A kind of resource: its label in results, its reader, and how each of its properties is compared.
 
-    `implied` holds expectations that hold unless the playbook names others. `menders` bring back what no other task of site.yml does,
-    `remedies` say what to do about what site.yml cannot bring back. `stops` tell the causes, which explain other failed checks:
-    of properties, and of `exists` by its name alone.
+    `implied` are expectations that hold unless the playbook names others. `menders` restore what no other task of site.yml restores,
+    `remedies` say what to do about what site.yml cannot restore. `stops` tell the causes, which explain other failed checks: of
+    properties, and of `exists` by its name alone.
     """
 
     label: str
@@ -45,18 +44,34 @@ class ResourceType:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Values of one property where several resources were found and differ among themselves: equal to no expected value."""
+    """The different values that several resources found have of one property: equal to no expected value."""
 
     values: tuple[Any, ...]
 
 
+def canonicals(properties: Properties) -> dict[str, Canonical]:
+    """What makes the canonical form of each property."""
+    return {name: canonical for name, (canonical, _) in properties.items()}
+
+
+def found_in(answer: Any, properties: Properties) -> dict[str, Any]:
+    """The properties that an answer of AWS has at their own places; None for one that is not there."""
+    return {name: _member(answer, path) for name, (_, path) in properties.items() if path}
+
+
+def _member(answer: Any, path: str) -> Any:
+    for name in path.split("."):
+        answer = (answer or {}).get(name)
+    return answer
+
+
 def always(*_: Any) -> bool:
-    """What stops all, whatever is found."""
+    """A difference that always stops every transaction."""
     return True
 
 
 def lacks(wanted: Any, found: Any) -> bool:
-    """Whether a set or a policy document misses something that is wanted, or has a Deny that is not."""
+    """Whether a set or a policy document lacks something wanted, or has a Deny that is not wanted."""
     if isinstance(wanted, dict):
         wanted, found = wanted["Statement"], found.get("Statement", []) if isinstance(found, dict) else []
     missing = [one for one in wanted or [] if one not in (found or []) and not _denies(one)]
@@ -81,30 +96,15 @@ def agreed(values: Iterable[Any]) -> Any:
     return distinct[0] if len(distinct) == 1 else Disagreement(tuple(distinct))
 
 
-def unless_missing(call: Callable[..., dict[str, Any]], missing: Iterable[str], **request: Any) -> dict[str, Any] | None:
-    """The answer of one call, or None when its error code is one of `missing`. Other errors are raised."""
-    try:
-        return call(**request)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in missing:
-            return None
-        raise
-
-
-# What is found of an id that something keeps, as long as what has the name still has that id.
+# Found for an id that something keeps, while the resource of that name still has this id.
 CURRENT = "current"
 
 
 def kept_id(kept: str | None, now: str | None) -> str:
-    """CURRENT, or both ids: what was deleted and made again has its name and its ARN, and is another one."""
+    """CURRENT, or both ids: a resource that was deleted and made again has the same name and ARN, but another id."""
     return CURRENT if kept and kept == now else f"{kept or 'none'}, and it is {now or 'none'} now"
 
 
 def tag_dict(tags: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
     """AWS's list of Key and Value as a dict."""
     return {tag["Key"]: tag["Value"] for tag in tags or []}
-
-
-def pages(client: Any, operation: str, key: str, **request: Any) -> list[Any]:
-    """All entries under `key` of a paginated operation."""
-    return [entry for page in client.get_paginator(operation).paginate(**request) for entry in page.get(key) or []]

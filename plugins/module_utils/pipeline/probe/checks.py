@@ -1,4 +1,4 @@
-"""From what the probe found to checks: each has one cause, and its name says which."""
+"""Make checks of what the probe found: each has one cause, and its name says which."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..aws.consistent_items import Lookup
+from ..aws.table import Lookup
 from ..core.bounded_json import decode
 from ..core.checks import Check, make_check
 from .dead_letter import QuarantineReader
 from .logs import LogFindings
-from .records import Poison, Sample, wrong_amount, wrong_fields, wrong_time, wrong_version
+from .records import InvalidRecord, Sample, wrong_amount, wrong_fields, wrong_time, wrong_version
 
 # The function bounds `detail`, in bytes.
 DETAIL_LIMIT = 1024
 STORED = "probe: its transactions are stored"
 PROCESSED_BY = "probe: a published version processed them"
-LOGGED = ("probe: function logs name every id", "probe: poison record is in the function's log with its reason")
+LOGGED = ("probe: function logs name every id", "probe: invalid record is in the function's log with its reason")
 OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the pipeline is: URLs of its queues, names of its table and log group, and the poison's reason code.
+    """Where the pipeline is: URLs of its queues, names of its table and log group, and the invalid record's reason code.
 
-    `version` is the function's version that shall process the records; empty where any published one may. With `direct` it is invoked
-    without queue and mapping.
+    `version` is the function's version that must process the records; empty if any published one may. With `direct` it is invoked without
+    queue and mapping.
     """
 
     queue_url: str
     dead_letter_queue_url: str
     table: str
     log_group: str
-    poison_reason: str
+    invalid_reason: str
     version: str = ""
     direct: bool = False
 
@@ -53,13 +53,13 @@ def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, s
     """What became of the good transactions, by the items found."""
     logs = f"the function's log ({targets.log_group})"
     if lookup.error:
-        remedy = f"Read the error; then run site.yml, which mends table {targets.table}, or check your own permission to read it."
+        remedy = f"Read the error; then run site.yml, which restores table {targets.table}, or check your own permission to read it."
     elif targets.direct:
-        remedy = f"Version {targets.version} was invoked directly: look for the ids in {logs}, then mend its code, settings or role."
+        remedy = f"Version {targets.version} was invoked directly: look for the ids in {logs}, then fix its code, settings or role."
     elif not lookup.found:
         remedy = (
             f"Nothing came through. Look at the event source mapping of {targets.queue} (it must exist, be enabled and have no filter), "
-            f"then at {logs}; site.yml mends a changed mapping, role or function."
+            f"then at {logs}; site.yml restores a changed mapping, role or function."
         )
     else:
         remedy = f"Some came through: look for the missing ids in {logs} and in {targets.dead_letter_queue}."
@@ -117,23 +117,23 @@ def _compare(
 def log_checks(
     targets: Targets, samples: Sequence[Sample], message_id: str, findings: LogFindings, *, stored: bool, quarantined: bool
 ) -> list[Check]:
-    """What the function logged about the good transactions and about the poison.
+    """What the function logged about the good transactions and about the invalid record.
 
-    Where the records were dealt with, and the log can be read, a line that is not there yet is late, not wrong: such a check is unchecked.
-    "CloudWatch Logs concepts" names no bound, and lines were seen later than a minute. Role and log group are compared besides.
+    If the records were processed and the log can be read, a missing line is late, not wrong: then the check is unchecked. "CloudWatch Logs
+    concepts" names no bound, and lines were seen after more than a minute. Role and log group are compared elsewhere.
     """
     why = f" ({findings.error})" if findings.error else f" ({findings.lines} lines read)"
     missing = [sample.transaction_id for sample in samples if sample.transaction_id not in findings.named]
-    look = f"See that log group {targets.log_group} exists and that the function's role may write to it; site.yml mends both."
-    line = findings.poison
+    look = f"See that log group {targets.log_group} exists and that the function's role may write to it; site.yml restores both."
+    line = findings.invalid
     problems = []
     if line is None:
         problems.append(f"no such line{why}")
     else:
-        for name, wanted in (("reason", targets.poison_reason), ("source_message_id", message_id), ("outcome", "quarantined")):
+        for name, wanted in (("reason", targets.invalid_reason), ("source_message_id", message_id), ("outcome", "quarantined")):
             if line.get(name) != wanted:
                 problems.append(f"{name} is {_bounded(line.get(name))}")
-    late_ids, late_poison = (done and not findings.error for done in (bool(missing) and stored, line is None and quarantined))
+    late_ids, late_invalid = (done and not findings.error for done in (bool(missing) and stored, line is None and quarantined))
     waited = f"unchecked within {findings.seconds:.0f} s: "
     return [
         make_check(
@@ -148,58 +148,58 @@ def log_checks(
         make_check(
             LOGGED[1],
             not problems,
-            f"a Record failed line with reason {targets.poison_reason}, source_message_id {message_id}, outcome quarantined",
-            waited * late_poison + ("; ".join(problems) or "that line"),
+            f"a Record failed line with reason {targets.invalid_reason}, source_message_id {message_id}, outcome quarantined",
+            waited * late_invalid + ("; ".join(problems) or "that line"),
             remedy=look if line is None else OTHER_CODE,
-            unchecked=late_poison,
+            unchecked=late_invalid,
         ),
     ]
 
 
-def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader: QuarantineReader, lookup: Lookup) -> list[Check]:
-    """What became of the poison record, and of the messages that were in its way."""
+def quarantine_checks(targets: Targets, invalid: InvalidRecord, message_id: str, reader: QuarantineReader, lookup: Lookup) -> list[Check]:
+    """What became of the invalid record, and of the messages that were in its way."""
     queue = targets.dead_letter_queue
     passed_by = f"{reader.others} other messages looked at"
     absent = "no such message" + (f" ({reader.error})" if reader.error else f" ({passed_by})")
     message = reader.ours[0] if reader.ours else None
     names = {name: value.get("StringValue") for name, value in (message.attributes if message else {}).items()}
     reason, detail = names.get("reason"), names.get("detail")
-    where = f"Look for {poison.outbox_id} in {targets.log_group}; see that the function's role may send to {queue}."
+    where = f"Look for {invalid.outbox_id} in {targets.log_group}; see that the function's role may send to {queue}."
 
     marks = [] if _is_detail(detail) else [f"detail is {_bounded(detail)}"]
-    for name, wanted in (("source_message_id", message_id), ("outbox_id", poison.outbox_id)):
+    for name, wanted in (("source_message_id", message_id), ("outbox_id", invalid.outbox_id)):
         if names.get(name) != wanted:
             marks.append(f"{name} is {_bounded(names.get(name))}")
-    whole = message is not None and message.body.encode() == poison.body.encode()
-    in_table = f"{poison.transaction_id} is there" if lookup.found else "not there"
+    whole = message is not None and message.body.encode() == invalid.body.encode()
+    in_table = f"{invalid.transaction_id} is there" if lookup.found else "not there"
     reason_found = absent
     if message is not None:
         reason_found = f"reason {_bounded(reason)}" + ("; SQS gave up on it, not the function" if reason is None else "")
     return [
         make_check(
-            "probe: poison record is in the dead-letter queue with its reason",
-            message is not None and reason == targets.poison_reason,
-            f"reason {targets.poison_reason}",
+            "probe: invalid record is in the dead-letter queue with its reason",
+            message is not None and reason == targets.invalid_reason,
+            f"reason {targets.invalid_reason}",
             reason_found,
             seconds=reader.seconds,
             remedy=where if message is None else OTHER_CODE,
         ),
         make_check(
-            "probe: poison record keeps its detail, source_message_id and outbox_id",
+            "probe: invalid record keeps its detail, source_message_id and outbox_id",
             message is not None and not marks,
-            f"a JSON object, {message_id}, {poison.outbox_id}",
+            f"a JSON object, {message_id}, {invalid.outbox_id}",
             absent if message is None else "; ".join(marks) or "all three",
             remedy=where if message is None else OTHER_CODE,
         ),
         make_check(
-            "probe: poison record's body is whole",
+            "probe: invalid record's body is whole",
             whole,
-            f"the {len(poison.body.encode())} bytes sent",
+            f"the {len(invalid.body.encode())} bytes sent",
             absent if message is None else "the same" if whole else f"{len(message.body.encode())} bytes: {_bounded(message.body)}",
             remedy=where if message is None else OTHER_CODE,
         ),
         make_check(
-            "probe: poison record is not in the table",
+            "probe: invalid record is not in the table",
             not lookup.found and not lookup.error,
             "not there",
             f"unknown: {lookup.error}" if lookup.error else in_table,
@@ -207,7 +207,7 @@ def quarantine_checks(targets: Targets, poison: Poison, message_id: str, reader:
             remedy=OTHER_CODE if lookup.found else f"Check your own permission to read table {targets.table}.",
         ),
         make_check(
-            "probe: other dead letters are released",
+            "probe: other dead-letter messages are released",
             not reader.unreleased,
             "every message that is not the probe's own is visible again",
             f"{reader.unreleased} of {reader.others} stay hidden for up to a minute" if reader.unreleased else passed_by,

@@ -1,4 +1,4 @@
-"""Finding one's own message in a dead-letter queue that others use, and leaving theirs as they were."""
+"""Find the probe's own message in a dead-letter queue that others use, and leave theirs as they were."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from ..aws.dead_letter_queue import QuarantinedMessage, sweep
-from ..core.checks import AWS_ERRORS, Clock, explain, is_lasting, polls
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 
-# One sweep lasts no longer. What a killed process hid, or an answer that was lost, shows again early enough to be met by a later sweep.
+# The longest sweep. What a killed process hid, or a lost answer, becomes visible soon enough for a later sweep.
 SWEEP_SECONDS = 15
 
 
 class QuarantineReader:
-    """Reads a dead-letter queue until it meets its own message.
+    """Reads a dead-letter queue until it receives its own message.
 
-    `ours` are the own messages that were met, first the one that is looked for (a send that was made again because its answer was lost
-    makes copies), `others` is how many of the rest the longest sweep met, `unreleased` how many of those stay
-    hidden for up to a minute because the release was refused, `error` why reading stopped early, if it did.
+    `ours` are the own messages received, first the wanted one (a send that was repeated because its answer was lost makes copies), `others`
+    counts the other messages of the longest sweep, `unreleased` those of them that stay hidden for up to a minute because the release was
+    refused, `error` says why reading stopped early, if it did.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class QuarantineReader:
         self.seconds = 0.0
 
     def find(self, seconds: float) -> None:
-        """Sweep until the message that is looked for is met or the seconds are up; at least once."""
+        """Sweep until the wanted message is received or the time is over; at least once."""
         started = self._clock.monotonic()
         for left in polls(self._clock, seconds, first=0.5, longest=5.0):
             failure = self._sweep(left)
@@ -49,7 +50,7 @@ class QuarantineReader:
         self.seconds += self._clock.monotonic() - started
 
     def delete_ours(self) -> str:
-        """Delete the own messages that were met; returns what went wrong, or nothing."""
+        """Delete the own messages that were received; returns what went wrong, or nothing."""
         try:
             while self.ours:
                 self._client.delete_message(QueueUrl=self._url, ReceiptHandle=self.ours[-1].receipt_handle)

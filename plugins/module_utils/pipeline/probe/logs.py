@@ -1,4 +1,4 @@
-"""Finding what the function logged about given transactions."""
+"""Find what the function logged about given transactions."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from datetime import datetime
 from typing import Any
 
 from ..core.bounded_json import decode
-from ..core.checks import AWS_ERRORS, Clock, explain, is_lasting, polls
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 
 # FilterLogEvents returns no more events in one call.
 EVENTS_PER_CALL = 10_000
-# Outcomes after which the function says no more about a record; "retried" is followed by another line.
+# Outcomes after which the function logs no more about a record; "retried" is followed by another line.
 FINAL = frozenset({"quarantined", "redrive"})
 
 
 @dataclass
 class LogFindings:
-    """What the log says: ids named as processed, the poison record's line if any, and why reading stopped early if it did."""
+    """What the log says: ids named as processed, the invalid record's line if any, and why reading stopped early if it did."""
 
     named: set[str] = field(default_factory=set)
-    poison: dict[str, Any] | None = None
+    invalid: dict[str, Any] | None = None
     lines: int = 0
     error: str = ""
     seconds: float = 0.0
@@ -35,19 +36,19 @@ class Wanted:
     source_message_id: str
     outbox_id: str
 
-    def is_poison(self, line: dict[str, Any]) -> bool:
-        """Whether a failed record's line is about the poison."""
+    def is_invalid(self, line: dict[str, Any]) -> bool:
+        """Whether a failed record's line is about the invalid record."""
         return line.get("message") == "Record failed" and (
             line.get("source_message_id") == self.source_message_id or line.get("outbox_id") == self.outbox_id
         )
 
     def is_final(self, line: dict[str, Any]) -> bool:
-        """Whether the poison's line is the last one, and not about a copy that was sent because an answer was lost."""
+        """Whether the invalid record's line is the last one, and not about a copy that was sent because an answer was lost."""
         return line.get("outcome") in FINAL and line.get("source_message_id") == self.source_message_id
 
 
 def wait_for_lines(client: Any, group: str, since: datetime, wanted: Wanted, clock: Clock, seconds: float) -> LogFindings:
-    """Read the group's lines since then until all that is wanted is there, the seconds are up, or the group cannot be read at all."""
+    """Read the group's lines since then until all wanted lines are there, the time is over, or the group cannot be read at all."""
     started = clock.monotonic()
     findings = LogFindings()
     for left in polls(clock, seconds, first=0.3, longest=5.0):
@@ -69,8 +70,8 @@ def wait_for_lines(client: Any, group: str, since: datetime, wanted: Wanted, clo
 
 
 def _complete(wanted: Wanted, findings: LogFindings) -> bool:
-    poison = findings.poison
-    return wanted.transaction_ids <= findings.named and poison is not None and wanted.is_final(poison)
+    invalid = findings.invalid
+    return wanted.transaction_ids <= findings.named and invalid is not None and wanted.is_final(invalid)
 
 
 def _note(line: dict[str, Any] | None, wanted: Wanted, findings: LogFindings) -> None:
@@ -80,8 +81,8 @@ def _note(line: dict[str, Any] | None, wanted: Wanted, findings: LogFindings) ->
     ids = line.get("transaction_ids")
     if line.get("message") == "Successfully processed" and isinstance(ids, list):
         findings.named |= wanted.transaction_ids.intersection(one for one in ids if isinstance(one, str))
-    elif wanted.is_poison(line) and not (findings.poison and wanted.is_final(findings.poison)):
-        findings.poison = line
+    elif wanted.is_invalid(line) and not (findings.invalid and wanted.is_final(findings.invalid)):
+        findings.invalid = line
 
 
 def _lines(client: Any, group: str, since: datetime) -> Iterator[dict[str, Any] | None]:
@@ -97,7 +98,7 @@ def _lines(client: Any, group: str, since: datetime) -> Iterator[dict[str, Any] 
         if token:
             arguments["nextToken"] = token
         elif len(events) >= EVENTS_PER_CALL and events[-1]["timestamp"] > arguments["startTime"]:
-            # A full page that has no token (emulators stop there): go on from its last moment.
+            # A full page without a token (emulators stop there): continue from its last moment.
             arguments["startTime"] = events[-1]["timestamp"]
             arguments.pop("nextToken", None)
         else:

@@ -1,4 +1,4 @@
-"""The transactions that the probe sends, and what is wrong with what became of them."""
+"""The transactions that the probe sends, and what is wrong with the stored items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 CENT = Decimal("0.01")
-# Cents that a binary float cannot hold, or spoils when multiplied by a hundred; the largest also shows rounding to single precision.
+# Cents that a binary float cannot hold, or changes when multiplied by a hundred; the largest also shows rounding to single precision.
 CENTS = (Decimal("0.07"), Decimal("4.35"), Decimal("19.99"), Decimal("1234567.89"))
 # Thresholds stay where Decimal's default 28 digits leave room for cents.
 LARGEST = 10**20
@@ -63,7 +63,8 @@ class Sample:
     @property
     def amount(self) -> Decimal:
         """The money sent."""
-        return self.fields["amount"]
+        amount: Decimal = self.fields["amount"]
+        return amount
 
     @property
     def label(self) -> str:
@@ -72,7 +73,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Poison:
+class InvalidRecord:
     """The record without an amount, in a spelling that parsing and writing again would not give back."""
 
     transaction_id: str
@@ -81,7 +82,7 @@ class Poison:
 
 
 def make_samples(thresholds: Thresholds, now: datetime, new_id: Callable[[], Any]) -> list[Sample]:
-    """Every category, both sides of each threshold, and cents: nine records, so that they and the poison fit one SQS batch."""
+    """Every category, both sides of each threshold, and cents: nine records, so that they and the invalid record fit one SQS batch."""
     edges = [
         edge for threshold in dict.fromkeys((thresholds.high, thresholds.medium)) for edge in (threshold, threshold - CENT) if edge >= 0
     ]
@@ -90,12 +91,12 @@ def make_samples(thresholds: Thresholds, now: datetime, new_id: Callable[[], Any
     return samples + [_sample(amount, thresholds, now, new_id, boundary=False) for amount in inner]
 
 
-def make_poison(now: datetime, new_id: Callable[[], Any]) -> Poison:
+def make_invalid_record(now: datetime, new_id: Callable[[], Any]) -> InvalidRecord:
     """A record that can never succeed: it has no amount."""
     transaction_id = f"verify-{new_id()}"
     body = f'{{"merchant" : "Caf\\u00e9 Zürich 東京",  "transaction_id":"{transaction_id}", "user_id":"verify", "currency":"CHF"'
     body += f' , "timestamp":"{_stamp(now)}" }}'
-    return Poison(transaction_id, f"verify:{new_id()}", body)
+    return InvalidRecord(transaction_id, f"verify:{new_id()}", body)
 
 
 def _sample(amount: Decimal, thresholds: Thresholds, now: datetime, new_id: Callable[[], Any], *, boundary: bool) -> Sample:

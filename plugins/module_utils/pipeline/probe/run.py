@@ -1,4 +1,4 @@
-"""The probe itself: send, wait, look, and always remove what was sent."""
+"""The probe itself: send, wait, check, and always remove what was sent."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..aws.consistent_items import KEY, Lookup, wait_for_items
 from ..aws.dead_letter_queue import QuarantinedMessage
-from ..core.checks import AWS_ERRORS, Check, Clock, explain, is_lasting, make_check, polls
+from ..aws.table import Lookup, wait_for_items
+from ..core.checks import Check, make_check
+from ..core.clock import Clock, polls
+from ..core.content import KEY
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 from .checks import Targets, log_checks, quarantine_checks, stored_checks
 from .dead_letter import QuarantineReader
 from .logs import LogFindings, Wanted, wait_for_lines
-from .records import CLOCK_SKEW, Poison, Sample, Thresholds, make_poison, make_samples
+from .records import CLOCK_SKEW, InvalidRecord, Sample, Thresholds, make_invalid_record, make_samples
 from .senders import RETRY_SECONDS, Delivery, Record, Sender
 
-# Seconds for what is left to look for once the transactions failed to arrive in time.
+# Seconds for the remaining checks if the transactions did not arrive in time.
 SHORT_WAIT = 5.0
 
 
@@ -30,7 +33,7 @@ class Clients:
 
 @dataclass
 class Outcome:
-    """The checks, the ids sent (the poison's last), and the ids not known to be gone."""
+    """The checks, the ids sent (the invalid record's last), and the ids not known to be gone."""
 
     checks: list[Check] = field(default_factory=list)
     transaction_ids: list[str] = field(default_factory=list)
@@ -38,7 +41,7 @@ class Outcome:
 
 
 class PipelineProbe:
-    """One run. Bad pipelines make failed checks, never exceptions; `outcome` is kept up to date, for a caller that is interrupted."""
+    """One run. A broken pipeline makes failed checks, never exceptions; `outcome` is kept up to date, for a caller that is interrupted."""
 
     def __init__(
         self, clients: Clients, targets: Targets, thresholds: Thresholds, sender: Sender, clock: Clock, new_id: Callable[[], Any]
@@ -49,14 +52,14 @@ class PipelineProbe:
         self._clock = clock
         self._sent_at = clock.now()
         self._samples: list[Sample] = make_samples(thresholds, self._sent_at, new_id)
-        self._poison: Poison = make_poison(self._sent_at, new_id)
+        self._invalid: InvalidRecord = make_invalid_record(self._sent_at, new_id)
         self._delivery = Delivery()
         self._lookup = Lookup()
         self._quarantine = QuarantineReader(clients.sqs, targets.dead_letter_queue_url, self._is_ours, self._is_wanted, clock)
-        self.outcome = Outcome(transaction_ids=[*(sample.transaction_id for sample in self._samples), self._poison.transaction_id])
+        self.outcome = Outcome(transaction_ids=[*(sample.transaction_id for sample in self._samples), self._invalid.transaction_id])
 
     def run(self, timeout: float, log_timeout: float) -> Outcome:
-        """Do all of it; the times are in seconds, for arriving (table and dead-letter queue) and for the log lines."""
+        """Run the probe; the times are in seconds, until records arrive (table and dead-letter queue) and for the log lines."""
         try:
             self._send()
             if self._delivery.message_ids:
@@ -68,7 +71,8 @@ class PipelineProbe:
         return self.outcome
 
     def _send(self) -> None:
-        records = [Record(one.transaction_id, one.outbox_id, one.body) for one in (*self._samples[:2], self._poison, *self._samples[2:])]
+        sent: list[Sample | InvalidRecord] = [*self._samples[:2], self._invalid, *self._samples[2:]]
+        records = [Record(one.transaction_id, one.outbox_id, one.body) for one in sent]
         self.outcome.checks.append(self._sender.send(records, self._delivery))
 
     def _look(self, timeout: float, log_timeout: float) -> None:
@@ -77,30 +81,30 @@ class PipelineProbe:
         self._lookup = wait_for_items(self._clients.dynamodb, self._targets.table, accepted, self._clock, timeout)
         self._lookup.missing += [sample.transaction_id for sample in self._samples if sample.transaction_id not in taken]
         arrived = not self._lookup.missing
-        poison_id = taken.get(self._poison.transaction_id, "")
-        self._quarantine.find(timeout if arrived and poison_id else SHORT_WAIT)
-        poison_item = wait_for_items(self._clients.dynamodb, self._targets.table, [self._poison.transaction_id], self._clock, 0)
+        invalid_id = taken.get(self._invalid.transaction_id, "")
+        self._quarantine.find(timeout if arrived and invalid_id else SHORT_WAIT)
+        invalid_item = wait_for_items(self._clients.dynamodb, self._targets.table, [self._invalid.transaction_id], self._clock, 0)
         findings = wait_for_lines(
             self._clients.logs,
             self._targets.log_group,
             self._sent_at - CLOCK_SKEW,
-            Wanted(frozenset(sample.transaction_id for sample in self._samples), poison_id, self._poison.outbox_id),
+            Wanted(frozenset(sample.transaction_id for sample in self._samples), invalid_id, self._invalid.outbox_id),
             self._clock,
-            log_timeout if arrived and poison_id else SHORT_WAIT,
+            log_timeout if arrived and invalid_id else SHORT_WAIT,
         )
-        self._judge(poison_item, findings)
+        self._judge(invalid_item, findings)
 
     def _look_at_nothing(self) -> None:
         nothing = "not looked at: nothing was sent"
         self._lookup = Lookup(missing=[sample.transaction_id for sample in self._samples], error=nothing)
         self._quarantine.error = nothing
-        self._judge(Lookup(missing=[self._poison.transaction_id], error=nothing), LogFindings(error=nothing))
+        self._judge(Lookup(missing=[self._invalid.transaction_id], error=nothing), LogFindings(error=nothing))
 
-    def _judge(self, poison_item: Lookup, findings: LogFindings) -> None:
-        message_id = self._delivery.message_ids.get(self._poison.transaction_id, "unknown, for it was not accepted")
+    def _judge(self, invalid_item: Lookup, findings: LogFindings) -> None:
+        message_id = self._delivery.message_ids.get(self._invalid.transaction_id, "unknown, because it was not accepted")
         self.outcome.checks += [
             *stored_checks(self._targets, self._samples, self._lookup, self._sent_at, self._clock.now()),
-            *quarantine_checks(self._targets, self._poison, message_id, self._quarantine, poison_item),
+            *quarantine_checks(self._targets, self._invalid, message_id, self._quarantine, invalid_item),
             *log_checks(
                 self._targets,
                 self._samples,
@@ -113,13 +117,13 @@ class PipelineProbe:
 
     def _is_ours(self, message: QuarantinedMessage) -> bool:
         return (
-            message.outbox_id == self._poison.outbox_id
+            message.outbox_id == self._invalid.outbox_id
             or message.source_message_id in self._delivery.message_ids.values()
             or any(transaction_id in message.body for transaction_id in self.outcome.transaction_ids)
         )
 
     def _is_wanted(self, message: QuarantinedMessage) -> bool:
-        wanted = self._delivery.message_ids.get(self._poison.transaction_id)
+        wanted = self._delivery.message_ids.get(self._invalid.transaction_id)
         return self._is_ours(message) and (not self._delivery.may_have_copies or message.source_message_id == wanted)
 
     def _remove_own(self) -> None:
@@ -138,7 +142,7 @@ class PipelineProbe:
                 "; ".join(f"{', '.join(ids)} {problem}" for problem, ids in by_problem.items()) or "all gone",
                 seconds=self._clock.monotonic() - started,
                 remedy=(
-                    f"Mend the pipeline first: what still waits in {self._targets.queue} is stored or dead-lettered only then. Then remove "
+                    f"Fix the pipeline first: what still waits in {self._targets.queue} is stored or dead-lettered only then. Then remove "
                     f"each: aws dynamodb delete-item --table-name {self._targets.table} --key '{key}', "
                     f"or delete its message from {self._targets.dead_letter_queue}."
                 ),
@@ -148,7 +152,7 @@ class PipelineProbe:
     def _remove_items(self) -> dict[str, str]:
         """Delete what was or may have been sent, and read back that it is gone; returns the ids that are not, with the reason."""
         left = [transaction_id for transaction_id in self.outcome.transaction_ids if transaction_id in self._delivery.sent]
-        wanted = frozenset(left) - {self._poison.transaction_id}
+        wanted = frozenset(left) - {self._invalid.transaction_id}
         seen = set(self._lookup.found)
         problem = ""
         for _left in polls(self._clock, RETRY_SECONDS):
@@ -174,8 +178,8 @@ class PipelineProbe:
         return problems
 
     def _remove_dead_letter(self) -> dict[str, str]:
-        poison = self._poison.transaction_id
-        if poison not in self._delivery.sent:
+        invalid = self._invalid.transaction_id
+        if invalid not in self._delivery.sent:
             return {}
         if not self._quarantine.ours:
             # It may have come since, or this run may have been interrupted before it looked.
@@ -184,9 +188,9 @@ class PipelineProbe:
         if not self._quarantine.ours:
             if not self._delivery.may_come_later and not self._quarantine.error:
                 return {}
-            return {poison: f"was never seen in {queue}: " + (self._quarantine.error or f"it may still wait in {self._targets.queue}")}
+            return {invalid: f"was never seen in {queue}: " + (self._quarantine.error or f"it may still wait in {self._targets.queue}")}
         problem = self._quarantine.delete_ours()
         if self._delivery.may_have_copies and not problem:
             self._quarantine.find(SHORT_WAIT)
             problem = self._quarantine.delete_ours()
-        return {poison: f"could not be deleted from {queue}: {problem}"} if problem else {}
+        return {invalid: f"could not be deleted from {queue}: {problem}"} if problem else {}

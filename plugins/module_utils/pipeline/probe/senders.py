@@ -1,4 +1,4 @@
-"""The two ways in which the probe's records reach the function: through the queue, or by invoking one version of it directly."""
+"""How the probe's records reach the function: through the queue, or by invoking one version directly."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any, Protocol
 from botocore.exceptions import ClientError
 
 from ..core.bounded_json import decode
-from ..core.checks import AWS_ERRORS, Check, Clock, explain, is_lasting, make_check, polls
+from ..core.checks import Check, make_check
+from ..core.clock import Clock, polls
+from ..core.errors import AWS_ERRORS, explain, is_lasting
 
-# Seconds to get requests through that meet a throttle or a lost connection.
+# Seconds to retry requests after a throttle or a lost connection.
 RETRY_SECONDS = 10.0
-# What Invoke answers while a version is being made, or too much runs at once: Invoke, Lambda API reference.
+# What Invoke answers while a version is being created, or too much runs at once: Invoke, Lambda API reference.
 NOT_YET = frozenset({"ResourceConflictException", "ResourceNotReadyException"})
 
 
@@ -29,11 +31,11 @@ class Record:
 
 @dataclass
 class Delivery:
-    """What became of the sending, kept up to date for a caller that is interrupted.
+    """The state of the sending, kept up to date for a caller that is interrupted.
 
-    `sent` is every id that the pipeline has or may have (a request whose answer was lost), `message_ids` are those of what it said it has.
-    With `may_have_copies` an answer was lost and the request made again, so that there may be copies whose message ids are not known.
-    `may_come_later` says that what was not seen yet may still be processed.
+    `sent` has every id that the pipeline has or may have (a request whose answer was lost), `message_ids` those that it confirmed.
+    `may_have_copies`: an answer was lost and the request made again, so there may be copies with unknown message ids.
+    `may_come_later`: what was not seen yet may still be processed.
     """
 
     sent: set[str] = field(default_factory=set)
@@ -43,10 +45,10 @@ class Delivery:
 
 
 class Sender(Protocol):
-    """Sends records, and judges how that went."""
+    """Sends records, and checks the result."""
 
     def send(self, records: Sequence[Record], delivery: Delivery) -> Check:
-        """Send all, bounded in time; never raises for what AWS answers."""
+        """Send all, in bounded time; never raises an error of AWS."""
         ...
 
 
@@ -85,14 +87,9 @@ class QueueSender:
             if not left or all(one.get("SenderFault") for one in refused):
                 break
         queue = self._url.rsplit("/", 1)[-1]
-        return make_check(
-            "probe: the queue takes its transactions",
-            not left,
-            f"{len(records)} of {len(records)} accepted",
-            f"{len(records) - len(left)} of {len(records)} accepted" + (f": {problem}" if problem else ""),
-            seconds=self._clock.monotonic() - started,
-            remedy=f"See that queue {queue} exists (site.yml creates it) and that you may send to it.",
-        )
+        remedy = f"Check that queue {queue} exists (site.yml creates it) and that you may send to it."
+        seconds = self._clock.monotonic() - started
+        return _taken_check("the queue", f"of {len(records)} accepted", len(records), len(left), problem, seconds, remedy)
 
 
 class VersionSender:
@@ -115,7 +112,7 @@ class VersionSender:
                 problem = explain(error)
                 if _is_for_good(error):
                     break
-                # What was asked may be under way, or done.
+                # The invocation may be in progress, or done.
                 delivery.may_have_copies = delivery.may_come_later = True
                 continue
             delivery.message_ids |= {one.transaction_id: ids[one.transaction_id] for one in left if one not in unsettled}
@@ -123,18 +120,13 @@ class VersionSender:
             if not left or problem:
                 break
         if left and not problem:
-            problem = f"it left {len(left)} to be tried again, for {self._seconds:g} s"
-        return make_check(
-            f"probe: version {self._version} takes its transactions",
-            not left,
-            f"{len(records)} of {len(records)} settled",
-            f"{len(records) - len(left)} of {len(records)} settled" + (f": {problem}" if problem else ""),
-            seconds=self._clock.monotonic() - started,
-            remedy=f"Version {self._version} of {self._function} does not work: look at its log, then mend its code, settings or role.",
-        )
+            problem = f"it left {len(left)} to be retried, for {self._seconds:g} s"
+        remedy = f"Version {self._version} of {self._function} does not work: look at its log, then fix its code, settings or role."
+        seconds = self._clock.monotonic() - started
+        return _taken_check(f"version {self._version}", f"of {len(records)} settled", len(records), len(left), problem, seconds, remedy)
 
     def _invoke(self, records: Sequence[Record], ids: dict[str, str], delivery: Delivery) -> tuple[list[Record], str]:
-        """The records that the version did not settle, and what was wrong with its answer, if anything."""
+        """The records that the version did not settle, and what was wrong with its answer, if anything was."""
         event = {"Records": [_event_record(record, ids[record.transaction_id]) for record in records]}
         answer = self._functions.invoke(FunctionName=self._function, Qualifier=self._version, Payload=json.dumps(event).encode())
         delivery.may_have_copies |= _was_repeated(answer)
@@ -146,6 +138,11 @@ class VersionSender:
         except (ValueError, TypeError, KeyError):
             return list(records), f"no partial batch response: {payload[:300]}"
         return [record for record in records if ids[record.transaction_id] in failures], ""
+
+
+def _taken_check(who: str, words: str, sent: int, left: int, problem: str, seconds: float, remedy: str) -> Check:
+    found = f"{sent - left} {words}" + (f": {problem}" if problem else "")
+    return make_check(f"probe: {who} takes its transactions", not left, f"{sent} {words}", found, seconds=seconds, remedy=remedy)
 
 
 def _entry(number: int, record: Record) -> dict[str, Any]:

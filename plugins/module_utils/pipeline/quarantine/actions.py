@@ -1,4 +1,4 @@
-"""The four actions on the quarantine: list, archive, replay, purge. Each meets the messages one by one and keeps no bodies."""
+"""The four actions on the quarantine: list, archive, replay, purge. Each reads the messages one by one and keeps no bodies."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..aws.dead_letter_queue import Held, QuarantinedMessage, sweep, without_content
-from ..core.checks import Clock
+from ..aws.dead_letter_queue import QuarantinedMessage, Sweep, sweep, without_content
+from ..core.clock import Clock
+from ..core.files import make_directory
 from ..core.terminal import printable
-from .archive import Archive, alone, make_directory
+from .archive import archive_path, archived, exclusive, names_of, write_archive
 from .journal import FILE_NAME, Journal
-from .listing import Listing, Selection, listing_lines, named
+from .listing import Listing, Selection, listing_lines
 from .repairs import Repair, Rules
 from .replay import Plan, Replay, Result
 
@@ -24,7 +25,7 @@ NOTHING_DONE = "Nothing was done: that takes -e quarantine_confirm=true, and no 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. Unless it is `confirmed`, replay and purge only say what they would do; `write` is false in check mode."""
+    """What to do. Unless it is `confirmed`, replay and purge only say what they would do; `write` is false in check mode."""
 
     action: str
     queue_url: str
@@ -50,7 +51,7 @@ class Request:
 
 @dataclass
 class Report:
-    """What an action came to: `lines` say it, `facts` are for other tasks, `errors` mean that it has to be run again."""
+    """The result of an action: `lines` for people, `facts` for other tasks, `errors` if it has to be run again."""
 
     changed: bool = False
     lines: list[str] = field(default_factory=list)
@@ -66,16 +67,16 @@ class Quarantine:
 
     def act(self) -> Report:
         """Does it."""
-        actions: dict[str, Callable[[Held, Report], object]]
+        actions: dict[str, Callable[[Sweep, Report], object]]
         actions = {"list": self._list, "archive": self._archive, "replay": self._replay, "purge": self._purge}
         request, report = self._request, Report()
         with contextlib.ExitStack() as stack:
             if self._writes:
                 make_directory(request.directory)
-                stack.enter_context(alone(request.directory))
+                stack.enter_context(exclusive(request.directory))
             held = stack.enter_context(sweep(self._sqs, request.dead_letter_queue_url, self._clock, request.seconds, bodies=False))
             actions[request.action](held, report)
-        # What is held was released by now.
+        # All messages that were not deleted are visible again from here on.
         if held.unseen:
             hidden = f"About {held.unseen} more are hidden by somebody else, or since a run was killed, until their time is up"
             report.lines.append(f"{hidden}: run this again.")
@@ -94,52 +95,50 @@ class Quarantine:
     def _attribute(self, url: str, name: str) -> int:
         return int(self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
-    def _list(self, held: Held, report: Report) -> None:
+    def _list(self, held: Sweep, report: Report) -> None:
         request = self._request
         retention = self._attribute(request.dead_letter_queue_url, "MessageRetentionPeriod")
         listing, others = Listing(request.samples), Listing(0)
         for message in held.arrivals():
             (listing if request.selection.matches(message) else others).add(message)
-        reasons = listing.report(self._clock.now(), retention, request.rules, self._dynamodb, request.table)
+        reasons = listing.report(self._clock, retention, request.rules, self._dynamodb, request.table)
         report.facts |= {"total": listing.total, "others": others.total, "reasons": reasons}
         report.lines += [f"{request.quarantine}: {listing.total:,} messages", *listing_lines(reasons)]
         if others.total:
             kinds = ", ".join(f"{group.count:,} {reason}" for reason, group in sorted(others.groups.items()))
             report.lines.append(f"{others.total:,} others, which are not selected: {kinds}")
 
-    def _archive(self, held: Held, report: Report, purged: bool = False) -> list[QuarantinedMessage]:
-        """The messages that are now in an archive on the disk; without bodies."""
+    def _archive(self, held: Sweep, report: Report, purged: bool = False) -> list[QuarantinedMessage]:
+        """Archives what is selected; returns the messages that are now in an archive on the disk, without bodies."""
         request = self._request
-        chosen: list[QuarantinedMessage] = []
-        path = None
+        now, chosen, archive = self._clock.now(), list[QuarantinedMessage](), None
+        path = archive_path(request.directory, request.quarantine, now, request.run)
         with contextlib.ExitStack() as stack:
-            archive = None
-            if self._writes:
-                archive = stack.enter_context(Archive(request.directory, request.quarantine, self._clock.now(), request.run, purged))
             for message in self._chosen(held):
-                if archive:
-                    archive.add(message)
+                if self._writes:
+                    archive = archive or stack.enter_context(write_archive(path, request.quarantine, now, purged))
+                    archive.add(archived(message))
                 chosen.append(without_content(message))
-            if archive and chosen:
-                path = str(archive.finish())
         report.changed = bool(chosen)
-        report.facts |= {"archived": len(chosen) if path else 0, "archive_file": path}
-        report.lines.append(f"{len(chosen):,} messages {f'are in {path}' if path else 'would be archived' if chosen else 'are selected'}")
-        return chosen if path else []
+        report.facts |= {"archived": len(chosen) if archive else 0, "archive_file": str(path) if archive else None}
+        report.lines.append(
+            f"{len(chosen):,} messages {f'are in {path}' if archive else 'would be archived' if chosen else 'are selected'}"
+        )
+        return chosen if archive else []
 
-    def _purge(self, held: Held, report: Report) -> None:
-        archived = self._archive(held, report, purged=True)
-        problems = held.delete(archived)
+    def _purge(self, held: Sweep, report: Report) -> None:
+        kept = self._archive(held, report, purged=True)
+        problems = held.delete(kept)
         with self._journal() as journal:
             if journal and self._writes:
-                journal.removed(message.message_id for message in archived if message.message_id not in problems)
-        report.facts["purged"] = len(archived) - len(problems)
+                journal.removed(message.message_id for message in kept if message.message_id not in problems)
+        report.facts["purged"] = len(kept) - len(problems)
         report.lines.append(f"{report.facts['purged']:,} messages were deleted." if self._writes else NOTHING_DONE)
-        self._tell(report, "problems", [(one, problems[one.message_id]) for one in archived if one.message_id in problems], "not deleted")
+        self._tell(report, "problems", [(one, problems[one.message_id]) for one in kept if one.message_id in problems], "not deleted")
         if problems:
             report.errors.append(f"{len(problems)} messages, which the archive has, could not be deleted")
 
-    def _replay(self, held: Held, report: Report) -> None:
+    def _replay(self, held: Sweep, report: Report) -> None:
         request = self._request
         room = self._attribute(request.queue_url, "MaximumMessageSize")
         wanted = request.selection.matches
@@ -174,14 +173,14 @@ class Quarantine:
             report.errors.append(f"{len(result.problems)} messages could not be moved whole; the next replay finishes them")
 
     def _tell(self, report: Report, name: str, messages: list[tuple[QuarantinedMessage, str]], what: str) -> None:
-        report.facts |= {name: [named(message) | {"why": why} for message, why in messages[:NAMED]], f"{name}_count": len(messages)}
+        report.facts |= {name: [names_of(message) | {"why": why} for message, why in messages[:NAMED]], f"{name}_count": len(messages)}
         for message, why in messages[:SHOWN]:
             report.lines.append(f"    {what}: {message.message_id}, {message.transaction_id or 'no transaction_id'}: {why}")
         if len(messages) > SHOWN:
             report.lines.append(f"    {what}: {len(messages) - SHOWN:,} more")
 
-    def _chosen(self, held: Held) -> Iterator[QuarantinedMessage]:
-        """What is selected, whole, up to the limit."""
+    def _chosen(self, held: Sweep) -> Iterator[QuarantinedMessage]:
+        """The selected messages, with their content, up to the limit."""
         count = 0
         for message in held.arrivals():
             if self._request.selection.matches(message):
@@ -192,7 +191,7 @@ class Quarantine:
 
     @contextlib.contextmanager
     def _journal(self) -> Iterator[Journal | None]:
-        """The journal of former replays and this one; none where there is none and this is not to write one."""
+        """The journal of all replays; None where there is none yet and this run must not write one."""
         if not (self._writes and self._request.action == "replay") and not (self._request.directory / FILE_NAME).exists():
             yield None
             return

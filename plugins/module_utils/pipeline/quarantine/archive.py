@@ -1,73 +1,62 @@
-"""Where quarantined messages are kept on this machine: a private directory, and archives in it that are whole or not there.
+"""Archives of the quarantine on this machine: the format of an archived dead-letter message, written and read.
 
-An archive is gzip of JSON lines: one for each message, then one that proves it whole, {"archive": <queue>, "messages": <how many>, …}. What
-somebody reads in it holds whatever the messages held, so only the owner may.
+An archive is a file of JSON lines: one for each message, then a closing line {"archive": <queue>, "messages": <how many>, …}. It holds
+whatever the messages held, so only its owner may read it.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
-import gzip
-import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..aws.dead_letter_queue import QuarantinedMessage
+from ..core.files import PART, ClosedLines, JsonLinesWriter, write_json_lines
 
-PART = ".part"
+# Of a QuarantinedMessage, what is text or a number.
+NAMES = ("message_id", "transaction_id", "outbox_id", "source_message_id", "reason", "detail", "receive_count")
 
 
 class BusyError(Exception):
     """Another process works on the same directory."""
 
 
-def moment(value: datetime) -> str:
+class ArchiveError(ValueError):
+    """An archive that is not whole. The message says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Purged:
+    """A message that was deleted from the quarantine because an archive has it; `at`, in seconds since 1970, is when that run began."""
+
+    message_id: str
+    outbox_id: str
+    at: float
+
+
+def iso_time(value: datetime) -> str:
     """A time as every file here has it: UTC, ISO 8601, milliseconds."""
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def portable(attributes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Message attributes as JSON can hold them: bytes in base64."""
-    return {
-        name: {key: base64.b64encode(value).decode() if isinstance(value, bytes) else value for key, value in attribute.items()}
-        for name, attribute in attributes.items()
-    }
+def names_of(message: QuarantinedMessage) -> dict[str, Any]:
+    """A message by all its names, without its content."""
+    return {name: getattr(message, name) for name in NAMES} | {"sent_at": iso_time(message.sent_at)}
 
 
-def unportable(attributes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The reverse of `portable`."""
-    return {
-        name: {key: base64.b64decode(value) if key == "BinaryValue" else value for key, value in attribute.items()}
-        for name, attribute in attributes.items()
-    }
-
-
-def make_directory(path: Path) -> None:
-    """Makes a private directory and what it lies in, each so that it outlasts a power cut."""
-    if not path.is_dir():
-        make_directory(path.parent)
-        path.mkdir(mode=0o700)
-        sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Returns when the names in a directory are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def archived(message: QuarantinedMessage) -> dict[str, Any]:
+    """A whole message, as an archive and an export have it. Its receipt handle is worth nothing later."""
+    return names_of(message) | {"attributes": message.attributes, "body": message.body}
 
 
 @contextlib.contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Holds the directory's lock, which ends with this process, and clears away what a killed one left unfinished. Raises BusyError."""
+def exclusive(directory: Path) -> Iterator[None]:
+    """Holds the directory's lock, which ends with this process, and removes unfinished files of a killed one. Raises BusyError."""
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
@@ -81,53 +70,36 @@ def alone(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-class Archive:
-    """An archive being written; `path` is where it is once it was finished. Unfinished, it leaves nothing.
+def archive_path(directory: Path, queue: str, now: datetime, run: str) -> Path:
+    """Where the archive of one run is."""
+    return directory / f"{queue}-{now:%Y%m%dT%H%M%SZ}-{run}.jsonl.gz"
 
-    `purged` says that the quarantine's messages are to be deleted now; `now` is before the first of them was received.
+
+@contextlib.contextmanager
+def write_archive(path: Path, queue: str, now: datetime, purged: bool) -> Iterator[JsonLinesWriter]:
+    """An archive to which `archived` messages are added; on leaving, it is whole and on the disk under its name, or not there.
+
+    `purged` says that the quarantine's messages will be deleted next; `now` is before the first of them was received.
     """
+    closing = {"archive": queue, "archived_at": iso_time(now), "purged": purged}
+    with write_json_lines(path, lambda count: closing | {"messages": count}) as lines:
+        yield lines
 
-    def __init__(self, directory: Path, queue: str, now: datetime, run: str, purged: bool) -> None:
-        self.path = directory / f"{queue}-{now:%Y%m%dT%H%M%SZ}-{run}.jsonl.gz"
-        self.messages = 0
-        self._queue, self._now, self._purged = queue, now, purged
-        self._part = self.path.with_name(self.path.name + PART)
 
-    def __enter__(self) -> Archive:
-        self._file = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-        self._lines = gzip.GzipFile(filename="", fileobj=self._file, mode="wb", mtime=0)
-        return self
+def purged(directory: Path) -> Iterator[Purged]:
+    """The messages that were deleted because an archive in this directory has them. Raises ArchiveError."""
+    for path in sorted(directory.glob("*.jsonl.gz")):
+        yield from _purged(path)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        self._part.unlink(missing_ok=True)
 
-    def add(self, message: QuarantinedMessage) -> None:
-        """Writes one message, whole."""
-        self._write(
-            {
-                "message_id": message.message_id,
-                "reason": message.reason,
-                "transaction_id": message.transaction_id,
-                "outbox_id": message.outbox_id,
-                "sent_at": moment(message.sent_at),
-                "receive_count": message.receive_count,
-                "attributes": portable(message.attributes),
-                "body": message.body,
-            }
-        )
-        self.messages += 1
-
-    def finish(self) -> Path:
-        """Returns when the archive is on the disk under its name, proved whole by its last line."""
-        closing = {"archive": self._queue, "messages": self.messages, "archived_at": moment(self._now), "purged": self._purged}
-        self._write(closing)
-        self._lines.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.rename(self._part, self.path)
-        sync_directory(self.path.parent)
-        return self.path
-
-    def _write(self, line: dict[str, Any]) -> None:
-        self._lines.write(json.dumps(line).encode() + b"\n")
+def _purged(path: Path) -> list[Purged]:
+    """Of one archive, which has 100,000 messages at most; none if it was written without deleting anything."""
+    lines = ClosedLines(path, "archive", counted="messages")
+    try:
+        ids = [(record["message_id"], record["outbox_id"]) for _line, record in lines]
+        at = datetime.fromisoformat(lines.closing["archived_at"]).timestamp()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArchiveError(f"archive {path} is not whole: {error}. Move it elsewhere, also if it is no archive.") from error
+    if lines.closing.get("purged") is not True:
+        return []
+    return [Purged(message_id, outbox_id, at) for message_id, outbox_id in ids if outbox_id is not None]

@@ -1,13 +1,15 @@
-"""What was sent back from the quarantine, or may have been: written to disk before it is sent.
+"""The journal of replays: what was sent back from the quarantine, or may have been. It is on the disk before a message is sent.
 
-A message is `begun` before its content goes to the transaction queue, `sent` once the queue has said that it has it, and `removed` once the
-quarantine has it no more. Whatever ends the process, its next run reads here what was begun, and sends that again to the letter, whatever
-repair it is told of meanwhile: the table takes equal content twice without a word, and only other content would be a conflict. What is sent
-or removed and shows in the quarantine after all is only removed.
+A message is `begun` before its content goes to the transaction queue, `sent` when the queue has confirmed it, and `removed` when it is no
+longer in the quarantine. If the process ends at any point, the next run reads here what was begun, and sends exactly the same content
+again, whatever repair it is given: the table accepts equal content twice, and only different content would be a conflict. A message that
+was sent or removed and is in the quarantine after all is only removed.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
 import sqlite3
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..aws.dead_letter_queue import QuarantinedMessage
-from .archive import portable, sync_directory, unportable
+from ..core.files import sync_directory, to_json
 
 FILE_NAME = "replays.sqlite3"
 BEGUN, SENT, REMOVED = "begun", "sent", "removed"
@@ -41,12 +43,22 @@ CREATE TABLE IF NOT EXISTS replays (
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One message on its way: the one in the quarantine, what is sent for it, and whether a former run began that."""
+    """One message that is sent back: the one in the quarantine, what is sent for it, and whether an earlier run began that."""
 
     message: QuarantinedMessage
     body: str
     attributes: dict[str, dict[str, Any]]
     resumed: bool = False
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A message that was sent back to the queue, or may have been; `at` is when that began, in seconds since 1970."""
+
+    message_id: str
+    outbox_id: str | None
+    transaction_id: str | None
+    at: float
 
 
 class Journal:
@@ -67,10 +79,11 @@ class Journal:
     def close(self) -> None:
         self._database.close()
 
-    def replays(self) -> Iterator[tuple[str, str | None, str | None, datetime]]:
-        """Of everything that was replayed, or may have been: its id in the quarantine, outbox id, transaction id, and when that began."""
-        for *ids, begun_at in self._database.execute("SELECT message_id, outbox_id, transaction_id, begun_at FROM replays"):
-            yield *ids, datetime.fromisoformat(begun_at)
+    def replays(self) -> Iterator[Replayed]:
+        """Everything that was replayed, or may have been."""
+        rows = self._database.execute("SELECT message_id, outbox_id, transaction_id, begun_at FROM replays")
+        for message_id, outbox_id, transaction_id, begun_at in rows:
+            yield Replayed(message_id, outbox_id, transaction_id, datetime.fromisoformat(begun_at).timestamp())
 
     def unfinished(self) -> int:
         """How many were begun or sent and, as far as is known, are still in the quarantine."""
@@ -86,7 +99,10 @@ class Journal:
         """What is to be sent for a message that was begun."""
         (text,) = self._database.execute("SELECT content FROM replays WHERE message_id = ?", (message.message_id,)).fetchone()
         content = json.loads(text)
-        return Outgoing(message, content["body"], unportable(content["attributes"]), resumed=True)
+        for attribute in content["attributes"].values():
+            if "BinaryValue" in attribute:
+                attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
+        return Outgoing(message, content["body"], content["attributes"], resumed=True)
 
     def begin(self, outgoing: Iterable[Outgoing], repairs: list[str], run: str, at: str) -> None:
         """Returns when all these are on the disk; those that were begun before stay as they are."""
@@ -100,25 +116,25 @@ class Journal:
                 json.dumps(repairs),
                 run,
                 at,
-                json.dumps({"body": one.body, "attributes": portable(one.attributes)}),
+                to_json({"body": one.body, "attributes": one.attributes}),
             )
             for one in outgoing
         ]
         self._write("INSERT INTO replays VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING", rows)
 
     def sent(self, message_ids: Mapping[str, str]) -> None:
-        """The queue has these: by id in the quarantine, the id it gave."""
+        """The queue has these; by id in the quarantine, the id that the queue gave."""
         rows = [(SENT, sent, message_id) for message_id, sent in message_ids.items()]
         self._write("UPDATE replays SET state = ?, sent_message_id = ?, content = NULL WHERE message_id = ?", rows)
 
     def removed(self, message_ids: Iterable[str]) -> None:
-        """The quarantine has these no more."""
+        """These are no longer in the quarantine."""
         self._write("UPDATE replays SET state = ? WHERE message_id = ?", [(REMOVED, one) for one in message_ids])
 
     def settle(self, present: Iterable[str]) -> int:
-        """The quarantine was met whole, and these are left in it: whatever else was sent is removed, then.
+        """The whole quarantine was read, and these are still in it: so everything else that was sent is removed.
 
-        Returns how many were begun and are gone: somebody else moved them, or they expired. Their content stays here.
+        Returns how many were begun and are gone, because somebody else moved them or they expired. Their content stays here.
         """
         gone = dict(self._database.execute("SELECT message_id, state FROM replays WHERE state != ?", (REMOVED,)))
         for message_id in present:
@@ -129,7 +145,7 @@ class Journal:
         return len(gone) - len(sent)
 
     def refused(self, message_ids: Iterable[str]) -> None:
-        """The queue said of these that it does not have them: as if they had never been begun."""
+        """The queue refused these: forgets that they were begun."""
         self._write("DELETE FROM replays WHERE message_id = ? AND state = ?", [(one, BEGUN) for one in message_ids])
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
@@ -140,3 +156,11 @@ class Journal:
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
+
+
+def replayed(directory: Path) -> list[Replayed]:
+    """What the journal in a directory has; nothing where there is none."""
+    if not (directory / FILE_NAME).exists():
+        return []
+    with contextlib.closing(Journal(directory)) as journal:
+        return list(journal.replays())

@@ -1,4 +1,4 @@
-"""Choosing quarantined messages, and telling what there is: by reason, with ages, samples and, of a conflict, both versions."""
+"""Selecting and listing quarantined messages: by reason, with ages and samples, and with both versions of a conflict."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..aws.dead_letter_queue import KEY, QuarantinedMessage
-from ..core.checks import AWS_ERRORS, explain, in_chunks
-from .archive import moment
+from ..aws.dead_letter_queue import QuarantinedMessage
+from ..aws.table import TableReader
+from ..core.clock import Clock
+from ..core.content import KEY
+from ..core.errors import AWS_ERRORS, explain
+from .archive import iso_time, names_of
 from .repairs import Rules
 
 CONFLICT = "conflict"
-KEYS_PER_CALL = 100  # BatchGetItem takes no more
 FIELDS, CHARACTERS = 8, 60  # of a conflict: differing fields shown, and characters of each value
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which messages are meant: those that meet every condition that is given."""
+    """Which messages are selected: those that meet every condition that is given."""
 
     reasons: frozenset[str]
     ids: frozenset[str]  # of the transaction, of the outbox, or of the message
@@ -67,7 +69,7 @@ class ReasonGroup:
 
 
 class Listing:
-    """What was met of the quarantine, by reason, with at most `samples` of each."""
+    """What was read of the quarantine, by reason, with at most `samples` of each."""
 
     def __init__(self, samples: int) -> None:
         self._samples = samples
@@ -84,57 +86,35 @@ class Listing:
         if len(group.samples) < self._samples:
             group.samples.append(message)
 
-    def report(self, now: datetime, retention: int, rules: Rules, dynamodb: Any, table: str) -> list[dict[str, Any]]:
-        """One entry for each reason, the largest first. `retention` is in seconds; the queue deletes what is older, whatever it is."""
+    def report(self, clock: Clock, retention: int, rules: Rules, dynamodb: Any, table: str) -> list[dict[str, Any]]:
+        """One entry for each reason, the largest first. `retention` is in seconds; the queue deletes every message that is older."""
+        now = clock.now()
         conflicts = self.groups[CONFLICT].samples if CONFLICT in self.groups else []
-        versions = _versions(conflicts, rules, dynamodb, table)
+        versions = _versions(conflicts, rules, dynamodb, table, clock)
         return [
             {
                 "reason": reason,
                 "count": group.count,
-                "oldest": moment(group.oldest),
-                "newest": moment(group.newest),
+                "oldest": iso_time(group.oldest),
+                "newest": iso_time(group.newest),
                 "oldest_age_seconds": round((now - group.oldest).total_seconds()),
                 "expires_in_seconds": round(retention - (now - group.oldest).total_seconds()),
-                "samples": [named(message) | versions.get(message.message_id, {}) for message in group.samples],
+                "samples": [names_of(message) | versions.get(message.message_id, {}) for message in group.samples],
             }
             for reason, group in sorted(self.groups.items(), key=lambda entry: (-entry[1].count, entry[0]))
         ]
 
 
-def named(message: QuarantinedMessage) -> dict[str, Any]:
-    """A message by all its names, without its content."""
-    return {
-        "message_id": message.message_id,
-        "transaction_id": message.transaction_id,
-        "outbox_id": message.outbox_id,
-        "source_message_id": message.source_message_id,
-        "reason": message.reason,
-        "detail": message.detail,
-        "sent_at": moment(message.sent_at),
-        "receive_count": message.receive_count,
-    }
-
-
-def _versions(conflicts: list[QuarantinedMessage], rules: Rules, dynamodb: Any, table: str) -> dict[str, dict[str, Any]]:
+def _versions(conflicts: list[QuarantinedMessage], rules: Rules, dynamodb: Any, table: str, clock: Clock) -> dict[str, dict[str, Any]]:
     """By message id, both versions of each conflict: the fields in which they differ, as far as the table can be read."""
-    ids = list(dict.fromkeys(message.transaction_id for message in conflicts if message.transaction_id))
+    ids = dict.fromkeys(message.transaction_id for message in conflicts if message.transaction_id)
     stored: dict[str, dict[str, Any]] = {}
     problem = ""
-    for chunk in in_chunks(ids, KEYS_PER_CALL):
-        keys = [{KEY: {"S": one}} for one in chunk]
-        try:
-            while keys:
-                answer = dynamodb.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
-                items = answer.get("Responses", {}).get(table, [])
-                stored |= {item[KEY]["S"]: item for item in items}
-                keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
-                if keys and not items:
-                    problem = "the table is too busy to read it"
-                    break
-        except AWS_ERRORS as error:
-            problem = explain(error)
-            break
+    try:
+        for items in TableReader(dynamodb, table, clock, patience=0).get(ids):
+            stored |= {item[KEY]["S"]: item for item in items}
+    except AWS_ERRORS as error:
+        problem = explain(error)
     found: dict[str, dict[str, Any]] = {}
     for message in conflicts:
         item = stored.get(str(message.transaction_id))

@@ -1,11 +1,11 @@
-"""Repairs of a message body: of its JSON text, top-level members only, so that what is not repaired keeps every digit.
+"""Repairs of a message body. They change its JSON text, top-level members only, so that all other members keep every digit.
 
     rename OLD NEW        the member OLD gets the name NEW
     set NAME VALUE        the member NAME has this value, a JSON text; added if there is none, and one if there are several
     parse NAME [SIGN [GROUP]]
-                          the text of the member NAME becomes the number it spells. Without SIGN only as 1234.56; with SIGN, the decimal
-                          sign, a "." or ",", the other one may group the digits by threes: with "," 1.234,56 is 1234.56. A text that can be
-                          read in two ways, 1.234 or 1,234, is one only with both: with ", ." 1.234 is 1234, with ". ," it is 1.234
+                          the text of the member NAME becomes the number that it spells. Without SIGN: only as 1234.56. SIGN is the decimal
+                          sign, "." or ","; the other one may group the digits by threes: with "," 1.234,56 is 1234.56. A text that can be
+                          read in two ways, 1.234 or 1,234, needs both: with ", ." 1.234 is 1234, with ". ," it is 1.234
 
 A name with spaces is written as a JSON text. The same repair of the same body always gives the same text.
 """
@@ -34,9 +34,9 @@ _NUMBERS = {
     ",": re.compile(r"([0-9]+|[1-9][0-9]{0,2}(\.[0-9]{3})+)(,[0-9]+)?"),
 }
 _NUMBERS |= {". ,": _NUMBERS["."], ", .": _NUMBERS[","]}
-# One sign, three digits after it, and before it what may be a group: thousands, or thousandths.
+# One sign with three digits after it, and before it what may be a group: thousands or thousandths.
 _IN_TWO_WAYS = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
-# Numbers are passed over as text: no float, and none too long for int().
+# Numbers stay text: no float, and no number too long for int().
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
@@ -121,9 +121,9 @@ def _words(text: str, count: int) -> tuple[list[str], str]:
 
 
 def repaired(body: str, repairs: Iterable[Repair], parsed: list[str] | None = None) -> str:
-    """The body after all the repairs, in their order; as it is if there are none. Raises NotRepairableError.
+    """The body after all the repairs, in their order; unchanged if there are none. Raises NotRepairableError.
 
-    `parsed` is told of each number that was made of a text: its name, the text, the number.
+    `parsed` gets a line for each number that was made from a text: its name, the text, the number.
     """
     steps = list(repairs)
     if not steps:
@@ -137,10 +137,10 @@ def repaired(body: str, repairs: Iterable[Repair], parsed: list[str] | None = No
 
 
 def _members(body: str) -> list[Member]:
-    """The members of the object that a body is, each value as it is written."""
+    """The members of a body, each value as it is written."""
 
     def expect(sign: str, at: int) -> int:
-        """Where the text goes on after this sign and the space around it."""
+        """The position after this sign and the space around it."""
         at = _space(body, at)
         if body[at : at + 1] != sign:
             raise ValueError
@@ -176,7 +176,7 @@ def _space(body: str, at: int) -> int:
 class Rules:
     """The function's own rules, from its source (transaction.py): what it would refuse, and how two versions of a record differ.
 
-    The function that is deployed has the last word; what it refuses after all comes back to the quarantine.
+    The deployed function decides in the end: what it refuses comes back to the quarantine.
     """
 
     def __init__(self, path: Path) -> None:
@@ -191,8 +191,8 @@ class Rules:
         """The reason and the detail with which the function would refuse this body, or ""."""
         try:
             self._module.check_size(self._module.parse(body))
-        except self._module.Poison as poison:
-            return f"{poison.reason} {json.dumps(poison.detail)}"
+        except self._module.InvalidRecord as error:
+            return f"{error.reason} {json.dumps(error.detail)}"
         return ""
 
     def differences(self, body: str, stored: dict[str, dict[str, Any]]) -> dict[str, tuple[Any, Any]]:

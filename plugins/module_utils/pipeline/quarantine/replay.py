@@ -1,8 +1,8 @@
-"""Sending quarantined messages back to the transaction queue, so that a process that ends anywhere loses none and changes none twice.
+"""Sending quarantined messages back to the transaction queue. A process may end at any point: no message is lost or changed twice.
 
-For each handful of messages: what will be sent goes to the journal, on disk; it is sent; the journal notes that; the messages are deleted
-from the quarantine. So a message leaves the quarantine only after the queue has said that it has its successor, and nothing is sent again
-with other content than the first time.
+For each batch of messages: the journal, on disk, notes what will be sent; it is sent; the journal notes that; the messages are deleted
+from the quarantine. So a message leaves the quarantine only after the queue has confirmed its successor, and nothing is sent again with
+different content.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ..aws.dead_letter_queue import PER_CALL, Held, QuarantinedMessage, without_content
+from ..aws.dead_letter_queue import PER_CALL, QuarantinedMessage, Sweep, without_content
 from ..core.bounded_json import decode
-from ..core.checks import AWS_ERRORS, Clock, explain
-from .archive import moment
+from ..core.clock import Clock
+from ..core.errors import AWS_ERRORS, explain
+from .archive import iso_time
 from .journal import BEGUN, Journal, Outgoing
 from .repairs import NotRepairableError, Repair, Rules, repaired
 
 # SQS: "message quotas". Of a message; of a whole call, in bytes with attributes.
 MAX_ATTRIBUTES, MAX_CALL_BYTES = 10, 1024 * 1024
-# What the function wrote on a letter, of one delivery: it goes into the history, not into the message.
-OF_THE_LETTER = ("reason", "detail", "source_message_id")
+# What the function wrote on a dead-letter message is about one delivery: it goes into the history, not into the message.
+OF_ONE_DELIVERY = ("reason", "detail", "source_message_id")
 HISTORY = "history"
 # The newest entries of a history, as many as have room.
 HISTORY_ENTRIES, HISTORY_BYTES = 10, 8192
 # Seconds to finish with what was sent, before messages show again.
 RESERVE = 10
-# The queue refuses the content, of the one entry or of one in the call: it has none of them.
+# The queue refuses the content of an entry in the call: then it has taken none of the entries.
 REFUSALS = frozenset(
     ("InvalidMessageContents", "InvalidParameterValue", "AWS.SimpleQueueService.BatchRequestTooLong", "BatchRequestTooLong")
 )
@@ -40,15 +41,15 @@ REFUSALS = frozenset(
 
 @dataclass
 class Result:
-    """What became of the messages that were met. `left` are (message, why it stays); `problems` are (message, why it must be run again).
+    """What became of the messages that were read. `left` are (message, why it stays); `problems` are (message, why it must be run again).
 
     `parsed` are (message, which text becomes which number), of a plan that is not confirmed.
     """
 
     sent: Counter[str] = field(default_factory=Counter)  # by reason
-    finished: int = 0  # a former run had sent them: only deleted
-    resumed: int = 0  # a former run had begun them: sent as begun
-    gone: int = 0  # a former run had begun them, and they are in the quarantine no more
+    finished: int = 0  # an earlier run had sent them: only deleted
+    resumed: int = 0  # an earlier run had begun them: sent as begun
+    gone: int = 0  # an earlier run had begun them, and they are no longer in the quarantine
     came_back: int = 0  # sent by this run, and quarantined again
     left: list[tuple[QuarantinedMessage, str]] = field(default_factory=list)
     problems: list[tuple[QuarantinedMessage, str]] = field(default_factory=list)
@@ -83,7 +84,7 @@ def message_bytes(body: str, attributes: dict[str, dict[str, Any]]) -> int:
 
 
 def history_of(message: QuarantinedMessage) -> list[Any]:
-    """What its history says so far, oldest first; what cannot be read as one is kept as it was found."""
+    """Its history so far, oldest first; what cannot be read as a history is kept as it was found."""
     text = message.attributes.get(HISTORY, {}).get("StringValue")
     if text is None:
         return []
@@ -95,9 +96,9 @@ def history_of(message: QuarantinedMessage) -> list[Any]:
 
 
 class Replay:
-    """One run over what is held. There may be no journal for a plan that is not confirmed."""
+    """One run over a sweep of the quarantine. `journal` may be None for a plan that is not confirmed."""
 
-    def __init__(self, sqs: Any, url: str, held: Held, plan: Plan, clock: Clock, journal: Journal | None) -> None:
+    def __init__(self, sqs: Any, url: str, held: Sweep, plan: Plan, clock: Clock, journal: Journal | None) -> None:
         self._sqs, self._url, self._held, self._plan, self._clock, self._journal = sqs, url, held, plan, clock, journal
         self._sent_ids: set[str] = set()
         self._next_send = clock.monotonic()
@@ -105,7 +106,7 @@ class Replay:
         self.result = Result()
 
     def run(self) -> Result:
-        """Meets all there is, as far as the limit and the time go; `result` is kept up to date, for a caller that is interrupted."""
+        """Reads all messages, until the limit or the time ends; `result` is kept up to date, for a caller that is interrupted."""
         chosen = 0
         unfinished = self._journal.unfinished() if self._journal else 0
         for message in self._held.arrivals():
@@ -132,7 +133,7 @@ class Replay:
         return self.result
 
     def _prepare(self, message: QuarantinedMessage) -> Outgoing | None:
-        """The message as it is sent, if it is one that the function would take."""
+        """The message as it is sent, if the function would accept it."""
         parsed: list[str] = []
         try:
             body = repaired(message.body, self._plan.repairs, parsed)
@@ -143,7 +144,7 @@ class Replay:
         if refusal:
             self._leave(message, f"{'even repaired' if self._plan.repairs else 'as it is'}, it would be refused: {refusal}")
             return None
-        attributes = {name: value for name, value in message.attributes.items() if name not in (*OF_THE_LETTER, HISTORY)}
+        attributes = {name: value for name, value in message.attributes.items() if name not in (*OF_ONE_DELIVERY, HISTORY)}
         size = message_bytes(body, attributes)
         if len(attributes) > MAX_ATTRIBUTES or size > self._plan.room:
             found = f"{size} bytes and {len(attributes)} attributes"
@@ -154,14 +155,14 @@ class Replay:
         return Outgoing(message, body, attributes | self._history(message, len(attributes), self._plan.room - size))
 
     def _history(self, message: QuarantinedMessage, attributes: int, room: int) -> dict[str, dict[str, Any]]:
-        """The attribute that tells what became of this message so far, as far as there is room for it: {} if there is none."""
+        """The attribute that tells what became of this message so far, with as many entries as have room: {} if none has."""
         entry = {
             "quarantine_message_id": message.message_id,
-            "quarantined_at": moment(message.sent_at),
+            "quarantined_at": iso_time(message.sent_at),
             "reason": message.reason,
             "detail": message.detail,
             "source_message_id": message.source_message_id,
-            "replayed_at": moment(self._clock.now()),
+            "replayed_at": iso_time(self._clock.now()),
             "repairs": [repair.text for repair in self._plan.repairs],
         }
         entries = [*history_of(message), entry][-HISTORY_ENTRIES:]
@@ -173,7 +174,7 @@ class Replay:
         return {}
 
     def _put(self, outgoing: Outgoing) -> None:
-        """Adds one to those that are sent together."""
+        """Adds a message to those that are sent together."""
         if self.result.error:
             return
         used = sum(message_bytes(one.body, one.attributes) for one in self._batch)
@@ -194,7 +195,7 @@ class Replay:
             return
         self._clock.wait(pause)
         self._next_send = self._clock.monotonic() + len(batch) / self._plan.rate
-        self._journal.begin(batch, [repair.text for repair in self._plan.repairs], self._plan.run, moment(self._clock.now()))
+        self._journal.begin(batch, [repair.text for repair in self._plan.repairs], self._plan.run, iso_time(self._clock.now()))
         sent = self._send(batch, self._journal)
         self._count(sent)
         self._delete([one.message for one in sent], self._journal)
@@ -204,7 +205,7 @@ class Replay:
         self.result.sent.update(one.message.reason for one in batch if not one.resumed)
 
     def _send(self, batch: list[Outgoing], journal: Journal) -> list[Outgoing]:
-        """Those that the queue has, which the journal then notes."""
+        """Sends a batch; returns, after the journal has noted them, those that the queue has."""
         entries = [{"Id": str(number), "MessageBody": one.body, "MessageAttributes": one.attributes} for number, one in enumerate(batch)]
         try:
             answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
@@ -216,7 +217,7 @@ class Replay:
             else:
                 self.result.error = explain(error)
                 for one in batch:
-                    self._stumble(one.message, "whether it was sent is not known")
+                    self._add_problem(one.message, "whether it was sent is not known")
             return []
         accepted = {batch[int(entry["Id"])].message.message_id: entry["MessageId"] for entry in answer.get("Successful", [])}
         self._sent_ids |= set(accepted.values())
@@ -230,7 +231,7 @@ class Replay:
             if entry.get("SenderFault"):
                 self._refuse(one, why, journal)
             else:
-                self._stumble(one.message, why)
+                self._add_problem(one.message, why)
         return [one for one in batch if one.message.message_id in accepted]
 
     def _refuse(self, one: Outgoing, why: str, journal: Journal) -> None:
@@ -240,7 +241,7 @@ class Replay:
     def _leave(self, message: QuarantinedMessage, why: str) -> None:
         self.result.left.append((without_content(message), why))
 
-    def _stumble(self, message: QuarantinedMessage, why: str) -> None:
+    def _add_problem(self, message: QuarantinedMessage, why: str) -> None:
         self.result.problems.append((without_content(message), why))
 
     def _delete(self, messages: list[QuarantinedMessage], journal: Journal) -> int:
@@ -248,6 +249,6 @@ class Replay:
         problems = self._held.delete(messages)
         for message in messages:
             if message.message_id in problems:
-                self._stumble(message, f"it was sent, and could not be deleted: {problems[message.message_id]}")
+                self._add_problem(message, f"it was sent, and could not be deleted: {problems[message.message_id]}")
         journal.removed(message.message_id for message in messages if message.message_id not in problems)
         return len(messages) - len(problems)

@@ -1,7 +1,7 @@
-"""Every ledger entry and what was found of it, in a temporary SQLite database, so that memory stays bounded.
+"""Every ledger entry and where it was found, in a temporary SQLite database, so that memory stays bounded.
 
-What is counted is a transaction: an id and a content. Entries of the same id and content, in one ledger or in several, are copies, and the
-first of them, the leader, stands for all. Entries of the same id and different content are different transactions, of which the table can
+Reconciliation counts transactions: an id and a content. Entries with the same id and content, in one ledger or in several, are copies; the
+first of them, the leader, stands for all. Entries with the same id and different content are different transactions, of which the table can
 hold one.
 """
 
@@ -29,15 +29,17 @@ CREATE TABLE altered (entry INTEGER PRIMARY KEY, fields BLOB, item BLOB);
 CREATE TABLE doubled (entry INTEGER, other BLOB, place TEXT, PRIMARY KEY (entry, other));
 CREATE TABLE unknown (key BLOB PRIMARY KEY, content BLOB);
 CREATE TABLE archived (entry INTEGER PRIMARY KEY);
-CREATE TABLE letters (message_id TEXT PRIMARY KEY, outbox_id BLOB, key BLOB, reason TEXT, sent_at REAL, body BLOB, entry INTEGER);
+CREATE TABLE dead_letter_messages (
+    message_id TEXT PRIMARY KEY, outbox_id BLOB, key BLOB, reason TEXT, sent_at REAL, body BLOB, entry INTEGER
+);
 """
 
 
 @dataclass(frozen=True)
 class Named:
-    """A transaction as reports name it. `sent_at`, in seconds since 1970, is its last sending, by the producer or by a replay.
+    """A transaction as reports name it. `sent_at`, in seconds since 1970, is when the producer or a replay sent it last.
 
-    `resendable` is whether a producer that is still there has the body.
+    `resendable` is whether a producer that still exists has the body.
     """
 
     entry: int
@@ -48,12 +50,12 @@ class Named:
 
     @property
     def ids(self) -> dict[str, Any]:
-        """As files have them."""
+        """Its ids as files name them."""
         return {"outbox_id": self.outbox_id, "transaction_id": self.transaction_id}
 
 
 def to_blob(text: str | None) -> bytes | None:
-    """Text for the database, which takes no lone surrogates as text."""
+    """Text as bytes, since SQLite refuses text with lone surrogates."""
     return None if text is None else text.encode("utf-8", "surrogatepass")
 
 
@@ -65,7 +67,7 @@ class Entries:
     """Fill it with `load`, then `close_ledgers`."""
 
     def __init__(self) -> None:
-        # A database without a name is in memory up to the cache's size, beyond that in a file that no one else sees and no kill leaves.
+        # A database without a name is in memory up to the cache's size, then in a file that nobody sees and no kill leaves behind.
         self._db = sqlite3.connect("", isolation_level=None)
         for pragma in (f"cache_size = -{CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
             self._db.execute(f"PRAGMA {pragma}")
@@ -80,9 +82,9 @@ class Entries:
         self._db.close()
 
     def load(self, path: str, kept: bool = False) -> Iterator[int]:
-        """Takes in one export, yielding now and then how many entries all have so far. Raises LedgerError.
+        """Loads one export; yields from time to time how many entries were loaded so far. Raises LedgerError.
 
-        `kept` is one whose producer is gone. Of copies the one that was loaded first stands for all, so kept ones come last.
+        `kept`: its producer no longer exists. The copy that was loaded first stands for all copies, so load kept ledgers last.
         """
         export, number = LedgerExport(path), len(self.ledgers)
         rows: list[tuple[Any, ...]] = []
@@ -107,7 +109,7 @@ class Entries:
         self.ledgers.append(export.closing)
 
     def close_ledgers(self) -> None:
-        """All exports are in: finds the copies."""
+        """All exports are loaded: finds the copies."""
         self._db.execute("CREATE INDEX by_key ON entries (key)")
         self._db.execute("CREATE INDEX by_sequence ON entries (ledger, sequence)")
         repeated = "SELECT key FROM entries WHERE key IS NOT NULL GROUP BY key HAVING COUNT(*) > 1"
@@ -122,7 +124,7 @@ class Entries:
         leaders: dict[bytes, list[Any]] = {}
         for _key, entry, body, amount, timestamp, sent_at, awaited in group:
             content = read_body(to_text(body) or "") if body is not None else None
-            # A body that is no object is known by its text, one that is pruned by what the ledger still knows.
+            # A body that is no object is identified by its text, a pruned one by what the ledger still knows.
             mark = fingerprint(content if content is not None else {"text": to_text(body), **remembered(amount, timestamp)})
             leader = leaders.setdefault(mark, [entry, sent_at, awaited])
             if leader[0] != entry:

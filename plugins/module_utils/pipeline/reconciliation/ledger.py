@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..core.bounded_json import decode
+from ..core.files import ClosedLines, DamagedFileError
 
 STATES = ("unsent", "sent", "reconciled")
 _OPTIONAL_TEXTS = ("transaction_id", "amount", "timestamp", "body", "sent_at")
 
 
 class LedgerError(ValueError):
-    """An export that proves nothing: cut off, empty, not what an export is. The message says which, where and what to do."""
+    """An export that proves nothing, as it is cut off, empty, or no export. The message says which, where, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -55,49 +53,30 @@ class LedgerExport:
         self.closing: Closing | None = None
 
     def __iter__(self) -> Iterator[Entry]:
-        number, ledger, first, last, count = 0, "", None, None, 0
-        for number, line in self._lines():
-            if self.closing is not None:
-                raise self._error(number, "there is more after the closing line")
-            document = self._document(number, line)
-            if "ledger" in document:
-                self.closing = self._closing(number, document)
-                continue
-            name, entry = self._entry(number, document)
-            if count and name != ledger:
-                raise self._error(number, f"an entry of ledger {name} is among those of {ledger}")
-            if last is not None and entry.sequence <= last:
-                raise self._error(number, f"sequence {entry.sequence} follows {last}")
-            ledger, last, count = name, entry.sequence, count + 1
-            first = entry.sequence if first is None else first
-            yield entry
-        if self.closing is None:
-            raise self._error(number, "the closing line is missing: the export is cut off" if number else "it is empty")
-        found = Closing(ledger if count else self.closing.ledger, count, first, last, self.closing.exported_at)
-        if found != self.closing:
-            raise self._error(number, f"it closes with {_words(self.closing)}, but has {_words(found)}")
-
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        number = 0
+        lines = ClosedLines(self.path, "ledger")
         try:
-            with gzip.open(self.path, "rt", encoding="utf-8") as lines:
-                for number, line in enumerate(lines, start=1):
-                    yield number, line
-        except (EOFError, zlib.error) as error:
-            raise self._error(number + 1, f"it is cut off or damaged ({error})") from error
-        except (gzip.BadGzipFile, UnicodeDecodeError) as error:
-            raise self._error(number + 1, f"it is no gzip of JSON lines ({error})") from error
+            yield from self._entries(lines)
+        except DamagedFileError as error:
+            raise LedgerError(f"ledger export {self.path}, {error}. Nothing was compared; export the ledger again.") from error
         except OSError as error:
             raise LedgerError(f"ledger export {self.path} cannot be read: {error.strerror or error}") from error
 
-    def _document(self, number: int, line: str) -> dict[str, Any]:
-        try:
-            document = decode(line)
-        except ValueError:
-            raise self._error(number, f"it is no JSON: {line[:80]!r}") from None
-        if not isinstance(document, dict):
-            raise self._error(number, f"it is no object: {line[:80]!r}")
-        return document
+    def _entries(self, lines: ClosedLines) -> Iterator[Entry]:
+        ledger, first, last, count = "", None, None, 0
+        for number, document in lines:
+            name, entry = self._entry(number, document)
+            if count and name != ledger:
+                raise DamagedFileError(f"line {number}: an entry of ledger {name} is among those of {ledger}")
+            if last is not None and entry.sequence <= last:
+                raise DamagedFileError(f"line {number}: sequence {entry.sequence} follows {last}")
+            ledger, last, count = name, entry.sequence, count + 1
+            first = entry.sequence if first is None else first
+            yield entry
+        closing = self._closing(lines.line, lines.closing)
+        found = Closing(ledger if count else closing.ledger, count, first, last, closing.exported_at)
+        if found != closing:
+            raise DamagedFileError(f"line {lines.line}: it closes with {_words(closing)}, but has {_words(found)}")
+        self.closing = closing
 
     def _entry(self, number: int, document: dict[str, Any]) -> tuple[str, Entry]:
         try:
@@ -109,9 +88,9 @@ class LedgerExport:
                 raise TypeError
             sent_at = None if values["sent_at"] is None else _seconds(values["sent_at"])
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise self._error(number, f"it is no entry of a ledger: {json.dumps(document)[:200]}") from None
+            raise DamagedFileError(f"line {number}: it is no entry of a ledger: {json.dumps(document)[:200]}") from None
         if values["body"] is None and document["state"] != "reconciled":
-            raise self._error(number, f"entry {document['outbox_id']} has no body; export with --bodies")
+            raise DamagedFileError(f"line {number}: entry {document['outbox_id']} has no body; export with --bodies")
         del values["sent_at"]
         return name, Entry(sequence=int(sequence), state=document["state"], sent_at=sent_at, **values)
 
@@ -122,10 +101,7 @@ class LedgerExport:
                 raise TypeError
             return Closing(document["ledger"], document["entries"], first, last, _seconds(document["exported_at"]))
         except (KeyError, TypeError, ValueError):
-            raise self._error(number, f"it is no closing line: {json.dumps(document)[:200]}") from None
-
-    def _error(self, number: int, what: str) -> LedgerError:
-        return LedgerError(f"ledger export {self.path}, line {number}: {what}. Nothing was compared; export the ledger again.")
+            raise DamagedFileError(f"line {number}: it is no closing line: {json.dumps(document)[:200]}") from None
 
 
 def _seconds(text: str) -> float:

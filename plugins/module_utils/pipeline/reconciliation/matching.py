@@ -1,4 +1,4 @@
-"""What was found of every transaction, and what follows from it."""
+"""Matching: where every transaction was found, and the verdict that follows from it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,21 @@ from enum import IntFlag
 from itertools import groupby
 from typing import Any
 
-from ..core.content import (
-    KEY,
-    OWN_FIELDS,
-    Body,
-    Item,
-    differing,
-    fingerprint,
-    plain,
-    read_body,
-    remembered,
-    shown,
-    storable,
-)
+from ..aws.paging import in_chunks
+from ..core.content import KEY, OWN_FIELDS, Body, Item, differing, fingerprint, plain, read_body, remembered, shown, storable
 from .entry_store import ROWS_AT_ONCE, Entries, Named, missing_condition, to_blob, to_text
 
 
 class Found(IntFlag):
-    """Where a transaction was found: stored comes before altered, that before quarantined, that before the rest. NOWHERE is undecided."""
+    """Where a transaction was found. Stored comes before altered, then quarantined, then the others. NOWHERE is undecided."""
 
     NOWHERE = 0
     STORED = 1  # in the table as it was sent
-    REPAIRED = 2  # in the table after a repair in the quarantine, as it could not be stored as it was sent
-    ALTERED = 4  # in the table, other than it was sent
+    REPAIRED = 2  # in the table after a repair in the quarantine: it could not be stored as it was sent
+    ALTERED = 4  # in the table with different content
     QUARANTINED = 8
     LOST = 16
-    ARCHIVED = 32  # it would be lost, but an archive of the quarantine has it whole
+    ARCHIVED = 32  # it would be lost, but an archive of the quarantine has it
 
 
 SETTLED = Found.STORED | Found.REPAIRED | Found.ARCHIVED
@@ -50,16 +39,16 @@ class Altered:
     item: Item
 
 
-class Book(Entries):
-    """All that is known of every entry. Fill it with `load` and `close_ledgers`, then tell it what was found where."""
+class Matcher(Entries):
+    """Matches what was found with the entries. Call `load` and `close_ledgers`, then add what was found, then `classify`."""
 
     # --- What the table holds
 
-    def met_items(self, items: list[Item], passed_over: Callable[[Item], Any]) -> None:
-        """Compares items with what was sent; notes those that no ledger has, but for those that are to be passed over."""
+    def match_items(self, items: list[Item], passed_over: Callable[[Item], Any]) -> None:
+        """Compares items with what was sent; notes those that are in no ledger, except those that `passed_over` accepts."""
         keys = {to_blob(item[KEY]["S"]) or b"": item for item in items}
         entries: dict[bytes, list[tuple[Any, ...]]] = {}
-        for chunk in _chunks(list(keys), 500):
+        for chunk in in_chunks(keys, 500):
             marks = ",".join("?" * len(chunk))
             wanted = f"SELECT key, id, body, amount, timestamp FROM entries WHERE key IN ({marks}) AND leader = id"
             for key, *row in self._db.execute(wanted, chunk):
@@ -74,7 +63,7 @@ class Book(Entries):
         self._db.executemany("UPDATE entries SET found = (found & ~4) | ? WHERE id = ?", found)
 
     def _compare(self, rows: list[tuple[Any, ...]], item: Item) -> Iterator[tuple[int, int]]:
-        """What an item is to the transactions of its id: verdict and entry. An equal one makes conflicts of the others."""
+        """Verdict and entry for the transactions with the item's id. If one is equal to the item, the others are conflicts."""
         verdicts: list[tuple[int, Found, Body, list[str]]] = []
         for entry, blob, amount, timestamp in rows:
             read = remembered(amount, timestamp) if blob is None else read_body(to_text(blob) or "")
@@ -96,51 +85,53 @@ class Book(Entries):
 
     # --- What the quarantine holds
 
-    def met_letter(self, message_id: str, outbox_id: str | None, key: str | None, reason: str, sent_at: float, body: str | None) -> None:
-        """Notes a quarantined message; `body` only of one whose content a report is to name."""
+    def add_quarantined(
+        self, message_id: str, outbox_id: str | None, key: str | None, reason: str, sent_at: float, body: str | None
+    ) -> None:
+        """Notes a quarantined message; give `body` only if a report will name its content."""
         entry = self.entry_of(outbox_id, to_blob(key))
         row = (message_id, to_blob(outbox_id), to_blob(key), reason, sent_at, to_blob(body), entry)
-        self._db.execute("INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute("INSERT OR REPLACE INTO dead_letter_messages VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         if entry is not None:
             self._db.execute("UPDATE entries SET found = found | 8 WHERE id = ?", (entry,))
 
-    def met_replay(self, outbox_id: str | None, key: str | None, at: float) -> None:
-        """Notes that a quarantined message was sent to the queue again then; in seconds since 1970."""
+    def add_replay(self, outbox_id: str | None, key: str | None, at: float) -> None:
+        """Notes that a quarantined message was sent to the queue again at that time, in seconds since 1970."""
         entry = self.entry_of(outbox_id, to_blob(key))
         self._db.execute("UPDATE entries SET sent_at = MAX(COALESCE(sent_at, ?1), ?1) WHERE id = ?2", (at, entry))
 
-    def met_purge(self, outbox_id: str, at: float) -> None:
-        """Notes that an archive has the message of this entry, unless the entry was sent again since; call it after all `met_replay`."""
+    def add_purge(self, outbox_id: str, at: float) -> None:
+        """Notes that an archive has the message of this entry, unless it was sent again since; call it after all `add_replay`."""
         entry = self.entry_of(outbox_id, None)
         self._db.execute("INSERT OR IGNORE INTO archived SELECT id FROM entries WHERE id = ? AND COALESCE(sent_at, 0) < ?", (entry, at))
 
-    def met_deletion(self, outbox_id: str) -> None:
-        """Notes that a repair may have deleted the item of this entry, which no archive makes up for; call it after all `met_purge`."""
+    def add_deletion(self, outbox_id: str) -> None:
+        """Notes that a repair may have deleted the item of this entry: no archive replaces it; call it after all `add_purge`."""
         self._db.execute("DELETE FROM archived WHERE entry = ?", (self.entry_of(outbox_id, None),))
 
     # --- What follows
 
-    def lose(self, sent_before: dict[int, float] | None = None) -> None:
-        """What was sent and found nowhere is lost: all of it, or as `missing_before`."""
+    def mark_lost(self, sent_before: dict[int, float] | None = None) -> None:
+        """Marks as lost what was sent and found nowhere: all of it, or only what `missing_before` counts."""
         if sent_before is None:
             self._db.execute(f"UPDATE entries SET found = 16 WHERE {missing_condition(False)}")
         of_ledger = f"UPDATE entries SET found = 16 WHERE {missing_condition(False)} AND ledger = ? AND sent_at < ?"
         self._db.executemany(of_ledger, (sent_before or {}).items())
 
-    def conclude(self) -> None:
-        """Decides what takes table and quarantine together; call it once, when all that is to be read was read."""
+    def classify(self) -> None:
+        """Decides what depends on table and quarantine together; call it once, after everything was read."""
         self._db.execute("UPDATE entries SET found = 32 WHERE found = 16 AND id IN (SELECT entry FROM archived)")
         self._conflicts_of_altered()
         self._second_records()
-        other = "letters.key IS NOT NULL AND entries.key IS NOT NULL AND letters.key <> entries.key"
+        other = "dead_letter_messages.key IS NOT NULL AND entries.key IS NOT NULL AND dead_letter_messages.key <> entries.key"
         self._db.execute(
-            "INSERT OR IGNORE INTO doubled SELECT entries.id, letters.key, 'quarantine'"
-            f" FROM letters JOIN entries ON letters.entry = entries.id WHERE entries.found & 3 AND {other}"
+            "INSERT OR IGNORE INTO doubled SELECT entries.id, dead_letter_messages.key, 'quarantine'"
+            f" FROM dead_letter_messages JOIN entries ON dead_letter_messages.entry = entries.id WHERE entries.found & 3 AND {other}"
         )
         self._db.execute("DELETE FROM altered WHERE entry NOT IN (SELECT id FROM entries WHERE found & 4 AND NOT found & 3)")
 
     def _conflicts_of_altered(self) -> None:
-        """Of several transactions of one id, none of which the table holds as sent, those in the quarantine are conflicts, not altered."""
+        """If several transactions have one id and none is stored as sent, those in the quarantine are conflicts, not altered."""
         several = "SELECT key FROM entries WHERE found & 4 AND leader = id GROUP BY key HAVING COUNT(*) > 1"
         rows = self._db.execute(
             f"SELECT key, id, found FROM entries WHERE found & 4 AND leader = id AND key IN ({several}) ORDER BY key, id"
@@ -152,9 +143,9 @@ class Book(Entries):
                 self._db.execute("UPDATE entries SET found = found & ~4 WHERE id = ?", (entry,))
 
     def _second_records(self) -> None:
-        """Items in no ledger that are, but for their id, what was sent: second records, or of what was sent without an id the only one.
+        """Finds items in no ledger that equal a transaction except for the id: second records, or the only one of what was sent without id.
 
-        What was sent with an id and is nowhere stays so: that an item is like it proves nothing.
+        A transaction that has an id and was found nowhere stays missing: a similar item proves nothing.
         """
         if not self.count("unknown"):
             return
@@ -182,11 +173,11 @@ class Book(Entries):
     # --- What to report
 
     def count(self, table: str) -> int:
-        """Rows of `altered`, `doubled`, `unknown` or `letters`."""
+        """Rows of `altered`, `doubled`, `unknown` or `dead_letter_messages`."""
         return int(self._db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
 
     def counts(self) -> dict[str, int]:
-        """How many transactions came to what: VERDICTS. sent = stored + quarantined + in_flight + lost + altered, always."""
+        """How many transactions have which verdict: VERDICTS. sent = stored + quarantined + in_flight + lost + altered, always."""
         counts = dict.fromkeys(VERDICTS, 0)
         for found, awaited, number in self._db.execute(
             "SELECT found, awaited, COUNT(*) FROM entries WHERE leader = id GROUP BY found, awaited"
@@ -207,7 +198,7 @@ class Book(Entries):
         return self.select(missing_condition(False), "sent_at, id")
 
     def waiting(self) -> Iterator[Named]:
-        """What is in flight or not sent yet."""
+        """Transactions in flight or not sent yet."""
         return self.select(missing_condition(True))
 
     def altered(self) -> Iterator[Altered]:
@@ -216,7 +207,7 @@ class Book(Entries):
             yield Altered(named, pickle.loads(fields), pickle.loads(item))
 
     def doubled(self) -> Iterator[tuple[Named, str, str]]:
-        """A transaction, the id under which it is once more, and where: `table` or `quarantine`."""
+        """A transaction, the other id under which it exists, and where: `table` or `quarantine`."""
         for entry, other, place in self._db.execute("SELECT entry, other, place FROM doubled ORDER BY entry, other"):
             yield next(self.select(f"id = {int(entry)}")), to_text(other) or "", place
 
@@ -227,28 +218,28 @@ class Book(Entries):
     def conflicts(self) -> Iterator[tuple[str, str | None, str | None, str]]:
         """Message id, outbox id, transaction id and body of the quarantined messages that were noted with their body."""
         for message_id, outbox_id, key, body in self._db.execute(
-            "SELECT message_id, outbox_id, key, body FROM letters WHERE body IS NOT NULL ORDER BY sent_at, message_id"
+            "SELECT message_id, outbox_id, key, body FROM dead_letter_messages WHERE body IS NOT NULL ORDER BY sent_at, message_id"
         ):
             yield message_id, to_text(outbox_id), to_text(key), to_text(body) or ""
 
-    def letters_before(self, moment: float) -> list[tuple[str, str | None, float]]:
+    def quarantined_before(self, moment: float) -> list[tuple[str, str | None, float]]:
         """Message id, transaction id and time of the quarantined messages that were sent before then, oldest first."""
-        wanted = "SELECT message_id, key, sent_at FROM letters WHERE sent_at <= ? ORDER BY sent_at, message_id"
+        wanted = "SELECT message_id, key, sent_at FROM dead_letter_messages WHERE sent_at <= ? ORDER BY sent_at, message_id"
         return [(message_id, to_text(key), sent_at) for message_id, key, sent_at in self._db.execute(wanted, (moment,))]
 
     def reasons(self) -> dict[str, int]:
-        return dict(self._db.execute("SELECT reason, COUNT(*) FROM letters GROUP BY reason ORDER BY reason"))
+        return dict(self._db.execute("SELECT reason, COUNT(*) FROM dead_letter_messages GROUP BY reason ORDER BY reason"))
 
-    def foreign_letters(self, sent_before: float) -> list[str]:
-        """Transaction or else message ids of quarantined messages of no ledger that were sent before then, the probe's aside."""
+    def foreign_messages(self, sent_before: float) -> list[str]:
+        """Transaction ids (or message ids) of quarantined messages in no ledger that were sent before then, without the probe's."""
         wanted = (
-            "SELECT key, message_id FROM letters WHERE entry IS NULL AND COALESCE(CAST(outbox_id AS TEXT), '') NOT LIKE 'verify:%'"
-            " AND sent_at < ? ORDER BY sent_at, message_id"
+            "SELECT key, message_id FROM dead_letter_messages WHERE entry IS NULL"
+            " AND COALESCE(CAST(outbox_id AS TEXT), '') NOT LIKE 'verify:%' AND sent_at < ? ORDER BY sent_at, message_id"
         )
         return [to_text(key) or message_id for key, message_id in self._db.execute(wanted, (sent_before,))]
 
     def settled_through(self) -> dict[str, int]:
-        """By ledger, the sequence up to which every entry is stored, or archived; ledgers whose first entry is not are left out."""
+        """By ledger, the sequence up to which every entry is stored or archived; without ledgers whose first entry is neither."""
         open_ones = dict(
             self._db.execute(
                 "SELECT one.ledger, MIN(one.sequence) FROM entries one JOIN entries lead ON lead.id = one.leader"
@@ -265,7 +256,7 @@ class Book(Entries):
         return through
 
     def is_safe(self, outbox_id: str) -> bool:
-        """Whether an entry is stored, or its message waits in the quarantine; of an entry of no ledger here nothing is known."""
+        """Whether an entry is stored, or its message waits in the quarantine; false for an entry of a ledger that was not given."""
         row = self._db.execute("SELECT found FROM entries WHERE id = ?", (self.entry_of(outbox_id, None),)).fetchone()
         return row is not None and bool(row[0] & (Found.STORED | Found.REPAIRED) or row[0] == Found.QUARANTINED)
 
@@ -279,8 +270,3 @@ def _verdict(found: Found, awaited: int) -> str:
         if found & flag:
             return verdict
     return "in_flight" if awaited else "unsent"
-
-
-def _chunks(values: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]

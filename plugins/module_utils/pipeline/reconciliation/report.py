@@ -9,49 +9,37 @@ from itertools import islice
 from typing import Any
 
 from ..core.checks import Check, make_check
-from .matching import Named
+from .entry_store import Named
+from .matching import VERDICTS
 from .run import Reconciliation
 
 # Ids named in a check; the report has them all, but of what is in flight only the oldest thousand.
 NAMED, IN_FLIGHT_NAMED = 5, 1000
-COUNTED = (
-    "sent",
-    "stored",
-    "quarantined",
-    "in_flight",
-    "lost",
-    "altered",
-    "doubled",
-    "unknown",
-    "unsent",
-    "copies",
-    "repaired",
-    "archived",
-)
+COUNTED = (*VERDICTS, "doubled", "unknown")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Beyond which age, in seconds, something in flight, or in the quarantine, fails a check."""
+    """The age, in seconds, beyond which something in flight or in the quarantine fails a check."""
 
     overdue: float
     quarantine_age: float
 
 
 def counts(run: Reconciliation) -> dict[str, int | None]:
-    """COUNTED; None for what is not known: all when the run was broken off, `unknown` when the table was asked for ids only."""
+    """COUNTED; None for what is not known: everything if the run failed, `unknown` if the table was only asked for ids."""
     if run.error:
         return dict.fromkeys(COUNTED)
-    book, scanned = run.book, run.plan["method"] == "scan"
-    return {**book.counts(), "doubled": book.count("doubled"), "unknown": book.count("unknown") if scanned else None}
+    matcher, scanned = run.matcher, run.plan["method"] == "scan"
+    return {**matcher.counts(), "doubled": matcher.count("doubled"), "unknown": matcher.count("unknown") if scanned else None}
 
 
 def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> list[Check]:
-    """Every finding; `report` is the file with all that these only name some of."""
+    """All checks; `report` is the file that names everything of which a check names only some."""
     found = [_ledgers(run), _read_whole(run, seconds)]
     if run.error:
         return found
-    book, number = run.book, counts(run)
+    matcher, number = run.matcher, counts(run)
     again = "ansible-playbook reconcile.yml -e reconcile_resend_lost=true sends them again"
     found += [
         make_check(
@@ -66,33 +54,33 @@ def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> 
             "nothing is lost",
             "lost",
             number["lost"],
-            map(_resendable, book.lost()),
+            map(_resendable, matcher.lost()),
             f"{again}. What cannot be sent again has to be entered anew; a kept ledger has the bodies of its producer.",
         ),
         _none(
             "nothing is altered",
             "altered",
             number["altered"],
-            (f"{_resendable(one.named)} ({_fields(one.fields)})" for one in book.altered()),
-            "See who writes to the table; ansible-playbook reconcile.yml -e reconcile_repair_altered=true sends these again. "
+            (f"{_resendable(one.named)} ({_fields(one.fields)})" for one in matcher.altered()),
+            "Find out who writes to the table; ansible-playbook reconcile.yml -e reconcile_repair_altered=true sends these again. "
             "What cannot be sent again has to be corrected by hand.",
         ),
         _none(
             "nothing is doubled",
             "doubled",
             number["doubled"],
-            (f"{_name(named)} (in the {place} as {other})" for named, other, place in book.doubled()),
+            (f"{_name(named)} (in the {place} as {other})" for named, other, place in matcher.doubled()),
             "Delete the second record, or purge the quarantined message, which names the same transaction by another id.",
         ),
-        _in_a_ledger(run, "item of the table", number["unknown"], book.unknown()),
-        _in_a_ledger(run, "quarantined message", len(foreign := book.foreign_letters(run.ledgers_as_of)), foreign),
+        _in_a_ledger(run, "item of the table", number["unknown"], matcher.unknown()),
+        _in_a_ledger(run, "quarantined message", len(foreign := matcher.foreign_messages(run.ledgers_as_of)), foreign),
         _overdue(run, limits.overdue),
-        _old_letters(run, limits.quarantine_age),
+        _old_messages(run, limits.quarantine_age),
     ]
     if run.options.await_unsent:
         waiting = (number["unsent"] or 0) + (number["in_flight"] or 0)
-        remedy = "See that the producers' service runs, then run ansible-playbook reconcile.yml again."
-        found.append(_none("all that was to be sent has arrived", "not stored yet", waiting, map(_name, book.waiting()), remedy))
+        remedy = "Make sure that the producers' service runs, then run ansible-playbook reconcile.yml again."
+        found.append(_none("all that was to be sent has arrived", "not stored yet", waiting, map(_name, matcher.waiting()), remedy))
     return found
 
 
@@ -103,20 +91,20 @@ def _ledgers(run: Reconciliation) -> Check:
         there > 0 and not missing,
         f"{there + len(missing)} of {there + len(missing)} ledgers" if there or missing else "at least one ledger",
         f"{there}" + (f", none of {', '.join(missing)}" if missing else ""),
-        remedy="What these sent was not looked for: see that the host can be reached and its service is deployed.",
+        remedy="What these sent was not looked for: make sure that the host is reachable and its service is deployed.",
     )
 
 
 def _read_whole(run: Reconciliation, seconds: float) -> Check:
     quarantine = f"the quarantine was not read whole: {run.quarantine.error}" if run.quarantine.error else ""
-    units = f"{run.reader.pace.units:,.0f} read units by {run.plan.get('method', 'nothing')}"
+    units = f"{run.reader.capacity.used:,.0f} read units by {run.plan.get('method', 'nothing')}"
     return make_check(
         "reconciliation: table, queue and quarantine were read whole",
         not run.error and not quarantine,
         "each answers",
         run.error or quarantine or units,
         seconds=seconds,
-        remedy="Nothing was found lost that may be in what was not read. See that it is there and may be read, then try again.",
+        remedy="Nothing counts as lost that may be in what was not read. Make sure that it exists and may be read, then try again.",
     )
 
 
@@ -129,9 +117,9 @@ def _none(what: str, kind: str, number: int | None, named: Iterable[str], remedy
 
 
 def _in_a_ledger(run: Reconciliation, what: str, number: int | None, named: Iterable[str]) -> Check:
-    """Fails only where a ledger ought to have them: every ledger is there, from its first entry, and nobody else may send."""
+    """Fails only if a ledger must have them: every ledger is there, from its first entry, and nobody else may send."""
     excuse = ["others may send (reconciliation_other_senders)"] if run.options.others_allowed else []
-    excuse += [f"ledger {one.ledger} begins at {one.first}" for one in run.book.ledgers if one.first is not None and one.first > 1]
+    excuse += [f"ledger {one.ledger} begins at {one.first}" for one in run.matcher.ledgers if one.first is not None and one.first > 1]
     excuse += [f"ledger {one} is missing" for one in run.options.missing_ledgers]
     found = "not looked for: asking for ids takes fewer read units than a scan"
     if number is not None:
@@ -142,46 +130,46 @@ def _in_a_ledger(run: Reconciliation, what: str, number: int | None, named: Iter
         not number or bool(excuse),
         "any number in no ledger" if run.options.others_allowed else "0 in no ledger",
         found,
-        remedy="Somebody else sent these, or wrote them. If that is meant to be, set reconciliation_other_senders to allowed (-e does); "
-        "if they are of producers that are gone, name the exports kept of their ledgers in reconciliation_kept_ledgers.",
+        remedy="Somebody else sent these, or wrote them. If that is intended, set reconciliation_other_senders to allowed (-e does); "
+        "if they are of producers that no longer exist, name the kept exports of their ledgers in reconciliation_kept_ledgers.",
     )
 
 
 def _overdue(run: Reconciliation, limit: float) -> Check:
     now = run.clock.now().timestamp()
-    oldest = next(run.book.in_flight(), None)
+    oldest = next(run.matcher.in_flight(), None)
     age = max(now - (oldest.sent_at or now), 0.0) if oldest else 0.0
-    number = run.book.missing()
+    number = run.matcher.missing()
     found = f"{number:,}, the oldest, {_name(oldest)}, sent {_duration(age)} ago" if oldest else "nothing in flight"
     return make_check(
         "reconciliation: nothing is in flight for too long",
         age <= limit,
         f"at most {_duration(limit)}",
         found,
-        remedy="The queue has a backlog, or never is at rest: ansible-playbook reconcile.yml -e reconcile_pause_producers=true "
-        "lets it come to rest, and tells what is lost.",
+        remedy="The queue has a backlog, or is never idle: ansible-playbook reconcile.yml -e reconcile_pause_producers=true "
+        "lets it become idle, and tells what is lost.",
     )
 
 
-def _old_letters(run: Reconciliation, limit: float) -> Check:
+def _old_messages(run: Reconciliation, limit: float) -> Check:
     now = run.clock.now().timestamp()
-    old = run.book.letters_before(now - limit)
+    old = run.matcher.quarantined_before(now - limit)
     names = ", ".join(f"{key or message_id} ({_duration(now - sent_at)})" for message_id, key, sent_at in old[:NAMED])
     return make_check(
         "reconciliation: no quarantined message is near its end",
         not old,
         f"none older than {_duration(limit)}",
-        f"{len(old):,}: {names}" if old else f"{run.book.count('letters'):,} quarantined messages, none that old",
+        f"{len(old):,}: {names}" if old else f"{run.matcher.count('dead_letter_messages'):,} quarantined messages, none that old",
         remedy="Replay it, or archive and purge it, before SQS deletes it: ansible-playbook quarantine.yml.",
     )
 
 
 def report(run: Reconciliation, limits: Limits) -> tuple[dict[str, Any], dict[str, Iterator[dict[str, Any]]]]:
     """The summary and the lists of the report file."""
-    book, now = run.book, run.clock.now()
+    matcher, now = run.matcher, run.clock.now()
     ledgers = [
         {"ledger": one.ledger, "entries": one.entries, "first": one.first, "last": one.last, "exported_at": _iso(one.exported_at)}
-        for one in book.ledgers
+        for one in matcher.ledgers
     ]
     summary = {
         "reconciled_at": _iso(now.timestamp()),
@@ -189,27 +177,27 @@ def report(run: Reconciliation, limits: Limits) -> tuple[dict[str, Any], dict[st
         "counts": counts(run),
         "ledgers": ledgers,
         "missing_ledgers": run.options.missing_ledgers,
-        "read_units": run.reader.pace.units,
+        "read_units": run.reader.capacity.used,
         "plan": run.plan,
         "quarantine": {
-            "messages": book.count("letters"),
-            "in_no_ledger": len(book.foreign_letters(now.timestamp())),
-            "reasons": book.reasons(),
+            "messages": matcher.count("dead_letter_messages"),
+            "in_no_ledger": len(matcher.foreign_messages(now.timestamp())),
+            "reasons": matcher.reasons(),
         },
-        "settled_through": {} if run.error else book.settled_through(),
+        "settled_through": {} if run.error else matcher.settled_through(),
     }
     if run.error:
         return summary, {}
     lists: dict[str, Iterator[dict[str, Any]]] = {
-        "lost": ({**one.ids, "sent_at": _iso(one.sent_at), "resendable": one.resendable} for one in book.lost()),
-        "altered": ({**one.named.ids, "resendable": one.named.resendable, "fields": one.fields} for one in book.altered()),
-        "doubled": ({**one.ids, "also": other, "place": place} for one, other, place in book.doubled()),
-        "unknown": ({"transaction_id": one} for one in book.unknown()),
-        "in_flight": ({**one.ids, "sent_at": _iso(one.sent_at)} for one in islice(book.in_flight(), IN_FLIGHT_NAMED)),
+        "lost": ({**one.ids, "sent_at": _iso(one.sent_at), "resendable": one.resendable} for one in matcher.lost()),
+        "altered": ({**one.named.ids, "resendable": one.named.resendable, "fields": one.fields} for one in matcher.altered()),
+        "doubled": ({**one.ids, "also": other, "place": place} for one, other, place in matcher.doubled()),
+        "unknown": ({"transaction_id": one} for one in matcher.unknown()),
+        "in_flight": ({**one.ids, "sent_at": _iso(one.sent_at)} for one in islice(matcher.in_flight(), IN_FLIGHT_NAMED)),
         "conflicts": iter(run.conflicts),
         "old_in_quarantine": (
             {"message_id": message_id, "transaction_id": key, "sent_at": _iso(sent_at)}
-            for message_id, key, sent_at in book.letters_before(now.timestamp() - limits.quarantine_age)
+            for message_id, key, sent_at in matcher.quarantined_before(now.timestamp() - limits.quarantine_age)
         ),
     }
     return summary, lists

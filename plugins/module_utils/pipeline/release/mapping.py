@@ -1,30 +1,29 @@
 """Event source mappings between one SQS queue and one Lambda function: read, compare, converge.
 
-Nothing here knows Ansible; the Lambda client, the pause and the clock are passed in.
+Nothing here knows Ansible; the Lambda client and the clock are passed in.
 """
 
 from __future__ import annotations
 
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ..aws.paging import pages, unless_missing
+from ..core.clock import Clock, polls
+from ..core.errors import error_code
+
 # States in which AWS answers ResourceInUseException to every change. Source: EventSourceMappingConfiguration, Lambda API reference.
 MOVING_STATES = frozenset({"Creating", "Enabling", "Disabling", "Updating"})
 BUSY_ERRORS = frozenset({"ResourceInUseException", "ResourceConflictException"})
+MISSING = ("ResourceNotFoundException",)
 
-# A new role's policy takes seconds to be seen by Lambda; a wrong one is never seen, so this patience is shorter than wait_timeout.
+# Lambda sees a new role's policy after some seconds, but a wrong one never: so this wait is shorter than wait_timeout.
 PERMISSION_PATIENCE_SECONDS = 60.0
 PERMISSION_NOT_SEEN_YET = re.compile(r"does not have permissions? to call \w+ on SQS", re.IGNORECASE)
-
-FIRST_PAUSE_SECONDS = 0.25
-LONGEST_PAUSE_SECONDS = 5.0
-PAUSE_GROWTH = 1.6
 
 # What AWS allows. Source: CreateEventSourceMapping, Lambda API reference.
 BATCH_SIZE_LIMITS = (1, 10_000)
@@ -37,12 +36,12 @@ QUEUE_ARN = re.compile(r"arn:[\w-]+:sqs:[\w-]+:\d{12}:[\w.-]+")
 
 
 class MappingError(Exception):
-    """A setting that AWS would refuse, or a state that did not come in time. The text says what to do next."""
+    """A setting that AWS would refuse, or a state that was not reached in time. The text says what to do next."""
 
 
 @dataclass(frozen=True)
 class MappingSettings:
-    """Every managed property of a mapping. `filters` holds filter patterns, always none; `maximum_batching_window` is in seconds."""
+    """Every managed property of a mapping. `filters` are filter patterns, always none; `maximum_batching_window` is in seconds."""
 
     batch_size: int = 10
     maximum_batching_window: int = 0
@@ -51,7 +50,13 @@ class MappingSettings:
     enabled: bool = True
     filters: tuple[str, ...] = ()
 
-    def refuse_what_aws_refuses(self) -> None:
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> MappingSettings:
+        """From the options of the module lambda_event_source_mapping."""
+        names = ("batch_size", "maximum_batching_window", "maximum_concurrency", "enabled")
+        return cls(function_response_types=tuple(options["function_response_types"]), **{name: options[name] for name in names})
+
+    def check(self) -> None:
         """Raise MappingError for the first setting out of AWS's limits."""
         _within("batch_size", self.batch_size, BATCH_SIZE_LIMITS)
         _within("maximum_batching_window", self.maximum_batching_window, WINDOW_LIMITS_SECONDS)
@@ -101,13 +106,7 @@ def managed_properties(mapping: dict[str, Any]) -> dict[str, Any]:
 
 def list_mappings(client: Any, **by: str) -> list[dict[str, Any]]:
     """Every mapping that ListEventSourceMappings gives for `EventSourceArn` or `FunctionName`; none when that does not exist."""
-    try:
-        pages = client.get_paginator("list_event_source_mappings").paginate(**by)
-        return [mapping for page in pages for mapping in page["EventSourceMappings"]]
-    except ClientError as error:
-        if _code(error) == "ResourceNotFoundException":
-            return []
-        raise
+    return unless_missing(lambda: pages(client, "list_event_source_mappings", "EventSourceMappings", **by), MISSING) or []
 
 
 def describe(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -119,10 +118,6 @@ def describe(mapping: dict[str, Any]) -> dict[str, Any]:
 def _differing(mapping: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     found = managed_properties(mapping)
     return [name for name, value in wanted.items() if found[name] != value]
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _message(error: ClientError) -> str:
@@ -137,15 +132,7 @@ class MappingManager:
     """Converges the mappings between one queue and one function. With `check_mode` it only reads."""
 
     def __init__(
-        self,
-        client: Any,
-        function_arn: str,
-        event_source_arn: str,
-        *,
-        wait_timeout: float = 300,
-        check_mode: bool = False,
-        pause: Callable[[float], object] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, client: Any, function_arn: str, event_source_arn: str, clock: Clock, wait_timeout: float = 300, check_mode: bool = False
     ) -> None:
         if not FUNCTION_ARN.fullmatch(function_arn):
             raise MappingError(
@@ -158,16 +145,15 @@ class MappingManager:
         self.event_source_arn = event_source_arn
         self.wait_timeout = wait_timeout
         self.check_mode = check_mode
-        self.pause = pause or threading.Event().wait
         self.clock = clock
 
     def present(self, settings: MappingSettings) -> Outcome:
         """Leave exactly one mapping of the pair, with these settings.
 
-        Raises MappingError when AWS would refuse the settings or a state does not come within wait_timeout seconds, and
-        ClientError for every answer of Lambda that waiting does not mend.
+        Raises MappingError if AWS would refuse the settings or a state is not reached within wait_timeout seconds, and ClientError for
+        every error of Lambda that a retry cannot solve.
         """
-        settings.refuse_what_aws_refuses()
+        settings.check()
         wanted = settings.as_dict()
         ours, foreign = self._settled()
         live = [mapping for mapping in ours if mapping["State"] != "Deleting"]
@@ -218,8 +204,8 @@ class MappingManager:
         return ours, foreign
 
     def _settled(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The pair once no mapping of ours is being changed: its settings can be read before, but not changed."""
-        for _ in self._attempts("the mapping to leave its state of transition"):
+        """The pair once no change of our mappings is in progress: until then they can be read, but not changed."""
+        for _ in self._attempts("the mapping to finish another change"):
             ours, foreign = self._pair()
             if not any(mapping["State"] in MOVING_STATES for mapping in ours):
                 return ours, foreign
@@ -231,7 +217,7 @@ class MappingManager:
         try:
             created = self._persist(self.client.create_event_source_mapping, request, until=self._appeared)
         except ClientError as error:
-            if _code(error) == "ResourceNotFoundException":
+            if error_code(error) in MISSING:
                 raise MappingError(f"Function {self.function_arn} does not exist: deploy it before its mapping.") from error
             if PERMISSION_NOT_SEEN_YET.search(_message(error)):
                 raise MappingError(
@@ -240,7 +226,7 @@ class MappingManager:
                 ) from error
             raise
         mapping = self._settled_mapping(created["UUID"])
-        # One that appeared instead of ours, from a request whose answer was lost, may have other settings.
+        # A mapping from a request whose answer was lost may have other settings.
         differing = _differing(mapping, wanted)
         return self._update(mapping["UUID"], wanted, differing) if differing else mapping
 
@@ -279,16 +265,10 @@ class MappingManager:
         return dict(spelling[name] for name in names)
 
     def _get(self, uuid: str) -> dict[str, Any] | None:
-        try:
-            mapping: dict[str, Any] = self.client.get_event_source_mapping(UUID=uuid)
-        except ClientError as error:
-            if _code(error) == "ResourceNotFoundException":
-                return None
-            raise
-        return mapping
+        return unless_missing(self.client.get_event_source_mapping, MISSING, UUID=uuid)
 
     def _settled_mapping(self, uuid: str, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The mapping once it is at rest and, when given, as wanted: a read right after a change may still show what was."""
+        """The mapping once it is at rest and as wanted, if given: a read right after a change may still show the old settings."""
         for _ in self._attempts(f"mapping {uuid} to be at rest with its new settings"):
             mapping = self._get(uuid)
             if mapping and mapping["State"] not in MOVING_STATES and not (wanted and _differing(mapping, wanted)):
@@ -303,35 +283,27 @@ class MappingManager:
         gone_is_fine: bool = False,
         until: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> dict[str, Any]:
-        """Make one call, again while Lambda says busy (unless `until` gives an answer) or does not see the role's permission yet."""
-        started = self.clock()
+        """Make one call, again while Lambda is busy (unless `until` gives an answer) or does not see the role's permission yet."""
+        started = self.clock.monotonic()
         for _ in self._attempts("Lambda to accept the change (it answers that the mapping is in use)"):
             try:
                 return call(**request)
             except ClientError as error:
-                if gone_is_fine and _code(error) == "ResourceNotFoundException":
+                if gone_is_fine and error_code(error) in MISSING:
                     return {}
-                busy = _code(error) in BUSY_ERRORS
-                unseen = _code(error) == "InvalidParameterValueException" and PERMISSION_NOT_SEEN_YET.search(_message(error))
-                if not busy and not (unseen and self.clock() - started < PERMISSION_PATIENCE_SECONDS):
+                busy = error_code(error) in BUSY_ERRORS
+                unseen = error_code(error) == "InvalidParameterValueException" and PERMISSION_NOT_SEEN_YET.search(_message(error))
+                if not busy and not (unseen and self.clock.monotonic() - started < PERMISSION_PATIENCE_SECONDS):
                     raise
                 answer = until() if busy else None
             if answer is not None:
                 return answer
         raise AssertionError("unreachable: _attempts raises when time is up")
 
-    def _attempts(self, awaited: str) -> Iterator[int]:
+    def _attempts(self, awaited: str) -> Iterator[float]:
         """Yield until the caller leaves the loop, pausing longer each time; raise MappingError after wait_timeout seconds."""
-        deadline = self.clock() + self.wait_timeout
-        length = FIRST_PAUSE_SECONDS
-        attempt = 0
-        while True:
-            yield attempt
-            if self.clock() >= deadline:
-                raise MappingError(
-                    f"Waited {self.wait_timeout:g} seconds for {awaited}, queue {self.event_source_arn}, function {self.function_arn}. "
-                    "Run again when it has settled, or raise wait_timeout."
-                )
-            self.pause(min(length, max(deadline - self.clock(), 0)))
-            length = min(length * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
-            attempt += 1
+        yield from polls(self.clock, self.wait_timeout, longest=5.0)
+        raise MappingError(
+            f"Waited {self.wait_timeout:g} seconds for {awaited}, queue {self.event_source_arn}, function {self.function_arn}. "
+            "Run again when it has settled, or raise wait_timeout."
+        )

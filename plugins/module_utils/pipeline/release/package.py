@@ -7,11 +7,12 @@ import hashlib
 import io
 import os
 import stat
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from ..core.files import atomic_file
 
 # The earliest time a zip file can hold. Source: APPNOTE.TXT 4.4.6, MS-DOS date.
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
@@ -75,9 +76,9 @@ def _require_valid(path: Path, content: bytes) -> None:
             warnings.simplefilter("ignore")
             compile(content, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        raise PackageError(f"{path}, line {error.lineno}: {error.msg}. Mend it: the function could not be imported.") from error
+        raise PackageError(f"{path}, line {error.lineno}: {error.msg}. Fix it: the function could not be imported.") from error
     except ValueError as error:
-        raise PackageError(f"{path}: {error}. Mend it: the function could not be imported.") from error
+        raise PackageError(f"{path}: {error}. Fix it: the function could not be imported.") from error
 
 
 def code_sha256(package: bytes) -> str:
@@ -88,12 +89,6 @@ def code_sha256(package: bytes) -> str:
 def write(package: bytes, destination: Path) -> None:
     """Put the package at `destination` in one step, making its folder if needed: a reader sees the old one or the new one whole."""
     destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(package)
-        os.chmod(unfinished, stat.S_IMODE(FIXED_MODE))
-        os.replace(unfinished, destination)
-    except OSError:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+    with atomic_file(destination) as file:
+        os.fchmod(file.fileno(), stat.S_IMODE(FIXED_MODE))
+        file.write(package)

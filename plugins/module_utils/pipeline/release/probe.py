@@ -1,4 +1,4 @@
-"""The two ways in which a release probes a version, and what a bad version wrote."""
+"""How a release probes a version, directly and through the queue, and what a bad version wrote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.checks import Check, Clock, polls
+from ..aws.queue import read_counters
+from ..core.checks import Check
+from ..core.clock import Clock, polls
 from ..probe.checks import PROCESSED_BY, STORED
 from ..probe.options import targets_of, thresholds_of
 from ..probe.run import Clients, PipelineProbe
@@ -15,7 +17,7 @@ from ..probe.senders import QueueSender, Sender, VersionSender
 from .version_records import Written, written_by
 from .versions import ReleaseError, Releases
 
-# So many messages that wait before the probe's own are reason enough for these not to come through in time.
+# If more messages wait before the probe's own, these may be late for that reason alone.
 BACKLOG = 100
 
 
@@ -27,19 +29,18 @@ class ReleaseProbes:
         self._thresholds = thresholds_of(options)
 
     def directly(self, version: str) -> list[Check]:
-        """What becomes of records that the version is handed in an event. What its role may not do yet, it leaves to be tried again."""
+        """The checks of records that the version is invoked with. It is invoked again for what its role may not do yet."""
         seconds = self._options["timeout"]
         sender = VersionSender(self._functions, self._options["function"], version, self._clock, seconds, uuid.uuid4)
         return self._run(sender, version, direct=True)
 
     def through_queue(self, version: str) -> list[Check]:
-        """What becomes of records that come through the queue.
+        """The checks of records that come through the queue.
 
-        They are sent anew while all that is wrong is that another version processed them: a moved alias is not followed at once. Raises
-        ReleaseError when nothing came through because too much waits before it: that says nothing about the version.
+        They are sent again while the only failure is that another version processed them, because Lambda does not follow a moved alias at
+        once. Raises ReleaseError if nothing was stored because too many messages wait: that says nothing about the version.
         """
-        queue = {"QueueUrl": self._options["queue_url"], "AttributeNames": ["ApproximateNumberOfMessages"]}
-        waiting = int(self._clients.sqs.get_queue_attributes(**queue)["Attributes"]["ApproximateNumberOfMessages"])
+        waiting = read_counters(self._clients.sqs, self._options["queue_url"])["visible"]
         checks: list[Check] = []
         for _left in polls(self._clock, self._options["timeout"]):
             checks = self._run(QueueSender(self._clients.sqs, self._options["queue_url"], self._clock), version, direct=False)
@@ -54,11 +55,11 @@ class ReleaseProbes:
         return checks
 
     def written(self, version: str) -> Written:
-        """What the version wrote, read when its last invocation is over: one that began before the alias moved may still write."""
+        """What the version wrote, read after its last invocation: one that began before the alias moved may still write."""
         configuration = self._releases.configuration(version) or {}
         self._clock.wait(configuration.get("Timeout", 0))
         path = Path(self._options["records_directory"]) / f"{self._options['function']}-{version}.jsonl"
-        return written_by(self._clients.dynamodb, self._options["table"], version, path, self._options["read_units"])
+        return written_by(self._clients.dynamodb, self._options["table"], version, path, self._options["read_units"], self._clock)
 
     def _run(self, sender: Sender, version: str, *, direct: bool) -> list[Check]:
         targets = targets_of(self._options, version, direct)

@@ -1,4 +1,4 @@
-"""A release from end to end: publish, probe, move the alias, probe again, and move it back by itself when that finds something wrong."""
+"""A release from end to end: publish, probe, move the alias, probe again, and move it back if that probe fails."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .versions import Note, ReleaseError, Releases, differing, is_checked, weigh
 
 # How many failed checks an error names; all are in the result.
 NAMED = 5
-# A version that shall process the probe's records -> the checks that came of it.
+# A version that is to process the probe's records -> the checks of the outcome.
 Probe = Callable[[str], list[Check]]
 
-MEND = "Mend lambda_src or the settings, then run site.yml again."
+FIX = "Fix lambda_src or the settings, then run site.yml again."
 REPAIR = "ansible-playbook reconcile.yml -e reconcile_repair_altered=true -e reconcile_resend_lost=true"
 
 
 class RefusedError(ReleaseError):
-    """A version that a probe found something wrong with; `outcome` is what was done."""
+    """A version that failed a probe; `outcome` is what was done."""
 
     def __init__(self, message: str, outcome: Outcome) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class RefusedError(ReleaseError):
 
 @dataclass
 class Outcome:
-    """What one step did, or would do in check mode; `version` is the one that is live in the end, "" for none."""
+    """What one step did, or would do in check mode; `version` is live at the end, "" for none."""
 
     changed: bool = False
     version: str = ""
@@ -45,20 +45,20 @@ def failed(checks: Sequence[Check]) -> list[Check]:
 
 
 def named(checks: Sequence[Check]) -> str:
-    """The failed checks in words, as many as a message bears."""
+    """The failed checks in words, up to NAMED of them."""
     wrong = failed(checks)
     words = "; ".join(f"{check['check']}: expected {check['expected']}, found {check['found']}" for check in wrong[:NAMED])
     return words + (f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else "")
 
 
 class ReleaseRun:
-    """The steps of a release, each of which may be the first after an interruption: the alias says how far the one before came."""
+    """The steps of a release. A step may follow an interruption: the alias records the progress."""
 
     def __init__(self, releases: Releases, kept: int, check_mode: bool) -> None:
         self._releases, self._kept, self._check_mode = releases, kept, check_mode
 
     def release(self, probe: Probe) -> Outcome:
-        """Make what $LATEST holds the live version, unless it is already. Raises RefusedError when the probe finds something wrong."""
+        """Make the content of $LATEST the live version, unless it is. Raises RefusedError if the probe fails."""
         alias = self._releases.alias()
         note = Note.of(alias)
         live = alias["FunctionVersion"] if alias else ""
@@ -77,7 +77,7 @@ class ReleaseRun:
         if version == note.withdrawn:
             raise ReleaseError(
                 f"Version {version} of {self._releases.function} holds what this would deploy, and a rollback took it out of service. "
-                f"{self._still(live)} {MEND} To have it live all the same: "
+                f"{self._still(live)} {FIX} To have it live all the same: "
                 f"ansible-playbook rollback.yml -e rollback_version={version}"
             )
         outcome.checks = probe(version)
@@ -85,10 +85,10 @@ class ReleaseRun:
             outcome.deleted = self._releases.prune(self._kept)
             raise RefusedError(
                 f"Version {version} of {self._releases.function} was refused before it went live: {named(outcome.checks)}. "
-                f"{self._still(live)} {MEND}",
+                f"{self._still(live)} {FIX}",
                 outcome,
             )
-        # A version that was never checked is none to go back to.
+        # A version that was never checked is no version to go back to.
         unchecked = bool(alias) and note.version == live and not note.checked
         outcome.previous = note.previous if unchecked else live if live.isdecimal() else ""
         self._releases.move(alias, version, replace(note, checked=False, previous=outcome.previous))
@@ -118,18 +118,18 @@ class ReleaseRun:
             return outcome
         wrong = f"Version {version} of {self._releases.function} failed behind alias {self._releases.name}: {named(outcome.checks)}."
         if not note.previous or self._releases.configuration(note.previous) is None:
-            raise RefusedError(f"{wrong} There is no version before it to go back to, so it stays live. {MEND}", outcome)
+            raise RefusedError(f"{wrong} There is no version before it to go back to, so it stays live. {FIX}", outcome)
         self._releases.move(alias, note.previous, replace(note, checked=True, previous=""))
         outcome.version, outcome.after = note.previous, {"version": note.previous}
         outcome.deleted = self._releases.prune(self._kept)
         raise RefusedError(
             f"{wrong} The alias was moved back: version {note.previous} is live again. {written(version)} Where version {version} stored "
-            f"other content than was sent, put it right from the ledger: {REPAIR}. {MEND}",
+            f"other content than was sent, put it right from the ledger: {REPAIR}. {FIX}",
             outcome,
         )
 
     def _alone(self, alias: dict[str, Any] | None, note: Note, outcome: Outcome) -> Outcome:
-        """The alias already points to the right version; take away others that share its invocations."""
+        """The alias already points to the right version; remove others that share its invocations."""
         shared = weights(alias)
         if alias and shared:
             outcome.changed, outcome.before, outcome.after = True, {"weights": shared}, {"weights": {}}
@@ -144,7 +144,7 @@ class ReleaseRun:
 
 
 def roll_back(releases: Releases, version: str, check_mode: bool) -> tuple[str, str, bool]:
-    """Have an older version live by hand: the previous one, or the one that is named.
+    """Make an older version live: the previous one, or the one that is named.
 
     Returns the version that is live, the one that was withdrawn, and whether the alias was moved; the same call again moves nothing. Raises
     ReleaseError when there is no such version.

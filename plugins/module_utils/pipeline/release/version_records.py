@@ -1,14 +1,15 @@
-"""The records that one version of the function wrote, found by the version that every stored item carries."""
+"""The records that one version of the function wrote: every stored item has the version that wrote it."""
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.checks import AWS_ERRORS, explain
+from ..aws.table import TableReader
+from ..core.clock import Clock
+from ..core.errors import AWS_ERRORS, explain
+from ..core.files import atomic_file, to_json
 
 # How many ids are listed; all of them go into the file.
 LISTED = 20
@@ -37,38 +38,29 @@ class Written:
         return f"{found} (a scan of {self.units:g} read units{ended})."
 
 
-def written_by(client: Any, table: str, version: str, path: Path, read_units: float) -> Written:
+def written_by(client: Any, table: str, version: str, path: Path, read_units: float, clock: Clock) -> Written:
     """Scan the table for what the version wrote, into a file of JSON lines of `transaction_id` and `processed_at_utc`.
 
     A scan reads the whole table, consistently, a unit for each 4 KB; it ends once it has used `read_units`, which the table's burst has to
     give. Never raises for what AWS answers.
     """
-    found = Written(version, str(path))
-    request: dict[str, Any] = {
-        "TableName": table,
-        "ConsistentRead": True,
-        "FilterExpression": "processor_version = :version",
-        "ExpressionAttributeValues": {":version": {"S": version}},
-        "ProjectionExpression": "transaction_id, processed_at_utc",
-        "ReturnConsumedCapacity": "TOTAL",
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with unfinished.open("w") as lines:
+    found, reader = Written(version, str(path)), TableReader(client, table, clock)
+    pages = reader.pages(
+        read_units,
+        FilterExpression="processor_version = :version",
+        ExpressionAttributeValues={":version": {"S": version}},
+        ProjectionExpression="transaction_id, processed_at_utc",
+    )
+    with atomic_file(path) as lines:
         try:
-            while found.units < read_units:
-                page = client.scan(**request)
-                found.units += page.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
+            for page in pages:
                 for item in page["Items"]:
                     record = {name: value["S"] for name, value in item.items()}
-                    lines.write(json.dumps(record) + "\n")
+                    lines.write(f"{to_json(record)}\n".encode())
                     found.count += 1
                     found.ids += [record["transaction_id"]] if found.count <= LISTED else []
-                found.complete = "LastEvaluatedKey" not in page
-                if found.complete:
-                    break
-                request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+                found.complete = not page.get("LastEvaluatedKey")
         except AWS_ERRORS as error:
             found.error = explain(error)
-    os.replace(unfinished, path)
+    found.units = reader.capacity.used
     return found

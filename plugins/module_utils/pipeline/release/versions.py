@@ -1,8 +1,8 @@
-"""Versions of a Lambda function behind one alias: published, moved to, moved back from, pruned.
+"""Versions of a Lambda function behind one alias: publish, move to, move back and prune.
 
-Nothing here knows Ansible or the probe; the Lambda client and the clock are passed in. Every call may be made twice, since an answer may be
-lost after the call took effect: PublishVersion makes nothing new when nothing changed since the last version, the alias is only changed
-from the revision that was read, and what is there already as wanted counts as done.
+Nothing here knows Ansible or the probe; the Lambda client and the clock are passed in. Every call is idempotent, because an answer may be
+lost after the call took effect: PublishVersion makes nothing new if nothing changed since the last version, the alias is changed only from
+the revision that was read, and a state that is already as wanted counts as done.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ..aws.paging import pages, unless_missing
 from ..core.canonical import structure, text_map
-from ..core.checks import Clock, polls
+from ..core.clock import Clock, polls
+from ..core.errors import error_code
 
 LATEST = "$LATEST"
+MISSING = ("ResourceNotFoundException",)
 # What a version keeps of the function's configuration: "Manage Lambda function versions", Lambda developer guide. Tags and reserved
 # concurrency are the function's own.
 SETTINGS = (
@@ -39,15 +42,15 @@ SETTINGS = (
 
 
 class ReleaseError(Exception):
-    """A state that needs somebody to decide, or one that did not come in time. The text says what to do next."""
+    """A state that needs a decision of the operator, or that was not reached in time. The text says what to do next."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What an alias's description says of the version it was moved to; `version` tells a move by hand, which leaves the description.
+    """What an alias's description says of the version it was moved to. A move by hand keeps the description, so `version` shows it.
 
-    `checked`: records that came through the queue were found right. `previous`: the version that was live before. `withdrawn`: the last
-    version that a rollback by hand moved away from, which is not to go live again by itself.
+    `checked`: records that came through the queue were right. `previous`: the version that was live before. `withdrawn`: the last version
+    that a rollback by hand moved away from, which must not go live again by itself.
     """
 
     version: str = ""
@@ -57,7 +60,7 @@ class Note:
 
     @classmethod
     def of(cls, alias: dict[str, Any] | None) -> Note:
-        """The alias's note; an empty one where there is none, or where somebody else wrote the description."""
+        """The alias's note; an empty one if there is none, or if somebody else wrote the description."""
         words = dict(word.partition("=")[::2] for word in str((alias or {}).get("Description", "")).split())
         known = {name: words.get(name, "") for name in ("version", "previous", "withdrawn")}
         return cls(checked=words.get("checked") == "yes", **{name: value if value.isdecimal() else "" for name, value in known.items()})
@@ -92,10 +95,6 @@ def is_checked(alias: dict[str, Any]) -> bool:
     return note.checked and note.version == alias["FunctionVersion"]
 
 
-def code_of(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 class Releases:
     """The versions of one function and its alias. `wait_timeout` is the longest wait for one state, in seconds."""
 
@@ -105,18 +104,18 @@ class Releases:
 
     def configuration(self, qualifier: str) -> dict[str, Any] | None:
         """The function as one version or alias has it, None when there is none."""
-        return self._unless_missing(self._client.get_function_configuration, FunctionName=self.function, Qualifier=qualifier)
+        return unless_missing(self._client.get_function_configuration, MISSING, FunctionName=self.function, Qualifier=qualifier)
 
     def alias(self) -> dict[str, Any] | None:
-        return self._unless_missing(self._client.get_alias, FunctionName=self.function, Name=self.name)
+        return unless_missing(self._client.get_alias, MISSING, FunctionName=self.function, Name=self.name)
 
     def versions(self) -> list[str]:
         """The numbers of the published versions, the newest last."""
-        pages = self._client.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
-        return sorted((one["Version"] for page in pages for one in page["Versions"] if one["Version"] != LATEST), key=int)
+        found = pages(self._client, "list_versions_by_function", "Versions", FunctionName=self.function)
+        return sorted((one["Version"] for one in found if one["Version"] != LATEST), key=int)
 
     def at_rest(self, qualifier: str = LATEST) -> dict[str, Any]:
-        """The configuration once nothing is under way with it. Raises ReleaseError when there is none, or it failed, or time ran out."""
+        """The configuration once no change is in progress. Raises ReleaseError if there is none, it failed, or the time is over."""
         for _ in self._attempts(f"{self.function} ({qualifier}) to be active"):
             found = self.configuration(qualifier)
             if found is None:
@@ -124,7 +123,7 @@ class Releases:
             failed = "Failed" in (found.get("State"), found.get("LastUpdateStatus"))
             if failed:
                 reason = found.get("StateReason") or found.get("LastUpdateStatusReason") or "Lambda gives no reason"
-                raise ReleaseError(f"Function {self.function} ({qualifier}) failed: {reason}. Mend that, then run site.yml again.")
+                raise ReleaseError(f"Function {self.function} ({qualifier}) failed: {reason}. Fix that, then run site.yml again.")
             if found.get("State", "Active") == "Active" and found.get("LastUpdateStatus", "Successful") == "Successful":
                 return found
         raise AssertionError("unreachable: _attempts raises when time is up")
@@ -161,7 +160,7 @@ class Releases:
             routing: dict[str, Any] = {"RoutingConfig": {"AdditionalVersionWeights": {}}, "RevisionId": alias["RevisionId"]}
             return self._persist(self._client.update_alias, **wanted, **routing)
         except ClientError as error:
-            if code_of(error) not in ("PreconditionFailedException", "ResourceConflictException"):
+            if error_code(error) not in ("PreconditionFailedException", "ResourceConflictException"):
                 raise
         # The answer to an earlier attempt was lost, or somebody else was faster.
         found = self.alias()
@@ -187,9 +186,9 @@ class Releases:
                 self._persist(self._client.delete_function, FunctionName=self.function, Qualifier=version)
                 deleted.append(version)
             except ClientError as error:
-                if code_of(error) == "ResourceNotFoundException":
+                if error_code(error) == "ResourceNotFoundException":
                     deleted.append(version)
-                elif code_of(error) != "ResourceConflictException":
+                elif error_code(error) != "ResourceConflictException":
                     raise
         return deleted
 
@@ -199,17 +198,9 @@ class Releases:
             try:
                 return call(**request)
             except ClientError as error:
-                if code_of(error) != "ResourceConflictException" or "cannot be performed at this time" not in str(error):
+                if error_code(error) != "ResourceConflictException" or "cannot be performed at this time" not in str(error):
                     raise
         raise AssertionError("unreachable: _attempts raises when time is up")
-
-    def _unless_missing(self, call: Callable[..., dict[str, Any]], **request: Any) -> dict[str, Any] | None:
-        try:
-            return call(**request)
-        except ClientError as error:
-            if code_of(error) == "ResourceNotFoundException":
-                return None
-            raise
 
     def _attempts(self, awaited: str) -> Iterator[float]:
         yield from polls(self._clock, self._wait_timeout, first=0.1)

@@ -12,9 +12,9 @@ from ..core.terminal import printable
 
 Check = dict[str, Any]
 
-HEADINGS = ("check", "result", "expected", "found", "seconds")
-# The widest a column gets, in terminal cells; with the others the table stays within about 150.
-WIDTHS = (66, 9, 32, 32, 7)
+HEADINGS = ("check", "result", "found", "seconds")
+WIDTH = 98  # terminal cells of a line
+WIDEST_CHECK = 66
 _PLAY = re.compile(r"ansible-playbook \S+\.yml")
 
 
@@ -28,7 +28,10 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Report:
-    """`table` and `failed` are lists of lines, `summary` is one line, `message` says all that failed, or nothing when all is well."""
+    """`table` and `failed` are lists of lines, `summary` is one line, `message` says all that failed, or nothing when all is well.
+
+    The table has one row for all that passed of a resource.
+    """
 
     table: list[str]
     summary: str
@@ -51,7 +54,7 @@ def gather(results: Iterable[Any]) -> Gathered:
     return gathered
 
 
-def make_report(gathered: Gathered, title: str, fold: bool, options: str = "") -> Report:
+def make_report(gathered: Gathered, title: str, options: str = "") -> Report:
     """The table, the summary and the failures; `options` goes with every ansible-playbook command that a remedy names."""
     checks = gathered.checks
     failed = [_PLAY.sub(lambda play: play[0] + options, in_full(check)) for check in checks if not check["passed"]]
@@ -65,8 +68,8 @@ def make_report(gathered: Gathered, title: str, fold: bool, options: str = "") -
     message = "" if checks else f"{summary}. Run verify.yml without a tag that skips every check."
     if failed:
         message = "\n".join([f"{title}: {summary}", *failed])
-    rows = _fold(checks) if fold else [_row(check) for check in checks]
-    return Report([title, *(_draw(rows) if checks else []), "", summary], summary, failed, message)
+    table = [*_draw(_fold(checks)), ""] if checks else []
+    return Report([*table, f"{title}: {summary}"], summary, failed, message)
 
 
 def _checks_of(result: Any, where: str) -> Iterator[Check]:
@@ -103,58 +106,50 @@ def _whole(check: Any) -> Check:
 
 
 def in_full(check: Check) -> str:
-    """A failed check on one line."""
-    remedy = check.get("remedy")
-    text = f"{check['check']}: expected {check.get('expected', '')}, found {check.get('found', '')}"
-    return printable(" ".join((f"{text}; what to do: {remedy}" if remedy else text).split()))
+    """A failed check on one line, and what to do on a second one."""
+    lines = [f"{check['check']}: expected {check.get('expected', '')}, found {check.get('found', '')}"]
+    lines += [f"what to do: {check['remedy']}"] if check.get("remedy") else []
+    return ";\n  ".join(_on_one_line(line) for line in lines)
 
 
 def _row(check: Check) -> tuple[str, ...]:
     result = "unchecked" if check.get("unchecked") else "pass" if check["passed"] else "FAIL"
-    return (check["check"], result, str(check.get("expected", "")), str(check.get("found", "")), f"{float(check.get('seconds', 0)):.1f}")
-
-
-def _resource(check: Check) -> str:
-    """The resource a property check is about ("queue Q" in "queue Q: retention"), or nothing for a check that stands by itself."""
-    subject, colon, _ = check["check"].partition(": ")
-    return subject if colon and " " in subject else ""
-
-
-def _folds(check: Check) -> bool:
-    return bool(check["passed"] and not check.get("unchecked") and _resource(check))
+    return (check["check"], result, str(check.get("found", "")), f"{float(check.get('seconds', 0)):.1f}")
 
 
 def _fold(checks: list[Check]) -> list[tuple[str, ...]]:
-    """Rows with the passing property checks of a resource as one, where the first of them was."""
+    """Rows with the passing checks of a subject ("queue Q" in "queue Q: retention") as one, where the first of them was."""
     groups: dict[str, list[Check]] = {}
     for check in checks:
-        if _folds(check):
-            groups.setdefault(_resource(check), []).append(check)
+        subject, colon, _ = check["check"].partition(": ")
+        foldable = colon and check["passed"] and not check.get("unchecked")
+        groups.setdefault(subject if foldable else f"{len(groups)}: {check['check']}", []).append(check)
     rows = []
-    for check in checks:
-        group = groups.get(_resource(check), []) if _folds(check) else []
-        if len(group) < 2:
-            rows.append(_row(check))
-        elif group[0] is check:
-            seconds = sum(float(one.get("seconds", 0)) for one in group)
-            rows.append((f"{_resource(check)}: {len(group)} properties", "pass", "as site.yml deploys it", "the same", f"{seconds:.1f}"))
+    for subject, group in groups.items():
+        seconds = sum(float(one.get("seconds", 0)) for one in group)
+        rows.append(_row(group[0]) if len(group) == 1 else (subject, "pass", f"{len(group)} checks", f"{seconds:.1f}"))
     return rows
 
 
 def _draw(rows: list[tuple[str, ...]]) -> list[str]:
-    """Lines as wide as their content asks for, within WIDTHS. None ends in a space, which would make YAML quote the whole text."""
-    cells = [HEADINGS, *([_cut(text, width) for text, width in zip(row, WIDTHS, strict=True)] for row in rows)]
-    widths = [max(_width(row[column]) for row in cells) for column in range(len(HEADINGS))]
+    """Lines as wide as their content asks for, within WIDTH. None ends in a space, which would make YAML quote the whole text."""
+    rows = [HEADINGS, *(tuple(map(_on_one_line, row)) for row in rows)]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    widths[0] = min(widths[0], WIDEST_CHECK)
+    widths[2] = min(widths[2], WIDTH - sum(widths[:2]) - widths[3] - len(" | ") * 3)
     lines = []
-    for row in cells:
-        padded = [text + " " * (width - _width(text)) for text, width in zip(row[:-1], widths, strict=False)]
-        lines.append(" | ".join([*padded, " " * (widths[-1] - _width(row[-1])) + row[-1]]).rstrip())
-    rule = "-+-".join("-" * width for width in widths)
-    return [lines[0], rule, *lines[1:]]
+    for row in rows:
+        cells = [_cut(text, width) for text, width in zip(row, widths, strict=True)]
+        padding = [" " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
+        lines.append(" | ".join([*(cell + spaces for cell, spaces in zip(cells[:3], padding, strict=False)), padding[3] + cells[3]]))
+    return [lines[0], "-+-".join("-" * width for width in widths), *lines[1:]]
+
+
+def _on_one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def _cut(text: str, width: int) -> str:
-    text = printable(" ".join(text.split()))
     if _width(text) <= width:
         return text
     while _width(text) > width - 1:

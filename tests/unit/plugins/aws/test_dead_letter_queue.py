@@ -10,9 +10,12 @@ from typing import Any
 import boto3
 import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
-from ansible.module_utils.pipeline.aws.dead_letter_queue import held, sweep, transaction_id_in
-from ansible.module_utils.pipeline.core.checks import Clock, system_clock
+from ansible.module_utils.pipeline.aws.dead_letter_queue import sweep, transaction_id_in
+from ansible.module_utils.pipeline.aws.queue import COUNTERS
+from ansible.module_utils.pipeline.core.clock import system_clock
+from aws_fakes import swept
 from botocore.exceptions import ClientError
+from fakes import FakeClock, client_error
 
 SOON = 0.3  # seconds for what cannot end by itself
 
@@ -43,21 +46,21 @@ def send(sqs: Any, url: str, *bodies: str, **attributes: str) -> list[str]:
 
 def waiting(sqs: Any, url: str) -> tuple[int, int]:
     """Messages that can be received, and messages that are hidden."""
-    names = list(quarantine_messages.COUNTERS)
+    names = list(COUNTERS.values())
     found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return int(found[names[0]]), int(found[names[1]])
 
 
 def refuse(operation: str, code: str = "AccessDenied") -> Callable[..., Any]:
     def refused(**_: Any) -> Any:
-        raise ClientError({"Error": {"Code": code, "Message": "refused"}}, operation)
+        raise client_error(code, operation)
 
     return refused
 
 
 def test_every_message_is_met_once_and_visible_again_afterwards(sqs: Any, url: str):
     sent = send(sqs, url, *(f"body {number}" for number in range(25)))
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         assert waiting(sqs, url) == (0, 25)
         assert sorted(message.message_id for message in found.messages) == sorted(sent)
     assert (found.complete, found.unseen, found.error, found.unreleased) == (True, 0, "", 0)
@@ -65,7 +68,7 @@ def test_every_message_is_met_once_and_visible_again_afterwards(sqs: Any, url: s
 
 
 def test_an_empty_queue_is_complete(sqs: Any, url: str):
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         assert (found.messages, found.complete) == ([], True)
 
 
@@ -75,7 +78,7 @@ def test_a_message_of_the_function_says_all_about_itself(sqs: Any, url: str):
     own = text(reason="conflict", detail='{"fields": ["amount"]}', outbox_id="web-1-3fa9c2/17", source_message_id="m-1")
     body = json.dumps({"transaction_id": "t-1", "amount": 1.5})
     sent = sqs.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=own | blob)
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         (message,) = found.messages
     assert (message.message_id, message.body, message.reason) == (sent["MessageId"], body, "conflict")
     assert (message.detail, message.outbox_id, message.source_message_id) == ('{"fields": ["amount"]}', "web-1-3fa9c2/17", "m-1")
@@ -91,7 +94,7 @@ def test_a_message_that_was_redriven_has_exhausted_its_retries(sqs: Any, url: st
     (sent,) = send(sqs, source, "body", outbox_id="web-1-3fa9c2/18")
     for _ in range(2):
         sqs.receive_message(QueueUrl=source)
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         (message,) = found.messages
     assert (message.message_id, message.reason, message.outbox_id) == (sent, "retries_exhausted", "web-1-3fa9c2/18")
     assert (message.detail, message.source_message_id, message.transaction_id) == ("", None, None)
@@ -130,7 +133,7 @@ def test_without_bodies_only_what_arrives_has_one(sqs: Any, url: str):
 
 def test_what_was_deleted_is_gone_and_the_rest_is_visible(sqs: Any, url: str):
     send(sqs, url, *(f"body {number}" for number in range(25)))
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         problems = found.delete(found.messages[:12])
         assert (problems, len(found.messages)) == ({}, 13)
     assert waiting(sqs, url) == (13, 0)
@@ -139,7 +142,7 @@ def test_what_was_deleted_is_gone_and_the_rest_is_visible(sqs: Any, url: str):
 def test_a_deletion_that_is_refused_names_the_message_and_keeps_it(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch):
     first, second, third = send(sqs, url, "one", "two", "three")
     answer = {"Successful": [{"Id": "0"}], "Failed": [{"Id": "1", "Code": "InternalError", "SenderFault": False}]}
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         monkeypatch.setattr(sqs, "delete_message_batch", lambda **_: answer)
         assert found.delete(found.messages) == {second: "InternalError", third: "not answered for"}
         assert [message.message_id for message in found.messages] == [second, third]
@@ -207,14 +210,14 @@ def test_a_deleted_message_that_comes_again_is_deleted_again(sqs: Any, url: str,
 def test_what_somebody_else_hides_is_waited_for_and_then_told(sqs: Any, url: str):
     send(sqs, url, "one", "two")
     sqs.receive_message(QueueUrl=url, VisibilityTimeout=600)
-    with held(sqs, url, system_clock(), SOON) as found:
+    with swept(sqs, url, system_clock(), SOON) as found:
         assert (len(found.messages), found.complete, found.unseen) == (1, False, 1)
 
 
 def test_what_somebody_else_hides_is_met_when_it_shows_again(sqs: Any, url: str):
     send(sqs, url, "one")
     sqs.receive_message(QueueUrl=url, VisibilityTimeout=1)
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         assert (len(found.messages), found.complete) == (1, True)
 
 
@@ -223,16 +226,16 @@ def test_what_one_look_at_the_counters_missed_is_met_by_the_next(sqs: Any, url: 
     send(sqs, url, "body")
     sqs.receive_message(QueueUrl=url, VisibilityTimeout=1)
     count = sqs.get_queue_attributes
-    nothing = [{"Attributes": dict.fromkeys(quarantine_messages.COUNTERS, "0")}]
+    nothing = [{"Attributes": dict.fromkeys(COUNTERS.values(), "0")}]
     monkeypatch.setattr(sqs, "get_queue_attributes", lambda **asked: nothing.pop() if nothing else count(**asked))
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         assert (len(found.messages), found.complete) == (1, True)
 
 
 def test_no_more_is_held_than_may_be_in_flight(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(quarantine_messages, "MAX_HELD", 10)
     send(sqs, url, *map(str, range(12)))
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         assert (len(found.messages), found.complete) == (10, False)
         assert found.error == "it has more than the 10 messages that are held at once"
     assert waiting(sqs, url) == (12, 0)
@@ -241,7 +244,7 @@ def test_no_more_is_held_than_may_be_in_flight(sqs: Any, url: str, monkeypatch: 
 def test_an_error_ends_the_reading_and_is_told(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch):
     send(sqs, url, "one")
     monkeypatch.setattr(sqs, "get_queue_attributes", refuse("GetQueueAttributes"))
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         assert (len(found.messages), found.complete) == (1, False)
         assert found.error == "AccessDenied (GetQueueAttributes): refused"
         assert isinstance(found.failure, ClientError)
@@ -249,16 +252,16 @@ def test_an_error_ends_the_reading_and_is_told(sqs: Any, url: str, monkeypatch: 
     assert waiting(sqs, url) == (1, 0)
 
 
-def test_a_failure_of_the_work_releases_what_is_held(sqs: Any, url: str):
+def test_a_failure_of_the_work_releases_what_is_swept(sqs: Any, url: str):
     send(sqs, url, "one")
-    with pytest.raises(KeyboardInterrupt), held(sqs, url, system_clock(), 30):
+    with pytest.raises(KeyboardInterrupt), swept(sqs, url, system_clock(), 30):
         raise KeyboardInterrupt
     assert waiting(sqs, url) == (1, 0)
 
 
 def test_what_is_kept_stays_hidden_when_the_rest_is_released(sqs: Any, url: str):
     send(sqs, url, *map(str, range(12)))
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         found.keep(found.messages[:5])
     assert (len(found.messages), waiting(sqs, url)) == (7, (7, 5))
 
@@ -268,37 +271,36 @@ def test_a_release_that_is_refused_is_counted_and_the_rest_released(sqs: Any, ur
     change = sqs.change_message_visibility_batch
     answers: list[Callable[..., Any]] = [refuse("ChangeMessageVisibilityBatch"), change]
     monkeypatch.setattr(sqs, "change_message_visibility_batch", lambda **arguments: answers.pop(0)(**arguments))
-    with held(sqs, url, system_clock(), 30) as found:
+    with swept(sqs, url, system_clock(), 30) as found:
         pass
     assert (found.unreleased, waiting(sqs, url)) == (10, (5, 10))
 
 
 def test_messages_stay_hidden_for_the_time_asked_for_and_little_more(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch):
-    passed, hidden = [0.0], []
-    clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: passed[0], wait=lambda _: None)
+    clock, hidden = FakeClock(), []
     receive = sqs.receive_message
 
     def receive_message(**arguments: Any) -> Any:
         hidden.append(arguments["VisibilityTimeout"])
-        passed[0] += 40
+        clock.passed += 40
         return receive(**arguments)
 
     monkeypatch.setattr(sqs, "receive_message", receive_message)
     send(sqs, url, *map(str, range(30)))
-    with held(sqs, url, clock, 100) as found:
+    with swept(sqs, url, clock, 100) as found:
         assert (len(found.messages), found.complete, found.seconds_left) == (30, False, 0)
     assert hidden == [105, 65, 25]
 
 
 def test_no_message_is_hidden_for_longer_than_sqs_allows(sqs: Any, url: str):
     send(sqs, url, "one")
-    with held(sqs, url, system_clock(), 100_000) as found:
+    with swept(sqs, url, system_clock(), 100_000) as found:
         assert found.complete
 
 
-def test_progress_is_how_many_are_held(sqs: Any, url: str):
+def test_progress_is_how_many_are_swept(sqs: Any, url: str):
     told: list[int] = []
     send(sqs, url, *map(str, range(12)))
-    with held(sqs, url, system_clock(), 30, told.append):
+    with swept(sqs, url, system_clock(), 30, told.append):
         pass
     assert told == [10, 12]

@@ -29,9 +29,9 @@ def test_any_text_becomes_printable_and_what_is_stays(text: str):
 def test_a_report_prints_lines_of_its_own_alone(text: str):
     found = {"check": text, "passed": False, "expected": text, "found": text, "remedy": text}
     for check in (found, make_check(text, False, text, text, remedy=text)):
-        report = make_report(gather([{"checks": [check]}, {"failed": True, "msg": text}]), "Title", fold=True)
+        report = make_report(gather([{"checks": [check]}, {"failed": True, "msg": text}]), "Title")
         assert all(line.isprintable() for line in [*report.table, *report.message.split("\n")])
-        assert len(report.message.split("\n")) == 3
+        assert len(report.message.split("\n")) == 4 + bool(text)
 
 
 def test_what_a_reconciliation_finds_can_be_printed(aws: None, tmp_path: Path):
@@ -49,8 +49,8 @@ def test_what_the_quarantine_tells_can_be_printed(tmp_path: Path, action: str):
     with emulated() as made:
         world = made.emptied(tmp_path)
         nasty = NASTY.replace("\x07", "").replace("\x1b", "\x7f")  # of what SQS takes
-        world.letter(record(1, transaction_id=NASTY, merchant=NASTY), "conflict", outbox_id=nasty)
-        world.letter(record(2, transaction_id=NASTY, amount=NASTY), nasty)
+        world.add_dead_letter(record(1, transaction_id=NASTY, merchant=NASTY), "conflict", outbox_id=nasty)
+        world.add_dead_letter(record(2, transaction_id=NASTY, amount=NASTY), nasty)
         world.dynamodb.put_item(TableName="RealTimeTransactions", Item={"transaction_id": {"S": NASTY}, "amount": {"N": "1"}})
         for repair in ["parse amount"], ["rename amount x"]:
             report = world.act(action, repair if action == "replay" else None, confirmed=action != "replay")

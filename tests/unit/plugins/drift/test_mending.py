@@ -13,7 +13,7 @@ import drifts
 import pytest
 import yaml
 from ansible.module_utils.pipeline.core.canonical import number
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.drift import compare as aws_drift
 from ansible.module_utils.pipeline.drift.compare import TYPES, compare, mend
 from ansible.module_utils.pipeline.drift.resource_type import ResourceType, page

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.pipeline.core.checks import Clock
+from ansible.module_utils.pipeline.core.clock import Clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.probe import logs as pipeline_probe_logs
 from ansible.module_utils.pipeline.probe.logs import Wanted, wait_for_lines
@@ -74,7 +74,7 @@ class FakeModule:
         ({"medium_value_threshold": "NaN"}, "medium_value_threshold must be at least 0 and below"),
         ({"medium_value_threshold": "-1"}, "medium_value_threshold must be at least 0 and below"),
         ({"medium_value_threshold": "10001"}, "medium_value_threshold must be at most high_value_threshold: found '10001' and '10000'"),
-        ({"timeout": -1}, "timeout must not be negative: found -1"),
+        ({"timeout": -1}, "timeout must be at least 0: found -1"),
     ],
 )
 def test_bad_parameters_fail_before_anything_is_sent(

@@ -23,9 +23,12 @@ ALL_CATEGORIES = {
 }
 STORED, CENTS, FIELDS = "its transactions are stored", "cents are stored exactly", "every other field is stored as sent"
 TIME, LOGS = "processed_at_utc is when it was processed", "function logs name every id"
-POISON_LOG, POISON = "poison record is in the function's log with its reason", "poison record is in the dead-letter queue with its reason"
-MARKS, BODY = "poison record keeps its detail, source_message_id and outbox_id", "poison record's body is whole"
-NOT_IN_TABLE, RELEASED, REMOVED = "poison record is not in the table", "other dead letters are released", "own records removed"
+INVALID_LOG, INVALID = (
+    "invalid record is in the function's log with its reason",
+    "invalid record is in the dead-letter queue with its reason",
+)
+MARKS, BODY = "invalid record keeps its detail, source_message_id and outbox_id", "invalid record's body is whole"
+NOT_IN_TABLE, RELEASED, REMOVED = "invalid record is not in the table", "other dead-letter messages are released", "own records removed"
 TAKEN, VERSION = "the queue takes its transactions", "a published version processed them"
 EVERYTHING = ALL_CATEGORIES | {
     STORED,
@@ -33,8 +36,8 @@ EVERYTHING = ALL_CATEGORIES | {
     FIELDS,
     TIME,
     LOGS,
-    POISON_LOG,
-    POISON,
+    INVALID_LOG,
+    INVALID,
     MARKS,
     BODY,
     NOT_IN_TABLE,
@@ -139,10 +142,10 @@ def cents_by_float(amount: Decimal) -> Decimal:
         pytest.param({"stamp": lambda: "yesterday"}, {TIME}, id="no time at all"),
         pytest.param({"version": "$LATEST"}, {VERSION}, id="not a published version"),
         pytest.param({"version": 3}, {VERSION}, id="version as a number"),
-        pytest.param({"logged_reason": "bad"}, {POISON_LOG}, id="other reason logged"),
-        pytest.param({"outcome": "redrive"}, {POISON_LOG}, id="other outcome logged"),
-        pytest.param({"reason": "bad"}, {POISON}, id="other reason in the dead-letter queue"),
-        pytest.param({"reason": None}, {POISON}, id="no reason in the dead-letter queue"),
+        pytest.param({"logged_reason": "bad"}, {INVALID_LOG}, id="other reason logged"),
+        pytest.param({"outcome": "redrive"}, {INVALID_LOG}, id="other outcome logged"),
+        pytest.param({"reason": "bad"}, {INVALID}, id="other reason in the dead-letter queue"),
+        pytest.param({"reason": None}, {INVALID}, id="no reason in the dead-letter queue"),
         pytest.param({"keeps_attributes": False}, {MARKS}, id="outbox_id lost"),
         pytest.param({"names_source": False}, {MARKS}, id="source_message_id lost"),
         pytest.param({"detail": "amount"}, {MARKS}, id="detail is no JSON"),
@@ -150,8 +153,8 @@ def cents_by_float(amount: Decimal) -> Decimal:
         pytest.param({"detail": json.dumps({"x": "y" * 1100})}, {MARKS}, id="detail without bounds"),
         pytest.param({"body": lambda body: json.dumps(json.loads(body))}, {BODY}, id="body written anew"),
         pytest.param({"body": lambda body: body[:-1]}, {BODY}, id="body cut"),
-        pytest.param({"stores_poison": True}, {NOT_IN_TABLE}, id="poison stored"),
-        pytest.param({"quarantines": False}, {POISON, MARKS, BODY, REMOVED}, id="poison dropped"),
+        pytest.param({"stores_invalid": True}, {NOT_IN_TABLE}, id="invalid stored"),
+        pytest.param({"quarantines": False}, {INVALID, MARKS, BODY, REMOVED}, id="invalid dropped"),
     ],
 )
 def test_each_fault_of_the_function_is_caught_by_its_own_checks(world: World, fault: dict[str, Any], caught_by: set[str]) -> None:
@@ -234,8 +237,8 @@ def test_a_missing_log_group_fails_the_log_checks_and_says_so(world: World) -> N
 
     outcome = world.run(log_timeout=600)
 
-    assert world.failed(outcome) == {LOGS, POISON_LOG}
-    assert "ResourceNotFoundException" in found(outcome, POISON_LOG) and world.passed < 30
+    assert world.failed(outcome) == {LOGS, INVALID_LOG}
+    assert "ResourceNotFoundException" in found(outcome, INVALID_LOG) and world.passed < 30
 
 
 def test_lines_that_are_late_are_unchecked_and_not_wrong(world: World) -> None:
@@ -245,8 +248,8 @@ def test_lines_that_are_late_are_unchecked_and_not_wrong(world: World) -> None:
 
     assert world.failed(outcome) == set()
     unchecked = [check["check"].removeprefix("probe: ") for check in outcome.checks if check.get("unchecked")]
-    assert unchecked == [LOGS, POISON_LOG]
-    assert found(outcome, LOGS).startswith("unchecked within 18") and found(outcome, POISON_LOG).startswith("unchecked within 18")
+    assert unchecked == [LOGS, INVALID_LOG]
+    assert found(outcome, LOGS).startswith("unchecked within 18") and found(outcome, INVALID_LOG).startswith("unchecked within 18")
     assert 180 <= world.passed < 200
 
 
@@ -265,8 +268,8 @@ def test_a_missing_dead_letter_queue_says_so(world: World) -> None:
 
     outcome = world.run(timeout=600)
 
-    assert world.failed(outcome) == {POISON, MARKS, BODY, REMOVED}
-    assert "NonExistentQueue" in found(outcome, POISON) and world.passed < 30
+    assert world.failed(outcome) == {INVALID, MARKS, BODY, REMOVED}
+    assert "NonExistentQueue" in found(outcome, INVALID) and world.passed < 30
 
 
 def test_entries_that_the_queue_refuses_for_now_are_sent_again_alone(world: World) -> None:
@@ -297,7 +300,7 @@ def test_strangers_in_the_dead_letter_queue_stay_there_and_visible(world: World)
     assert sorted(world.dead_letters()) == sorted(strangers)
 
 
-def test_strangers_are_released_when_the_poison_never_comes(world: World) -> None:
+def test_strangers_are_released_when_the_invalid_never_comes(world: World) -> None:
     world.function.quarantines = False
     world.sqs.send_message(QueueUrl=world.dead_letter_url, MessageBody="stranger")
 

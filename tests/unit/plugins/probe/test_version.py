@@ -43,7 +43,7 @@ def test_nothing_goes_through_the_queue(world: World) -> None:
     [
         ({"money": round}, {"cents are stored exactly"}),
         ({"version": "2"}, {"a published version processed them"}),
-        ({"reason": "bad"}, {"poison record is in the dead-letter queue with its reason"}),
+        ({"reason": "bad"}, {"invalid record is in the dead-letter queue with its reason"}),
     ],
     ids=["rounds money", "is another version", "other reason"],
 )
@@ -69,7 +69,7 @@ def test_a_version_that_never_settles_a_record_fails_in_time_and_leaves_nothing(
 
     outcome = world.run(timeout=20, version="3")
 
-    assert check(outcome, TAKEN)["found"] == "0 of 10 settled: it left 10 to be tried again, for 20 s"
+    assert check(outcome, TAKEN)["found"] == "0 of 10 settled: it left 10 to be retried, for 20 s"
     assert outcome.left_behind == []
     assert 20 <= world.passed < 40
 
@@ -118,7 +118,7 @@ def test_a_version_that_cannot_be_invoked_yet_is_asked_again(world: World, code:
 
 
 def test_an_invocation_whose_answer_was_lost_passes_and_leaves_no_copy(world: World) -> None:
-    """The function ran twice: the transactions are duplicates, the poison is in the dead-letter queue twice."""
+    """The function ran twice: the transactions are duplicates, the invalid record is in the dead-letter queue twice."""
     invoke, lost = world.invoke, []
 
     def lose_one(**arguments: Any) -> Any:

@@ -13,8 +13,9 @@ import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
 from ansible.module_utils.pipeline.quarantine.actions import Quarantine, Report
 from ansible.module_utils.pipeline.quarantine.archive import BusyError
-from botocore.exceptions import ClientError
-from quarantine_fakes import TABLE, World, record
+from aws_fakes import TABLE
+from fakes import client_error
+from quarantine_fakes import World, record
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -99,7 +100,7 @@ def test_a_repair_may_set_the_id_of_one_message(run: Any, monkeypatch: pytest.Mo
 def test_the_result_of_an_action_is_the_module_s(run: Any, aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(quarantine_messages, "POLL_SECONDS", 0)
     world = World.make(tmp_path)
-    world.letter(record(1, amount="1"), "amount_not_a_number")
+    world.add_dead_letter(record(1, amount="1"), "amount_not_a_number")
     replay = {"action": "replay", "repair": ["parse amount"]}
     assert run(world)[1]["total"] == 1
     for dry in ({}, {"check_mode": True, "confirm": True}):
@@ -124,9 +125,9 @@ def test_what_has_to_be_run_again_fails(run: Any, monkeypatch: pytest.MonkeyPatc
         (BusyError("another run works on here"), "another run works on here"),
         (
             OSError(28, "No space left on device"),
-            "[Errno 28] No space left on device. Nothing is lost; run this again once that is mended.",
+            "[Errno 28] No space left on device. Nothing is lost; mend that, and run this again.",
         ),
-        (ClientError({"Error": {"Code": "AccessDenied"}}, "GetQueueAttributes"), "Cannot ask the queues for their attributes"),
+        (client_error("AccessDenied", "GetQueueAttributes"), "Cannot ask the queues for their attributes"),
     ],
 )
 def test_what_keeps_it_from_working_fails_in_words(run: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str):
@@ -142,7 +143,7 @@ def test_a_signal_ends_it_with_everything_visible(run: Any, aws: None, tmp_path:
     monkeypatch.setattr(quarantine_messages, "POLL_SECONDS", 0)
     world = World.make(tmp_path)
     for number in range(12):
-        world.letter(record(number), None)
+        world.add_dead_letter(record(number), None)
     monkeypatch.setattr(world.sqs, "send_message_batch", lambda **_: os.kill(os.getpid(), signal.SIGTERM))
     kind, returned = run(world, action="replay", confirm=True)
     assert kind == "fail" and returned["msg"].startswith("Interrupted by SIGTERM. Nothing is lost")

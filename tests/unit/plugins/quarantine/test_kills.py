@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
+from aws_fakes import swept
 from quarantine_fakes import World, record, text
 
 COUNT = 12  # two calls' worth
@@ -100,12 +101,12 @@ def test_a_replay_killed_before_any_step_is_finished_by_the_next_one(world: Worl
 def test_a_purge_killed_before_any_step_loses_nothing(world: World, endpoint: str, ids: set[str]):
     places = killed_everywhere(world, endpoint, "purge", [], steps=8)
     steps = [step for _, step in places]
-    assert steps == ["fsync", "fsync", "rename", "fsync", "delete_message_batch", "delete_message_batch", "finished", "finished"]
+    assert steps == ["fsync", "fsync", "replace", "fsync", "delete_message_batch", "delete_message_batch", "finished", "finished"]
     for place, step in places:
         archived = place.archives()
         assert len(archived) <= 1, step
         in_archive = {line["transaction_id"] for lines in archived for line in lines[:-1]}
-        with quarantine_messages.held(place.sqs, place.dead_letters, place.clock, 30) as held:
+        with swept(place.sqs, place.dead_letters, place.clock, 30) as held:
             in_queue = {message.transaction_id for message in held.messages}
         assert in_archive | in_queue == ids, step
         assert in_archive in (set(), ids), step  # whole, or not there

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.pipeline.aws import dead_letter_queue as quarantine_messages
-from ansible.module_utils.pipeline.quarantine.archive import BusyError, alone, make_directory
+from ansible.module_utils.pipeline.core.files import make_directory
+from ansible.module_utils.pipeline.quarantine.archive import BusyError, exclusive
 from ansible.module_utils.pipeline.quarantine.journal import FILE_NAME, Journal
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError
+from fakes import client_error
 from quarantine_fakes import World, emulated, note, record
 
 REPAIR = ["parse amount"]
@@ -31,7 +33,7 @@ def world(made: World, tmp_path: Path) -> World:
 
 def refuse(code: str) -> Callable[..., Any]:
     def refused(**_: Any) -> Any:
-        raise ClientError({"Error": {"Code": code, "Message": "refused"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "SendMessageBatch")
+        raise client_error(code, "SendMessageBatch")
 
     return refused
 
@@ -54,7 +56,7 @@ def lose_the_answer(world: World) -> Callable[..., Any]:
 
 
 def test_a_lost_answer_keeps_the_message_and_the_next_run_sends_the_same_again(world: World, monkeypatch: pytest.MonkeyPatch):
-    world.letter(record(1, amount="12.50"), "amount_not_a_number")
+    world.add_dead_letter(record(1, amount="12.50"), "amount_not_a_number")
     with monkeypatch.context() as patch:
         patch.setattr(world.sqs, "send_message_batch", lose_the_answer(world))
         report = world.act("replay", REPAIR)
@@ -68,7 +70,7 @@ def test_a_lost_answer_keeps_the_message_and_the_next_run_sends_the_same_again(w
 
 
 def test_a_dry_run_tells_of_what_the_next_run_would_finish(world: World, monkeypatch: pytest.MonkeyPatch):
-    world.letter(record(1), None)
+    world.add_dead_letter(record(1), None)
     with monkeypatch.context() as patch:
         patch.setattr(world.sqs, "send_message_batch", lose_the_answer(world))
         world.act("replay")
@@ -76,7 +78,7 @@ def test_a_dry_run_tells_of_what_the_next_run_would_finish(world: World, monkeyp
 
 
 def test_a_message_that_was_sent_and_could_not_be_deleted_is_only_deleted_by_the_next_run(world: World, monkeypatch: pytest.MonkeyPatch):
-    world.letter(record(1), None)
+    world.add_dead_letter(record(1), None)
     with monkeypatch.context() as patch:
         patch.setattr(world.sqs, "delete_message_batch", lambda **_: {"Failed": [{"Id": "0", "Code": "InternalError"}]})
         report = world.act("replay")
@@ -94,7 +96,7 @@ def states(world: World) -> list[str]:
 
 def test_what_was_deleted_before_the_journal_could_say_so_is_settled_by_the_next_run(world: World, monkeypatch: pytest.MonkeyPatch):
     for number in range(3):
-        world.letter(record(number), None)
+        world.add_dead_letter(record(number), None)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Journal, "removed", raising(KeyboardInterrupt))
         world.act("replay")
@@ -106,7 +108,7 @@ def test_what_was_deleted_before_the_journal_could_say_so_is_settled_by_the_next
 
 
 def test_what_was_begun_and_is_gone_is_told_and_kept(world: World, monkeypatch: pytest.MonkeyPatch):
-    world.letter(record(1), None)
+    world.add_dead_letter(record(1), None)
     with monkeypatch.context() as patch:
         patch.setattr(world.sqs, "send_message_batch", refuse("ExpiredToken"))
         world.act("replay")
@@ -119,7 +121,7 @@ def test_what_was_begun_and_is_gone_is_told_and_kept(world: World, monkeypatch: 
 
 def test_a_limit_does_not_keep_a_run_from_finishing_what_was_begun(world: World, monkeypatch: pytest.MonkeyPatch):
     for number in range(30):
-        world.letter(record(number), None)
+        world.add_dead_letter(record(number), None)
     with monkeypatch.context() as patch:
         patch.setattr(world.sqs, "send_message_batch", lose_the_answer(world))
         world.act("replay")
@@ -128,7 +130,7 @@ def test_a_limit_does_not_keep_a_run_from_finishing_what_was_begun(world: World,
 
 
 def test_an_entry_that_the_queue_refuses_is_left_and_may_be_repaired_otherwise(world: World, monkeypatch: pytest.MonkeyPatch):
-    world.letter(record(1), None)
+    world.add_dead_letter(record(1), None)
     refusal = {"Failed": [{"Id": "0", "Code": "InvalidMessageContents", "SenderFault": True, "Message": "no"}]}
     with monkeypatch.context() as patch:
         patch.setattr(world.sqs, "send_message_batch", lambda **_: refusal)
@@ -147,7 +149,7 @@ def test_a_call_refused_for_one_entry_is_made_entry_by_entry(world: World, monke
 
     monkeypatch.setattr(world.sqs, "send_message_batch", picky)
     for number in range(3):
-        world.letter(record(number), None)
+        world.add_dead_letter(record(number), None)
     report = world.act("replay")
     assert (report.facts["sent"], [one["transaction_id"] for one in report.facts["left"]]) == (2, ["t-1"])
     assert (world.bodies(world.queue), world.bodies(world.dead_letters)) == ([record(0), record(2)], [record(1)])
@@ -155,7 +157,7 @@ def test_a_call_refused_for_one_entry_is_made_entry_by_entry(world: World, monke
 
 def test_an_entry_that_failed_for_now_or_is_not_mentioned_stays_begun(world: World, monkeypatch: pytest.MonkeyPatch):
     for number in range(2):
-        world.letter(record(number), None)
+        world.add_dead_letter(record(number), None)
     answer = {"Failed": [{"Id": "0", "Code": "InternalError", "SenderFault": False}]}
     with monkeypatch.context() as patch:
         patch.setattr(world.sqs, "send_message_batch", lambda **_: answer)
@@ -167,7 +169,7 @@ def test_an_entry_that_failed_for_now_or_is_not_mentioned_stays_begun(world: Wor
 
 def test_a_refused_permission_ends_the_run_and_everything_is_visible(world: World, monkeypatch: pytest.MonkeyPatch):
     for number in range(25):
-        world.letter(record(number), None)
+        world.add_dead_letter(record(number), None)
     monkeypatch.setattr(world.sqs, "send_message_batch", refuse("AccessDenied"))
     report = world.act("replay")
     assert report.errors[0] == "AccessDenied (SendMessageBatch): refused"
@@ -176,7 +178,7 @@ def test_a_refused_permission_ends_the_run_and_everything_is_visible(world: Worl
 
 def test_each_send_is_in_the_journal_before_and_each_deletion_after_it(world: World, monkeypatch: pytest.MonkeyPatch):
     for number in range(12):
-        world.letter(record(number), None)
+        world.add_dead_letter(record(number), None)
     events: list[str] = []
     for owner, name in (
         (Journal, "begin"),
@@ -207,7 +209,7 @@ def test_a_file_system_that_cannot_keep_a_journal_is_refused(tmp_path: Path, mon
 
 def test_two_runs_do_not_work_on_one_directory(world: World):
     make_directory(world.directory)
-    with alone(world.directory), pytest.raises(BusyError, match="another run works on"):
+    with exclusive(world.directory), pytest.raises(BusyError, match="another run works on"):
         world.act("replay")
     assert world.act("list").errors == []
 
@@ -215,20 +217,20 @@ def test_two_runs_do_not_work_on_one_directory(world: World):
 def test_what_a_killed_archive_left_is_cleared_away(world: World):
     make_directory(world.directory)
     (world.directory / "x.jsonl.gz.part").write_text("half")
-    world.letter("nope", "not_json")
+    world.add_dead_letter("nope", "not_json")
     world.act("archive")
     assert [path.suffix for path in world.directory.iterdir() if path.suffix == ".part"] == []
 
 
 def test_reading_that_ends_early_is_an_error_of_any_action(world: World, monkeypatch: pytest.MonkeyPatch):
-    world.letter("nope", "not_json")
+    world.add_dead_letter("nope", "not_json")
     monkeypatch.setattr(quarantine_messages, "MAX_HELD", 1)
     for action in ("list", "archive", "replay", "purge"):
         assert world.act(action).errors[0].startswith("it has more than the 1 messages")
 
 
 def test_messages_that_somebody_else_hides_are_told_of(world: World):
-    world.letter("nope", "not_json")
+    world.add_dead_letter("nope", "not_json")
     world.sqs.receive_message(QueueUrl=world.dead_letters, VisibilityTimeout=600)
     report = world.act("list", seconds=0.3)
     assert (report.facts["complete"], report.facts["unseen"]) == (False, 1)
@@ -236,7 +238,7 @@ def test_messages_that_somebody_else_hides_are_told_of(world: World):
 
 
 def test_a_journal_of_a_purged_message_is_closed(world: World, monkeypatch: pytest.MonkeyPatch):
-    world.letter(record(1), None)
+    world.add_dead_letter(record(1), None)
     with monkeypatch.context() as patch:
         patch.setattr(world.sqs, "send_message_batch", refuse("ExpiredToken"))
         world.act("replay")

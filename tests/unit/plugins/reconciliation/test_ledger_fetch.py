@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerExport
 from outbox import Draft, Outbox
+from outbox_records import Message
 from plays import ROOT, Pipeline
-from transaction_stream import Message
 
 # Runs what it is told on this machine. A host named cut-3 answers three calls; the third is cut off in the middle, and then nothing is.
 SSH = """#!/bin/bash
@@ -28,7 +28,7 @@ PLAY = [
     {
         "hosts": "producers",
         "ignore_unreachable": True,
-        "tasks": [{"name": "Ledger", "ansible.builtin.import_role": {"name": "pipeline", "tasks_from": "ledger"}}],
+        "tasks": [{"name": "Ledger", "ansible.builtin.import_role": {"name": "reconciliation", "tasks_from": "export_ledger"}}],
     },
     {
         "hosts": "operator",
@@ -39,7 +39,7 @@ PLAY = [
                     "dest": "{{ told }}",
                     "mode": "0600",
                     "content": "{{ dict(groups.producers | zip(groups.producers | map('extract', hostvars)"
-                    " | map(attribute='pipeline_ledger_problem'))) | to_json }}",
+                    " | map(attribute='reconciliation_ledger_problem'))) | to_json }}",
                 },
             }
         ],
@@ -55,7 +55,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], P
     ssh, ledgers, play, inventory = (directory / name for name in ("ssh", "ledgers", "play.yml", "hosts.yml"))
     ssh.write_text(SSH)
     ssh.chmod(0o700)
-    outbox = Outbox(directory / "producer" / "state", alone=True)
+    outbox = Outbox(directory / "producer" / "state", exclusive=True)
     outbox.add(Draft([Message("new", '{"transaction_id": "new", "amount": 1}', "1", None)]))
     outbox.close()
     hosts = {f"cut-{calls}": {} for calls in CUTS}
@@ -75,16 +75,20 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], P
         "producer_service_name": "it",
         "producer_service_source": str(ROOT / "producer_src"),
         "producer_service_directory": str(directory / "producer"),
-        "producer_service_wheelhouse": "",
-        "producer_service_queue_url": "",
-        "producer_service_region": "",
+        "producer_service_manager": "supervisord",
+        "pipeline_account_id": "000000000000",
+        "pipeline_sqs_endpoint": "http://127.0.0.1:9",
         "producer_service_ledger_directory": str(ledgers),
         "told": str(directory / "told.json"),
     }
     operator = {"hosts": {"here": {"ansible_connection": "local"}}}
     groups = {"operator": operator, "producers": {"hosts": hosts, "vars": far}}
-    inventory.write_text(json.dumps({"all": {"vars": every, "children": groups}}))
-    (directory / "producer" / "financial_producer.py").symlink_to(ROOT / "producer_src" / "financial_producer.py")
+    inventory.write_text(json.dumps({"all": {"children": groups}}))
+    variables = directory / "group_vars" / "all"
+    variables.mkdir(parents=True)
+    (variables / "00_settings.yml").symlink_to(ROOT / "inventories" / "shared" / "settings.yml")
+    (variables / "90_own.yml").write_text(json.dumps(every))
+    (directory / "producer" / "financial_producer.pyz").symlink_to(ROOT / "producer_src")
     play.write_text(json.dumps(PLAY))
     run = Pipeline(directory, 0).run("ansible-playbook", "-f", "4", "-i", str(inventory), str(play))
     assert run.status in (0, 4), run.output

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.pipeline.aws.dead_letter_queue import QuarantinedMessage
-from ansible.module_utils.pipeline.core.checks import Clock
 from ansible.module_utils.pipeline.quarantine.journal import Journal, Outgoing
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress
 from ansible.module_utils.pipeline.reconciliation.matching import Found, _verdict
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
+from fakes import FakeClock
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from reconciliation_fakes import DAY, HOST, NOW, Entry, body, export, iso
@@ -36,7 +36,7 @@ class Life:
     pruned: bool = False
     item: str = ""  # the amount that the table has
     queued: bool = True
-    letters: set[str] = field(default_factory=set)  # message ids in the quarantine
+    dead_letters: set[str] = field(default_factory=set)  # message ids in the quarantine
     archives: list[tuple[str, int, bool]] = field(default_factory=list)  # message id, age, whether to purge
     replays: list[tuple[str, int]] = field(default_factory=list)  # message id, age
     deleted_by_repair: bool = False
@@ -53,24 +53,24 @@ class Life:
             "repair deletes": self.item == OTHER and not self.pruned,
             "settled": self.item == RIGHT and not self.queued,
             "pruned": self.state == "reconciled",
-            "archived": bool(self.letters),
-            "purged": bool(self.letters),
-            "replayed": bool(self.letters),
-            "replay killed": bool(self.letters),
-            "expires": bool(self.letters),
+            "archived": bool(self.dead_letters),
+            "purged": bool(self.dead_letters),
+            "replayed": bool(self.dead_letters),
+            "replay killed": bool(self.dead_letters),
+            "expires": bool(self.dead_letters),
             "sent again": not self.pruned,
             "to be sent again": not self.pruned,
         }
 
     def goes_on(self, what: str, age: int) -> None:
         self.happened.append(what)
-        letter = max(self.letters, default="")
+        dead_letter = max(self.dead_letters, default="")
         if what in ("stored", "quarantined", "vanishes"):
             self.queued = False
         if what == "stored":
             self.item = self.item or RIGHT
         elif what in ("quarantined", "delivered again"):
-            self.letters.add(f"{self.identity}-{len(self.happened):03}")
+            self.dead_letters.add(f"{self.identity}-{len(self.happened):03}")
         elif what == "altered":
             self.item = OTHER
         elif what in ("item lost", "repair deletes"):
@@ -81,34 +81,34 @@ class Life:
         elif what == "pruned":
             self.pruned = True
         elif what in ("archived", "purged"):
-            self.archives.append((letter, age, what == "purged"))
+            self.archives.append((dead_letter, age, what == "purged"))
         elif what in ("replayed", "replay killed"):
-            self.replays.append((letter, age))
+            self.replays.append((dead_letter, age))
             self.queued |= what == "replayed"
         elif what == "sent again":
             self.sent[0], self.state, self.queued = age, "sent", True
         elif what == "to be sent again":
             self.state = "unsent"
         if what in ("purged", "replayed", "expires"):
-            self.letters.discard(letter)
+            self.dead_letters.discard(dead_letter)
 
     def verdict(self, busy: bool) -> str:
         """By the whole life. `busy` is whether the queue has anything: while it has, what is nowhere else may be in it."""
         if self.item:
             return "stored" if self.item == RIGHT else "altered"
-        if self.letters:
+        if self.dead_letters:
             return "quarantined"
         if self.state == "unsent" and len(self.sent) == 1:
             return "unsent"
-        if busy and min([*self.sent, *(age for _letter, age in self.replays)]) < RETENTION:
+        if busy and min([*self.sent, *(age for _dead_letter, age in self.replays)]) < RETENTION:
             return "in_flight"
         return "archived" if self.given_up() else "lost"
 
     def given_up(self) -> bool:
         """Whether it was purged, and nothing was done since that could have stored it."""
-        sent_back = {letter for letter, _age in self.replays}
-        since = min([*self.sent, *(age for _letter, age in self.replays)])
-        purges = [age for letter, age, purged in self.archives if purged and letter not in sent_back]
+        sent_back = {dead_letter for dead_letter, _age in self.replays}
+        since = min([*self.sent, *(age for _dead_letter, age in self.replays)])
+        purges = [age for dead_letter, age, purged in self.archives if purged and dead_letter not in sent_back]
         return any(age < since for age in purges) and not self.deleted_by_repair
 
 
@@ -125,9 +125,9 @@ def lives(draw: st.DrawFn, identity: str) -> Life:
 class Cloud:
     """The calls of SQS and DynamoDB that a reconciliation makes, on what the lives have left."""
 
-    def __init__(self, items: list[dict[str, Any]], letters: list[dict[str, Any]], queued: int) -> None:
-        self.items, self.letters, self.queued = {item["transaction_id"]["S"]: item for item in items}, letters, queued
-        self.shown = list(letters)
+    def __init__(self, items: list[dict[str, Any]], dead_letters: list[dict[str, Any]], queued: int) -> None:
+        self.items, self.dead_letters, self.queued = {item["transaction_id"]["S"]: item for item in items}, dead_letters, queued
+        self.shown = list(dead_letters)
 
     def describe_table(self, **_: Any) -> dict[str, Any]:
         return {"Table": {}}
@@ -141,7 +141,8 @@ class Cloud:
 
     def get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:
         return {
-            "Attributes": dict.fromkeys(AttributeNames, 0) | {AttributeNames[0]: len(self.letters) if QueueUrl == "dlq" else self.queued}
+            "Attributes": dict.fromkeys(AttributeNames, 0)
+            | {AttributeNames[0]: len(self.dead_letters) if QueueUrl == "dlq" else self.queued}
         }
 
     def receive_message(self, QueueUrl: str, **_: Any) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class Cloud:
         return {"Messages": received}
 
     def change_message_visibility_batch(self, **_: Any) -> dict[str, Any]:
-        self.shown = list(self.letters)
+        self.shown = list(self.dead_letters)
         return {}
 
 
@@ -160,7 +161,7 @@ def item(identity: str, amount: str) -> dict[str, Any]:
     return fields | {"amount": {"N": amount}, "processed_at_utc": {"S": iso(NOW - timedelta(seconds=60))}}
 
 
-def letter(message_id: str, text: str, outbox_id: str) -> dict[str, Any]:
+def dead_letter(message_id: str, text: str, outbox_id: str) -> dict[str, Any]:
     attributes = {"outbox_id": {"StringValue": outbox_id, "DataType": "String"}}
     system = {"SentTimestamp": str(int(NOW.timestamp() - 60) * 1000), "ApproximateReceiveCount": "1"}
     return {"MessageId": message_id, "ReceiptHandle": "r", "Body": text, "MessageAttributes": attributes, "Attributes": system}
@@ -168,7 +169,7 @@ def letter(message_id: str, text: str, outbox_id: str) -> dict[str, Any]:
 
 def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool) -> Reconciliation:
     """One reconciliation of where the lives have left everything."""
-    entries, items, letters = [], [item(f"other-{number}", f"{number}.5") for number in range(others)], []
+    entries, items, dead_letters = [], [item(f"other-{number}", f"{number}.5") for number in range(others)], []
     with contextlib.closing(Journal(directory)) as journal, (directory / "repaired.jsonl").open("w") as repaired:
         for life in lives:
             outbox_id, text = f"{HOST}/{len(entries) + 1}", body(life.identity)
@@ -177,7 +178,7 @@ def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool
                 kept, state = None if life.pruned else text, copy if place else life.state
                 entries.append(Entry(life.identity, kept, state, age, again=True))
             items += [item(life.identity, life.item)] if life.item else []
-            letters += [letter(one, text, outbox_id) for one in life.letters]
+            dead_letters += [dead_letter(one, text, outbox_id) for one in life.dead_letters]
             for one, age, purged in life.archives:
                 closing = {"archive": "q", "messages": 1, "purged": purged, "archived_at": iso(NOW - timedelta(seconds=age))}
                 lines = json.dumps({"message_id": one, "outbox_id": outbox_id}), json.dumps(closing)
@@ -188,8 +189,7 @@ def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool
                 journal.begin([Outgoing(message, "{}", {})], [], "run", iso(at))
             if life.deleted_by_repair:
                 repaired.write(json.dumps({"outbox_id": outbox_id, "transaction_id": life.identity}) + "\n")
-    passed = [0.0]
-    clock = Clock(now=lambda: NOW, monotonic=lambda: sum(passed), wait=passed.append)
+    clock = FakeClock(NOW)
     options = Options(
         ledgers=[export(directory / "ledger.gz", entries)],
         kept_ledgers=[],
@@ -203,7 +203,7 @@ def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool
         await_unsent=False,
         others_allowed=False,
     )
-    cloud = Cloud(items, letters, int(busy))
+    cloud = Cloud(items, dead_letters, int(busy))
     made = Reconciliation(cloud, cloud, "table", "queue", "dlq", options, clock, Progress(directory / "progress.log", clock))
     made.run()
     assert not made.error
@@ -211,7 +211,7 @@ def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool
 
 
 def verdicts(run: Reconciliation) -> dict[str, str]:
-    rows = run.book._db.execute("SELECT CAST(key AS TEXT), found, awaited FROM entries WHERE leader = id")
+    rows = run.matcher._db.execute("SELECT CAST(key AS TEXT), found, awaited FROM entries WHERE leader = id")
     return {key: "archived" if found & Found.ARCHIVED else _verdict(Found(found), awaited) for key, found, awaited in rows}
 
 
@@ -224,12 +224,12 @@ def test_the_verdict_on_every_life_is_what_it_says(busy: bool, lives: tuple[Life
     found = verdicts(run)
     assert found == wanted, [(life.identity, life.happened) for life in lives if found[life.identity] != wanted[life.identity]]
 
-    counts = run.book.counts()
+    counts = run.matcher.counts()
     assert counts["sent"] == sum(counts[one] for one in ("stored", "altered", "quarantined", "in_flight", "lost"))
-    assert sorted(run.book.unknown()) == [f"other-{number}" for number in range(others)] or run.plan["method"] == "batch_get"
+    assert sorted(run.matcher.unknown()) == [f"other-{number}" for number in range(others)] or run.plan["method"] == "batch_get"
 
     # What is settled, and so may be pruned, is all of it stored or purged.
-    through, sequence = run.book.settled_through().get(HOST, 0), 0
+    through, sequence = run.matcher.settled_through().get(HOST, 0), 0
     for life in lives:
         for place in range(len(life.sent)):
             sequence += 1

@@ -10,22 +10,21 @@ from typing import Any
 import boto3
 import pytest
 from ansible.module_utils.pipeline.release.mapping import (
-    LONGEST_PAUSE_SECONDS,
     PERMISSION_PATIENCE_SECONDS,
     MappingError,
     MappingManager,
     MappingSettings,
 )
 from botocore.exceptions import ClientError
-from mapping_fakes import FUNCTION, OTHER_FUNCTION, QUEUE, Clock, Lambda, mapping, refusal
+from mapping_fakes import FUNCTION, OTHER_FUNCTION, QUEUE, Lambda, Time, mapping, refusal
 from moto import mock_aws
 
+LONGEST_PAUSE = 5.0  # seconds
 NO_PERMISSION = "The function execution role does not have permissions to call ReceiveMessage on SQS"
 
 
-def manager(client: Any, clock: Clock | None = None, **options: Any) -> MappingManager:
-    clock = clock or Clock()
-    return MappingManager(client, FUNCTION, QUEUE, pause=clock.pause, clock=clock, **options)
+def manager(client: Any, time: Time | None = None, **options: Any) -> MappingManager:
+    return MappingManager(client, FUNCTION, QUEUE, (time or Time()).clock, **options)
 
 
 # --- present ---------------------------------------------------------------------------------------------------------------------
@@ -175,21 +174,21 @@ def test_the_permission_of_a_new_role_is_waited_for():
 
 
 def test_a_permission_that_never_comes_is_named_with_the_actions_to_allow():
-    cloud, clock = Lambda(), Clock()
+    cloud, time = Lambda(), Time()
     cloud.refusals["create"] = [refusal("InvalidParameterValueException", NO_PERMISSION)] * 1000
     with pytest.raises(MappingError, match="sqs:ReceiveMessage, sqs:DeleteMessage and sqs:GetQueueAttributes"):
-        manager(cloud, clock).present(MappingSettings())
-    assert PERMISSION_PATIENCE_SECONDS <= clock.now < PERMISSION_PATIENCE_SECONDS + 2 * LONGEST_PAUSE_SECONDS
+        manager(cloud, time).present(MappingSettings())
+    assert PERMISSION_PATIENCE_SECONDS <= time.now < PERMISSION_PATIENCE_SECONDS + 2 * LONGEST_PAUSE
 
 
 def test_any_other_invalid_parameter_is_raised_at_once():
-    cloud, clock = Lambda(), Clock()
+    cloud, time = Lambda(), Time()
     cloud.refusals["create"] = [
         refusal("InvalidParameterValueException", "Queue visibility timeout: 30 seconds is less than Function timeout")
     ]
     with pytest.raises(ClientError, match="visibility timeout"):
-        manager(cloud, clock).present(MappingSettings())
-    assert clock.pauses == []
+        manager(cloud, time).present(MappingSettings())
+    assert time.pauses == []
 
 
 def test_a_missing_function_is_named():
@@ -200,18 +199,18 @@ def test_a_missing_function_is_named():
 
 
 def test_a_state_that_never_comes_ends_in_an_error_after_the_timeout():
-    cloud, clock = Lambda(mapping(State="Updating"), calls_to_settle=10**6), Clock()
+    cloud, time = Lambda(mapping(State="Updating"), calls_to_settle=10**6), Time()
     with pytest.raises(MappingError, match=r"Waited 90 seconds .*FinancialTransactionQueue.*raise wait_timeout"):
-        manager(cloud, clock, wait_timeout=90).present(MappingSettings(batch_size=5))
-    assert clock.now == pytest.approx(90)
+        manager(cloud, time, wait_timeout=90).present(MappingSettings(batch_size=5))
+    assert time.now == pytest.approx(90)
 
 
 def test_pauses_grow_up_to_a_bound():
-    cloud, clock = Lambda(mapping(State="Updating"), calls_to_settle=20), Clock()
-    manager(cloud, clock).present(MappingSettings())
-    assert clock.pauses == sorted(clock.pauses)
-    assert clock.pauses[0] < 1
-    assert clock.pauses[-1] == LONGEST_PAUSE_SECONDS
+    cloud, time = Lambda(mapping(State="Updating"), calls_to_settle=20), Time()
+    manager(cloud, time).present(MappingSettings())
+    assert time.pauses == sorted(time.pauses)
+    assert time.pauses[0] < 1
+    assert time.pauses[-1] == LONGEST_PAUSE
 
 
 def test_a_read_that_still_shows_the_old_settings_is_not_taken_for_the_result():
@@ -314,7 +313,7 @@ def test_settings_at_the_limits_are_taken(settings: dict[str, Any]):
 )
 def test_a_name_instead_of_an_arn_is_refused(function: str, queue: str, message: str):
     with pytest.raises(MappingError, match=message):
-        MappingManager(None, function, queue)
+        MappingManager(None, function, queue, Time().clock)
 
 
 # --- the real API's shapes -------------------------------------------------------------------------------------------------------

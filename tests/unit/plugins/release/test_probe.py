@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.pipeline.aws.queue import COUNTERS
 from ansible.module_utils.pipeline.release.probe import BACKLOG, ReleaseProbes
 from ansible.module_utils.pipeline.release.versions import ReleaseError
 from probe_fakes import LOG_GROUP, TABLE, World
@@ -32,7 +34,7 @@ def probes(world: World, directory: Path) -> ReleaseProbes:
         "log_group": LOG_GROUP,
         "high_value_threshold": "10000",
         "medium_value_threshold": "1000",
-        "poison_reason": "amount_missing",
+        "invalid_reason": "amount_missing",
         "timeout": 20,
         "log_timeout": 20,
         "read_units": 100,
@@ -68,7 +70,7 @@ def test_a_log_that_cannot_be_read_refuses_a_version(world: World, tmp_path: Pat
     world.logs.delete_log_group(logGroupName=LOG_GROUP)
     assert failed(probes(world, tmp_path).directly("3")) == [
         "probe: function logs name every id",
-        "probe: poison record is in the function's log with its reason",
+        "probe: invalid record is in the function's log with its reason",
     ]
 
 
@@ -91,7 +93,12 @@ def test_an_alias_that_is_never_followed_fails_in_time(world: World, tmp_path: P
 def test_a_version_that_is_wrong_is_not_probed_twice(world: World, tmp_path: Path):
     world.function.version, world.function.money = "2", round
     assert len(failed(probes(world, tmp_path).through_queue("3"))) == 2
-    assert world.sqs.calls.count("send_message") == 1  # one poison
+    assert world.sqs.calls.count("send_message") == 1  # one invalid record
+
+
+def counters(waiting: int) -> Callable[..., dict[str, Any]]:
+    """A queue's answer with so many messages."""
+    return lambda **_: {"Attributes": dict.fromkeys(COUNTERS.values(), "0") | {COUNTERS["visible"]: str(waiting)}}
 
 
 @pytest.mark.parametrize(("waiting", "inconclusive"), [(BACKLOG, False), (BACKLOG + 1, True)])
@@ -99,7 +106,7 @@ def test_records_that_did_not_come_through_say_nothing_while_much_waits_before_t
     world: World, tmp_path: Path, waiting: int, inconclusive: bool
 ):
     world.function.alive = False
-    world.sqs.get_queue_attributes = lambda **_: {"Attributes": {"ApproximateNumberOfMessages": str(waiting)}}
+    world.sqs.get_queue_attributes = counters(waiting)
     if inconclusive:
         with pytest.raises(ReleaseError, match=f"could not be checked within 20 s, since {waiting} messages wait"):
             probes(world, tmp_path).through_queue("3")
@@ -109,7 +116,7 @@ def test_records_that_did_not_come_through_say_nothing_while_much_waits_before_t
 
 def test_a_version_that_is_wrong_fails_however_much_waits(world: World, tmp_path: Path):
     world.function.money = round
-    world.sqs.get_queue_attributes = lambda **_: {"Attributes": {"ApproximateNumberOfMessages": "5000"}}
+    world.sqs.get_queue_attributes = counters(5000)
     assert failed(probes(world, tmp_path).through_queue("3")) == ["probe: cents are stored exactly"]
 
 

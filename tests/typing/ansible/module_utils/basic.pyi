@@ -1,0 +1,9 @@
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+class AnsibleModule:
+    params: dict[str, Any]
+    check_mode: bool
+    def __init__(self, argument_spec: Mapping[str, Any], *, supports_check_mode: bool = ...) -> None: ...
+    def exit_json(self, **result: Any) -> NoReturn: ...
+    def fail_json(self, msg: str, **result: Any) -> NoReturn: ...
