@@ -242,6 +242,7 @@ TOGETHER = [
     ("table missing", "mapping disabled", "filter added", "concurrency 0", "$LATEST edited", "producer stopped"),
     ("mapping deleted", "role made again", "redrive policy removed"),
     ("role gone",),
+    # In this order: what changes the mapping expects that there is one.
     ("function miscategorises a boundary and rounds money", "ReportBatchItemFailures removed", "second mapping"),
 ]
 
@@ -253,7 +254,8 @@ def test_every_sabotage_is_tried():
 @pytest.mark.parametrize("names", TOGETHER, ids=lambda names: "-and-".join(names).replace(" ", "-"))
 def test_verify_names_each_and_nothing_else_and_site_mends_it(deployed: Pipeline, names: tuple[str, ...]):
     """If something is not repaired, the next test fails, because verify.yml names it there too."""
-    sabotages = [sabotage for sabotage in SABOTAGES if sabotage.name in names]
+    by_name = {sabotage.name: sabotage for sabotage in SABOTAGES}
+    sabotages = [by_name[name] for name in names]
     for sabotage in sabotages:
         sabotage.do(deployed)
 
