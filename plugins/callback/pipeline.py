@@ -18,6 +18,7 @@ from typing import Any
 from ansible import constants, context
 from ansible.errors import AnsibleError
 from ansible.playbook.block import Block
+from ansible.plugins.callback import CallbackBase
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.template import Templar
 from ansible.utils import color
@@ -28,12 +29,11 @@ name: pipeline
 type: stdout
 short_description: Prints what changed, what failed and what is said to a person
 description:
-  - Prints a line for each play with its time, and below it only what changed, what failed, warnings, and the messages of
-    C(ansible.builtin.debug). A failed result's C(table) is printed as text, too.
-  - A task that takes long is named with the time that it has taken and, where it has retries or an option C(timeout) or C(wait_timeout),
-    the time that it may still take. On a terminal that is one line, rewritten each second; elsewhere it is a line every half minute.
-  - Colour and rewriting need a terminal. C(NO_COLOR) or C(CI) in the environment turns both off.
-  - With C(-v) the output is that of C(ansible.builtin.default).
+  - Prints a line for each play with its time, and below it only what changed, what failed, its C(table), warnings, and what
+    C(ansible.builtin.debug) says.
+  - Names a task that takes long, with the time that it has taken and, by its retries or its option C(timeout) or C(wait_timeout), may
+    still take. On a terminal that line is rewritten each second, elsewhere there is one every half minute.
+  - C(NO_COLOR) or C(CI) in the environment turns colour and rewriting off. C(-v) gives the output of C(ansible.builtin.default).
 extends_documentation_fragment: [default_callback, result_format_callback]
 """
 
@@ -53,12 +53,12 @@ COUNTS = ("failures", "unreachable", "ok", "changed", "ignored", "rescued")  # o
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds: 4:05."""
+    """4:05."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def lasted(since: float) -> str:
-    """The time since then: 3.2 s, or 4:05 min."""
+    """3.2 s, or 4:05 min."""
     seconds = time.monotonic() - since
     return f"{seconds:.1f} s" if seconds < 60 else f"{clock(seconds)} min"
 
@@ -105,13 +105,8 @@ class Screen:
         """A line; what does not fit continues below, indented `hang` more than the line itself."""
         words = text.lstrip()
         margin = " " * (indent + len(text) - len(words))
-        wrapped = [margin + words]
-        if len(wrapped[0]) > self.width:
-            below = margin + " " * hang
-            wrapped = textwrap.wrap(
-                words, self.width, initial_indent=margin, subsequent_indent=below, break_long_words=False, break_on_hyphens=False
-            )
-        self.write(paint("\n".join(wrapped).rstrip()))
+        wrap = textwrap.TextWrapper(self.width, margin, margin + " " * hang, break_long_words=False, break_on_hyphens=False)
+        self.write(paint(wrap.fill(words)))
 
     def write(self, text: str) -> None:
         self._display.display(self._erase + text)
@@ -125,8 +120,12 @@ class Screen:
         sys.stdout.flush()
 
 
-class CallbackModule(Default):
+class CallbackModule(CallbackBase):
     """What Ansible tells of a play, made lines of a screen. A lock keeps them apart from those of the thread that shows progress."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    _play: Any = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,12 +223,7 @@ class CallbackModule(Default):
     def v2_runner_item_on_ok(self, result: Any) -> None:
         self._handle_warnings(result.result)
 
-    def _silent(self, *_arguments: Any, **_options: Any) -> None:
-        """What is printed with -v alone."""
-
     v2_runner_item_on_failed = v2_runner_item_on_ok
-    v2_playbook_on_task_start = v2_playbook_on_handler_task_start = v2_playbook_on_include = v2_playbook_on_no_hosts_remaining = _silent
-    v2_runner_on_async_poll = v2_runner_on_async_ok = v2_runner_on_async_failed = v2_runner_item_on_skipped = _silent
 
     def _end_play(self, instead_of_time: str = "") -> None:
         if self._play:
