@@ -37,7 +37,6 @@ Spec = Mapping[str, Any]
 LONGEST = 1_000  # characters of a text that nothing says more of
 LONGEST_NUMBER = 38  # digits, of which DynamoDB keeps so many
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-HEADING = "settings that cannot be used. Nothing was changed. Correct them and run the same again"
 OTHERS = ("__", "ansible_")  # Ansible's own variables and the roles' internals begin with these
 
 
@@ -283,7 +282,8 @@ class VarsModule(host_group_vars.VarsModule):
             found += judged(loader.load_from_file(str(file), cache="all", unsafe=True, trusted_as_template=True) or {}, where)
         problems = [problem for _, _, problem in found if problem]
         if problems:
-            raise AnsibleError("\n".join([f"{HEADING}:", *problems]))
+            heading = "settings that cannot be used. Nothing was changed. Correct them and run the same again:"
+            raise AnsibleError("\n".join([heading, *problems]))
 
 
 def _files(directory: Path) -> list[Path]:
