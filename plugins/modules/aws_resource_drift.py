@@ -38,8 +38,8 @@ options:
       type:
         description:
           - The type decides which properties there are. An unknown type or property fails before any call, with those that there are.
-          - Durations are in seconds. Policies are documents. Where there can be several of a thing, its property is a list, of ARNs if
-            the things have ARNs, otherwise of names.
+          - Durations are in seconds, sizes of messages in bytes. Policies are documents. Lists are of names, but C(managed_policies),
+            C(layers) and an alarm's actions of ARNs; C(role) of a function and C(permissions_boundary) are ARNs too.
           - C(iam_role), label C(role).
           - C(iam_managed_policy), label C(policy) - a customer managed one; C(document) is that of the default version.
           - C(iam_instance_profile), label C(instance profile).
