@@ -18,6 +18,7 @@ from typing import Any
 from ansible import constants, context
 from ansible.errors import AnsibleError
 from ansible.playbook.block import Block
+from ansible.plugins.callback import CallbackBase
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.template import Templar
 from ansible.utils import color
@@ -28,12 +29,11 @@ name: pipeline
 type: stdout
 short_description: Prints what changed, what failed and what is said to a person
 description:
-  - Prints a line for each play with its time, and below it only what changed, what failed, warnings, and the messages of
-    C(ansible.builtin.debug). A failed result's C(table) is printed as text, too.
-  - A task that takes long is named with the time that it has taken and, where it has retries or an option C(timeout) or C(wait_timeout),
-    the time that it may still take. On a terminal that is one line, rewritten each second; elsewhere it is a line every half minute.
-  - Colour and rewriting need a terminal. C(NO_COLOR) or C(CI) in the environment turns both off.
-  - With C(-v) the output is that of C(ansible.builtin.default).
+  - Prints a line for each play with its time, and below it only what changed, what failed, its C(table), warnings, and what
+    C(ansible.builtin.debug) says.
+  - Names a task that takes long, with the time that it has taken and, by its retries or its option C(timeout) or C(wait_timeout), may
+    still take. On a terminal that line is rewritten each second, elsewhere there is one every half minute.
+  - C(NO_COLOR) or C(CI) in the environment turns colour and rewriting off. C(-v) gives the output of C(ansible.builtin.default).
 extends_documentation_fragment: [default_callback, result_format_callback]
 """
 
@@ -53,12 +53,12 @@ COUNTS = ("failures", "unreachable", "ok", "changed", "ignored", "rescued")  # o
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds: 4:05."""
+    """4:05."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def lasted(since: float) -> str:
-    """The time since then: 3.2 s, or 4:05 min."""
+    """3.2 s, or 4:05 min."""
     seconds = time.monotonic() - since
     return f"{seconds:.1f} s" if seconds < 60 else f"{clock(seconds)} min"
 
@@ -81,9 +81,8 @@ class Wait:
     def progress(self) -> str:
         """The time that it has taken and may still take."""
         elapsed = time.monotonic() - self.began
-        return f"{clock(elapsed)} elapsed" + (
-            f", at most {clock(self.limit - elapsed)} more" if self.limit and self.limit > elapsed else ""
-        )
+        left = f", at most {clock(self.limit - elapsed)} more" if self.limit and self.limit > elapsed else ""
+        return f"{clock(elapsed)} elapsed{left}"
 
 
 class Screen:
@@ -105,13 +104,8 @@ class Screen:
         """A line; what does not fit continues below, indented `hang` more than the line itself."""
         words = text.lstrip()
         margin = " " * (indent + len(text) - len(words))
-        wrapped = [margin + words]
-        if len(wrapped[0]) > self.width:
-            below = margin + " " * hang
-            wrapped = textwrap.wrap(
-                words, self.width, initial_indent=margin, subsequent_indent=below, break_long_words=False, break_on_hyphens=False
-            )
-        self.write(paint("\n".join(wrapped).rstrip()))
+        wrap = textwrap.TextWrapper(self.width, margin, margin + " " * hang, break_long_words=False, break_on_hyphens=False)
+        self.write(paint(wrap.fill(words)))
 
     def write(self, text: str) -> None:
         self._display.display(self._erase + text)
@@ -125,17 +119,20 @@ class Screen:
         sys.stdout.flush()
 
 
-class CallbackModule(Default):
+class CallbackModule(CallbackBase):
     """What Ansible tells of a play, made lines of a screen. A lock keeps them apart from those of the thread that shows progress."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    _play: Any = None
 
     def __init__(self) -> None:
         super().__init__()
         self._screen = Screen(self._display)
         self._lock = threading.RLock()
         self._waits: dict[tuple[str, str], Wait] = {}
-        self._diffs: dict[tuple[str, str], list[str]] = {}
         self._warned: set[str] = set()
-        self._counted: dict[str, int] = {}
+        self._counted = dict.fromkeys(COUNTS, 0)
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         if hasattr(self, "_over"):
@@ -160,8 +157,8 @@ class CallbackModule(Default):
         hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
         bad = ", ".join(printable(host) for host, one in hosts.items() if one["failures"] or one["unreachable"])
         # Ansible counts on from one playbook of a command to the next.
-        sums = {key: sum(one[key] for one in hosts.values()) - self._counted.get(key, 0) for key in COUNTS}
-        self._counted = {key: self._counted.get(key, 0) + count for key, count in sums.items()}
+        before, self._counted = self._counted, {key: sum(one[key] for one in hosts.values()) for key in COUNTS}
+        sums = {key: count - before[key] for key, count in self._counted.items()}
         counts = ", ".join(f"{count} {key}" for key, count in sums.items() if count or key in ("ok", "changed"))
         if context.CLIARGS["check"]:
             counts = counts.replace("changed", "would change") + "; nothing was changed (--check)"
@@ -203,10 +200,10 @@ class CallbackModule(Default):
         items = self._ended(result)
         self._tell_changed(result, [item for item in items if item.get("changed") and not item.get("failed", item is result.result)])
         for item in [one for one in items if one.get("failed")] or items:
-            label = self._labels([item]) if item is not result.result else ""
             place = str(result.task.get_path()).removeprefix(f"{Path.cwd()}/")
             tries = f", {item['attempts']} attempts" if item.get("attempts", 1) > 1 else ""
-            self._tell(word, tone, f"{self._name(result.task)}{label}{self._where(result, self._many_hosts)} [{place}{tries}]")
+            which = self._labels(result, [item]) + self._where(result, self._many_hosts)
+            self._tell(word, tone, f"{self._name(result.task)}{which} [{place}{tries}]")
             self._say(self._failure(item), indent=4)
             self._say(["", *lines_of(item["table"])] if item.get("table") else [])
         self._handle_warnings(result.result)
@@ -217,19 +214,10 @@ class CallbackModule(Default):
         for item in self._ended(result):
             self._say(self._failure(item), indent=4)
 
-    def v2_on_file_diff(self, result: Any) -> None:
-        changed = [one for one in result.result.get("results", [result.result]) if one.get("diff") and one.get("changed")]
-        self._diffs.setdefault(self._key(result), []).extend(self._get_diff(one["diff"]) for one in changed)
-
     def v2_runner_item_on_ok(self, result: Any) -> None:
         self._handle_warnings(result.result)
 
-    def _silent(self, *_arguments: Any, **_options: Any) -> None:
-        """What is printed with -v alone."""
-
     v2_runner_item_on_failed = v2_runner_item_on_ok
-    v2_playbook_on_task_start = v2_playbook_on_handler_task_start = v2_playbook_on_include = v2_playbook_on_no_hosts_remaining = _silent
-    v2_runner_on_async_poll = v2_runner_on_async_ok = v2_runner_on_async_failed = v2_runner_item_on_skipped = _silent
 
     def _end_play(self, instead_of_time: str = "") -> None:
         if self._play:
@@ -253,7 +241,6 @@ class CallbackModule(Default):
                     self._tell("waiting", constants.COLOR_SKIP, f"{wait.name}: {wait.progress()}")
 
     def _below(self, lines: list[str], indent: int, hang: int, paint: Callable[[str], str]) -> None:
-        """Print lines below the play's own."""
         with self._lock:
             if lines and not self._titled:
                 self._titled = True
@@ -268,14 +255,12 @@ class CallbackModule(Default):
         if not items:
             return
         word = "would change" if result.task.check_mode else "changed"
-        labels = "" if items == [result.result] else self._labels(items)
         where = self._where(result, self._many_hosts and not self._play.strategy.endswith("free"))
-        self._tell(word, constants.COLOR_CHANGED, self._name(result.task) + labels + where)
-        for diff in self._diffs.pop(self._key(result), []):
-            self._screen.write(textwrap.indent(END_OF_DIFF.sub("", diff), "    "))
+        self._tell(word, constants.COLOR_CHANGED, self._name(result.task) + self._labels(result, items) + where)
+        for diff in [item["diff"] for item in items if result.task.diff and item.get("diff")]:
+            self._screen.write(textwrap.indent(END_OF_DIFF.sub("", self._get_diff(diff)), "    "))
 
     def _say(self, lines: list[str], indent: int = 2) -> None:
-        """Print what is said to a person."""
         self._below(lines, indent, 4, lambda line: COLOURED.sub(lambda found: color.stringc(found[0], str(found.lastgroup)), line))
 
     def _debugged(self, result: Mapping[str, Any]) -> list[str]:
@@ -284,8 +269,8 @@ class CallbackModule(Default):
         return lines_of(textwrap.dedent(self._dump_results(value).strip("\n")) if isinstance(value, dict) else value)
 
     def _failure(self, result: Mapping[str, Any]) -> list[str]:
-        texts = [result.get("censored", result.get("msg", "It failed without a message."))]
-        texts += [result.get(key, "") for key in ("stderr", "stdout", "module_stderr", "module_stdout")]
+        said = result.get("censored", result.get("msg", "It failed without a message."))
+        texts = [said, *(result.get(key) for key in ("stderr", "stdout", "module_stderr", "module_stdout"))]
         return [line for text in texts if text for line in lines_of(text)]
 
     def _handle_warnings(self, res: Any) -> None:
@@ -316,8 +301,8 @@ class CallbackModule(Default):
     def _name(self, task: Any) -> str:
         return printable((task.name or task.action).strip())
 
-    def _labels(self, items: list[Mapping[str, Any]]) -> str:
-        return f": {', '.join(printable(str(self._get_item_label(item))) for item in items)}"
+    def _labels(self, result: Any, items: list[Mapping[str, Any]]) -> str:
+        return "" if items == [result.result] else f": {', '.join(printable(str(self._get_item_label(item))) for item in items)}"
 
     def _where(self, result: Any, matters: bool) -> str:
         return f" ({printable(self.host_label(result))})" if matters else ""

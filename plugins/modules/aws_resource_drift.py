@@ -1,6 +1,4 @@
 #!/usr/bin/python
-"""Ansible module: compare AWS resources with what is expected, property by property."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -8,15 +6,13 @@ module: aws_resource_drift
 short_description: Compare AWS resources with what is expected, property by property
 description:
   - Reads each resource and compares every property named in O(resources[].expected) with the value found. Changes nothing without O(mend).
-  - Without O(mend) the result is RV(changed) when something differs, and its diff holds exactly the properties that differ. Before is
-    what was found, after is what is expected, each under the resource's label such as C(queue FinancialTransactionQueue).
-  - A missing resource is one failed check, C(exists). So is a resource that cannot be read, with the error as the value found. A warning
-    and RV(unreadable) name it; it is neither a difference nor a failure of the module.
+  - Without O(mend) the result is RV(changed) when something differs, and its diff holds exactly that. Before is what was found, after is
+    what is expected, each under the resource's label such as C(queue FinancialTransactionQueue).
+  - A missing resource is one failed check, C(exists). So is one that cannot be read, with the error as the value found; a warning names
+    it, and it is neither a difference nor a failure of the module.
   - Values are compared by meaning. The order of statements and lists in a policy document does not matter, nor does one string instead of
     a list of one; a number may be text; lists that AWS treats as sets may have any order; tags are dicts, without AWS's own (C(aws:)).
-    C(null), an empty list, an empty dict and an empty text all mean "none".
-  - A list is compared whole, so an additional element is a difference.
-  - Resources are read in parallel, and only with the calls that the named properties need.
+    C(null), an empty list, an empty dict and an empty text all mean "none". An additional element of a list is a difference.
 options:
   remedy:
     description: What to do about a failed check, for resources that name no remedy of their own.
@@ -41,47 +37,35 @@ options:
     suboptions:
       type:
         description:
-          - The type decides which properties O(resources[].expected) may name. An unknown type or property fails before any call.
-          - C(iam_role), label C(role) - C(trust_policy) (document), C(managed_policies) (ARNs), C(inline_policies) (names),
-            C(max_session_duration) (seconds), C(permissions_boundary) (ARN), C(description), C(path), C(tags).
-          - C(iam_managed_policy), label C(policy) - C(document) (of the default version), C(path), C(tags). A customer managed one, found
-            by its name.
-          - C(iam_instance_profile), label C(instance profile) - C(roles) (names), C(path), C(tags).
-          - C(dynamodb_table), label C(table) - C(status), C(key_schema) (dict of attribute and C(HASH) or C(RANGE)), C(attributes)
-            (dict of attribute and type such as C(S)), C(billing_mode), C(read_capacity), C(write_capacity) (units), C(global_indexes)
-            (names), C(local_indexes) (names), C(stream_enabled), C(deletion_protection), C(tags).
-          - C(sqs_queue), label C(queue) - C(visibility_timeout), C(message_retention_period), C(receive_message_wait_time),
-            C(delay_seconds) (seconds), C(maximum_message_size) (bytes), C(sse) (C(SQS), C(KMS) or C(none)), C(policy) (document),
-            C(redrive_policy) (dict of C(dead_letter_target_arn) and C(max_receive_count)), C(redrive_allow_policy) (dict of
-            C(redrive_permission) and C(source_queue_arns)), C(fifo), C(tags).
-          - C(lambda_function), label C(function) - C(runtime), C(handler), C(role) (ARN), C(memory_size) (MiB), C(timeout) (seconds),
-            C(code_sha256) (base64, as M(lambda_package) returns it), C(environment) (dict), C(architectures), C(layers) (ARNs),
-            C(package_type), C(state), C(last_update_status), C(reserved_concurrency), C(tracing) (C(PassThrough) or C(Active)),
-            C(log_group), C(description), C(tags); C(alias) (where to look for code and configuration; C($LATEST) without it, and while
-            there is no such alias).
-          - C(lambda_alias), label C(alias), named as C(function:alias) - C(function_version), C(published) (false for C($LATEST)),
-            C(checked) (C(yes) once M(lambda_release) found the version right behind it), C(weights) (of versions that share its
-            invocations), C(latest_differs_in) (settings in which C($LATEST) differs from the alias's version).
+          - The type decides which properties there are. An unknown type or property fails before any call, with those that there are.
+          - Durations are in seconds, sizes of messages in bytes. Policies are documents. Lists are of names, but C(managed_policies),
+            C(layers) and an alarm's actions of ARNs; C(role) of a function and C(permissions_boundary) are ARNs too.
+          - C(iam_role), label C(role).
+          - C(iam_managed_policy), label C(policy) - a customer managed one; C(document) is that of the default version.
+          - C(iam_instance_profile), label C(instance profile).
+          - C(dynamodb_table), label C(table) - C(key_schema) is a dict of attribute and C(HASH) or C(RANGE), C(attributes) of attribute
+            and type such as C(S).
+          - C(sqs_queue), label C(queue) - C(sse) is C(SQS), C(KMS) or C(none); C(redrive_policy) has C(dead_letter_target_arn) and
+            C(max_receive_count), C(redrive_allow_policy) has C(redrive_permission) and C(source_queue_arns).
+          - C(lambda_function), label C(function) - C(memory_size) is in MiB, C(code_sha256) as M(lambda_package) returns it; C(alias) is
+            where to look for code and configuration; C($LATEST) without it, and while there is no such alias.
+          - C(lambda_alias), label C(alias), named as C(function:alias) - C(published) is false for C($LATEST), C(checked) is C(yes) once
+            M(lambda_release) found the version right behind it; C(weights) are of versions that share its invocations,
+            C(latest_differs_in) are settings in which C($LATEST) differs from the alias's version.
           - C(event_source_mappings), label C(mapping) - every mapping that has the function O(resources[].name) or the queue
-            C(event_source_arn). C(count) (1 unless named), C(event_source_arn), C(function_arn), C(state), C(batch_size),
-            C(maximum_batching_window) (seconds), C(function_response_types), C(maximum_concurrency), C(filters) (patterns).
-          - C(log_group), label C(log group) - C(retention_in_days), C(kms_key_id), C(log_group_class), C(metric_filters) (names),
-            C(subscription_filters) (names), C(tags).
-          - C(security_group), label C(security group) - C(description), C(ingress), C(egress) (lists of C(protocol), C(from_port),
-            C(to_port), C(cidrs); C(protocol) C(-1) for all, without ports; C(cidrs) may name groups and prefix lists too), C(vpc_id)
-            (where to look; by default the default VPC), C(tags).
+            C(event_source_arn); C(count) is 1 unless named.
+          - C(log_group), label C(log group).
+          - C(security_group), label C(security group) - C(ingress) and C(egress) are lists of C(protocol), C(from_port), C(to_port) and
+            C(cidrs); C(protocol) C(-1) for all, without ports; C(cidrs) may name groups and prefix lists too. C(vpc_id) is where to look,
+            by default the default VPC.
           - C(ec2_instances), label C(instance) - every instance whose tag Name is O(resources[].name), unless it is terminated or
-            shutting down. C(count) (1 unless named), C(state), C(instance_type), C(instance_profile) (name), C(http_tokens),
-            C(http_hop_limit), C(security_groups) (names), C(root_volume_type), C(root_volume_encrypted), C(root_volume_size) (GiB),
-            C(key_name), C(tags).
-          - C(key_pair), label C(key pair) - C(public_key) (in OpenSSH's form; its comment is ignored), C(tags).
-          - C(cloudwatch_alarm), label C(alarm) - C(metric_name), C(namespace), C(dimensions) (dict), C(statistic), C(period)
-            (seconds), C(evaluation_periods), C(datapoints_to_alarm), C(threshold), C(comparison_operator), C(treat_missing_data),
-            C(alarm_actions), C(ok_actions), C(insufficient_data_actions), C(actions_enabled), C(description), C(tags).
+            shutting down; C(count) is 1 unless named, C(root_volume_size) in GiB.
+          - C(key_pair), label C(key pair) - C(public_key) is in OpenSSH's form; its comment is ignored.
+          - C(cloudwatch_alarm), label C(alarm).
           - C(cloudwatch_alarms), label C(alarms) - C(names) of all metric alarms whose name starts with O(resources[].name). Always
             exists.
-          - C(sns_topic), label C(topic), found by its name - C(policy) (document), C(subscriptions) (as C(email:me@example.com)),
-            C(unconfirmed) (those that their owner has not confirmed), C(tags).
+          - C(sns_topic), label C(topic) - C(subscriptions) are as C(email:me@example.com), C(unconfirmed) those that their owner has not
+            confirmed.
           - If several mappings or instances are found and their values of a property differ, the list of these values is found.
         type: str
         required: true
@@ -95,15 +79,6 @@ extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.mo
 """
 
 EXAMPLES = r"""
-- name: Restore what other modules do not
-  aws_resource_drift:
-    mend: true
-    resources:
-      - type: iam_role
-        name: Lambda-SQS-DynamoDB-Role
-        expected:
-          inline_policies: []
-
 - name: Show what would change
   aws_resource_drift:
     resources:
@@ -116,65 +91,45 @@ EXAMPLES = r"""
             max_receive_count: 10
   when: ansible_diff_mode
 
-- name: Compare the mapping with what was deployed
+- name: Restore what other modules do not
   aws_resource_drift:
-    remedy: Run "ansible-playbook site.yml --tags stream_processor".
+    mend: true
     resources:
-      - type: event_source_mappings
-        name: ProcessFinancialStream
+      - type: iam_role
+        name: Lambda-SQS-DynamoDB-Role
         expected:
-          event_source_arn: arn:aws:sqs:us-east-1:123456789012:FinancialTransactionQueue
-          state: Enabled
-          filters: []
-  register: mapping_drift
-  changed_when: false
+          inline_policies: []
 """
 
 RETURN = r"""
 checks:
-  description: For each resource the check C(exists), and when it does, one check for each property.
+  description:
+    - For each resource the check C(exists), and when it does, one check for each property, as M(verification_report) takes them.
+    - C(found) is C(missing) for a missing resource, and the error for one that could not be read. C(seconds) is how long reading took;
+      only C(exists) carries it, so that sums are right. C(cause) is whether this stops every transaction, which explains other failures.
   returned: always
   type: list
   elements: dict
-  contains:
-    check:
-      description: The resource's label, its name and the property.
-      type: str
-      sample: "queue FinancialTransactionQueue: redrive_policy"
-    passed: {description: Whether what was found means the same as what was expected., type: bool}
-    expected: {description: The expected value as text; C(none) for none., type: str}
-    found:
-      description: The value found as text, C(missing) for a missing resource, or the error for one that could not be read.
-      type: str
-    seconds:
-      description: How long reading the resource took. Only its first check, C(exists), carries it, so that sums are right.
-      type: float
-    remedy: {description: What to do when the check failed., type: str}
-    cause: {description: "Whether this stops every transaction, which explains other failed checks.", type: bool}
+  sample:
+    - check: "queue FinancialTransactionQueue: visibility_timeout"
+      passed: false
+      expected: "360"
+      found: "30"
+      seconds: 0.0
+      remedy: Run site.yml again.
+      cause: false
 differences:
   description: What differs. A missing resource is one difference, of the property C(exists).
   returned: always
   type: list
   elements: dict
-  sample:
-    - resource: queue FinancialTransactionQueue
-      property: visibility_timeout
-      expected: 360
-      found: 30
+  sample: [{resource: queue FinancialTransactionQueue, property: visibility_timeout, expected: 360, found: 30}]
 in_sync: {description: Whether every resource was read and nothing differs., returned: always, type: bool}
 unsettled:
   description: Names of resources that differ and were changed less than O(settle_seconds) ago.
   returned: always
   type: list
   elements: str
-unreadable:
-  description: Resources that could not be read.
-  returned: always
-  type: list
-  elements: dict
-  sample:
-    - resource: queue FinancialTransactionQueue
-      error: "AccessDenied: not authorized to perform sqs:GetQueueAttributes"
 """
 
 from ansible.module_utils.pipeline.core.clock import system_clock
@@ -187,7 +142,6 @@ REVERTED = "site.yml has just set it: find out who changes it back, then run sit
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     resources, mending = module.params["resources"], module.params["mend"]
     with failing(module, "Cannot restore what differs", ExpectationError):
@@ -206,7 +160,6 @@ def main() -> None:
         checks=drift.checks,
         differences=drift.differences,
         in_sync=not (drift.differences or drift.unreadable),
-        unreadable=drift.unreadable,
         unsettled=drift.unsettled,
         diff={} if mending else {"before": drift.before, "after": drift.after},
     )

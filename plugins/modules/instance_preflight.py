@@ -1,6 +1,4 @@
 #!/usr/bin/python
-"""Ansible module: check that the producer's instances can be launched."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -10,7 +8,7 @@ description:
   - Fails with every reason why instances cannot be launched or reached, and what to do about it. Reasons are an image or instance type that
     the region does not have, no default VPC, no subnet with public addresses in a zone that offers the type, more instances than wanted,
     and a private key that is missing, readable by others, or of another key pair.
-  - Warns of an instance type that is not Free Tier eligible in the account, and names one that is. Read-only.
+  - Warns of an instance type that is not Free Tier eligible in the account, and names one that is. Changes nothing.
 options:
   name: {description: Name tag of the instances., type: str, required: true}
   count: {description: How many instances are wanted., type: int, required: true}
@@ -19,9 +17,6 @@ options:
   key_name: {description: Name of the EC2 key pair; empty for none., type: str, default: ""}
   key_file: {description: Path of its private key on this machine., type: path, default: ""}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
-notes:
-  - Needs C(ssm:GetParameter) on the image's parameter, C(ec2:DescribeInstanceTypes), C(ec2:DescribeInstanceTypeOfferings),
-    C(ec2:DescribeInstances), C(ec2:DescribeKeyPairs), C(ec2:DescribeSubnets) and C(ec2:DescribeVpcs).
 """
 
 EXAMPLES = r"""
@@ -34,11 +29,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-problems:
-  description: Every reason why the instances cannot run. Empty when the module succeeds.
-  returned: always
-  type: list
-  elements: str
 subnet: {description: The subnet to launch into., returned: success, type: str}
 """
 
@@ -48,15 +38,14 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     with failing(module, "Cannot check whether the cloud can run the producer's instances"):
-        found = preflight(module.client("ec2"), module.client("ssm"), module.region, module.params)
-    if found.problems:
-        module.fail_json(msg=" ".join([*found.problems, "Nothing was changed."]), problems=found.problems)
-    if found.advice:
-        module.warn(found.advice)
-    module.exit_json(changed=False, problems=[], subnet=found.subnet)
+        problems, subnet, advice = preflight(module.client("ec2"), module.client("ssm"), module.region, module.params)
+    if problems:
+        module.fail_json(msg=" ".join([*problems, "Nothing was changed."]))
+    if advice:
+        module.warn(advice)
+    module.exit_json(changed=False, subnet=subnet)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
 #!/usr/bin/python
-"""Ansible module: a byte-for-byte reproducible zip of Lambda source code."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -8,13 +6,12 @@ module: lambda_package
 short_description: Package Lambda source code into a reproducible zip
 description:
   - Writes a zip whose bytes depend only on the names and contents of the files, so that an unchanged function is never uploaded again.
-  - Compiles every Python file first, and fails with file and line if one does not compile.
-  - Leaves out C(__pycache__) and compiled files. Empty folders, times, owners and modes are not kept (every file has mode 0644).
-  - Supports diff mode and check mode. Check mode writes nothing and returns the hash.
+    Leaves out C(__pycache__), compiled files, empty folders, times, owners and modes (every file has mode 0644).
+  - Fails with file and line if a Python file does not compile.
+  - Supports diff mode and check mode, which writes nothing and returns the hash.
 options:
   src:
-    description:
-      - A folder, whose files are packaged under their path below it, or a list of files, which are packaged under their own names.
+    description: A folder, whose files are packaged under their path below it, or files, which are packaged under their own names.
     type: list
     elements: path
     required: true
@@ -32,8 +29,6 @@ EXAMPLES = r"""
 RETURN = r"""
 path: {description: "Where the zip is, or would be in check mode.", returned: always, type: str}
 sha256_base64: {description: "SHA-256 of the zip in base64, which Lambda calls CodeSha256.", returned: always, type: str}
-size: {description: Size of the zip in bytes., returned: always, type: int}
-files: {description: "Names in the zip, sorted.", returned: always, type: list, elements: str}
 """
 
 from pathlib import Path
@@ -47,8 +42,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     destination = Path(module.params["dest"])
     try:
-        files = collect(module.params["src"])
-        package = build(files)
+        package = build(collect(module.params["src"]))
         previous = destination.read_bytes() if destination.exists() else None
         if package != previous and not module.check_mode:
             write(package, destination)
@@ -56,16 +50,10 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}. Check that src can be read and dest written.")
-    changed = package != previous
+    changed, made = package != previous, code_sha256(package)
     before = {} if previous is None else {"code_sha256": code_sha256(previous)}
-    module.exit_json(
-        changed=changed,
-        path=str(destination),
-        sha256_base64=code_sha256(package),
-        size=len(package),
-        files=sorted(files),
-        diff={"before": before, "after": {"code_sha256": code_sha256(package)}} if changed else {"before": {}, "after": {}},
-    )
+    diff = {"before": before, "after": {"code_sha256": made}} if changed else {"before": {}, "after": {}}
+    module.exit_json(changed=changed, path=str(destination), sha256_base64=made, diff=diff)
 
 
 if __name__ == "__main__":

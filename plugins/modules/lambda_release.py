@@ -1,45 +1,34 @@
 #!/usr/bin/python
-"""Ansible module: release a Lambda function's code behind an alias, and roll it back when a probe fails."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lambda_release
 short_description: Publish a function's version behind an alias, probed before and after
 description:
-  - With O(state=released), publishes C($LATEST) as a version, unless the alias points to one with the same code and configuration. It
-    probes the version by invoking it directly (M(pipeline_probe) has the checks), and moves the alias to it only if every check passes. It
-    does not make a version live that a rollback withdrew.
-  - With O(state=checked), probes the version behind the alias through the queue, unless that was done. If a check fails, it moves the alias
-    back to the version before, names what the bad version wrote, and fails. If there is no version before, it says so.
-  - The alias's description records the progress of a release, so that the next run continues one that was interrupted.
+  - With O(state=released), publishes C($LATEST) as a version, unless the alias points to one with the same code and configuration. Probes
+    it by invoking it directly (M(pipeline_probe) has the checks), and moves the alias to it if every check passes. Never makes a version
+    live that a rollback withdrew.
+  - With O(state=checked), probes the version behind the alias through the queue, unless that was done. If a check fails, moves the alias
+    back to the version before, if there is one, names what the bad version wrote, and fails.
+  - The alias's description records the progress, so that the next run continues a release that was interrupted.
   - Deletes all but the newest versions; never the live one, the one before it, a withdrawn one, or one that an alias points to.
-  - Supports diff mode and check mode. Check mode publishes, probes and moves nothing, and sees C($LATEST) before the play changes it.
+  - Supports diff mode and check mode, which publishes, probes and moves nothing, and sees C($LATEST) before the play changes it.
 options:
   state: {description: Which step of a release to take., type: str, choices: [released, checked], default: released}
   function: {description: Name of the function., type: str, required: true}
   alias: {description: Name of the alias., type: str, required: true}
   versions_kept: {description: "How many of the newest versions stay, at least 1.", type: int, default: 5}
-  read_units:
-    description: Read units that finding a bad version's records may use. A scan takes a unit for each 4 KB of the table.
-    type: int
-    default: 5000
+  read_units: {description: Read units that finding a bad version's records may use., type: int, default: 5000}
   records_directory: {description: Folder for the file with the records that a bad version wrote., type: path, required: true}
-  wait_timeout: {description: "Longest wait for one state of the function, in seconds.", type: int, default: 300}
   queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
   dead_letter_queue_url: {description: As of M(pipeline_probe)., type: str, required: true}
   table: {description: As of M(pipeline_probe)., type: str, required: true}
   log_group: {description: As of M(pipeline_probe)., type: str, required: true}
   high_value_threshold: {description: As of M(pipeline_probe)., type: str, required: true}
   medium_value_threshold: {description: As of M(pipeline_probe)., type: str, required: true}
-  invalid_reason: {description: As of M(pipeline_probe)., type: str, default: amount_missing}
   timeout: {description: As of M(pipeline_probe)., type: int, default: 60}
   log_timeout: {description: As of M(pipeline_probe)., type: int, default: 180}
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
-notes:
-  - Needs what M(pipeline_probe) needs, and C(lambda:PublishVersion), C(lambda:ListVersionsByFunction), C(lambda:GetAlias),
-    C(lambda:CreateAlias), C(lambda:UpdateAlias), C(lambda:DeleteFunction), C(lambda:GetFunctionConfiguration) and
-    C(lambda:InvokeFunction) on the function and its versions, C(sqs:GetQueueAttributes) on the queue, and C(dynamodb:Scan) on the table.
 """
 
 EXAMPLES = r"""
@@ -60,11 +49,7 @@ RETURN = r"""
 version: {description: The version that is live at the end. Empty if there is none., returned: always, type: str, sample: "7"}
 previous: {description: The version that was live before it. Empty if there is none., returned: always, type: str}
 deleted: {description: Versions that were deleted., returned: always, type: list, elements: str}
-checks:
-  description: What the probe found, in the shape of M(pipeline_probe). On failure only the failed ones.
-  returned: always
-  type: list
-  elements: dict
+checks: {description: As of M(pipeline_probe). On failure only the failed ones., returned: always, type: list, elements: dict}
 """
 
 from typing import Any
@@ -80,10 +65,9 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options, functions, clock = module.params, module.client("lambda"), system_clock()
-    releases = Releases(functions, options["function"], options["alias"], clock, options["wait_timeout"])
+    releases = Releases(functions, options["function"], options["alias"], clock)
     run = ReleaseRun(releases, options["versions_kept"], module.check_mode)
     try:
         with failing(module, f"Cannot release function {options['function']}", OptionError, ReleaseError), interruptible():
@@ -99,7 +83,6 @@ def main() -> None:
 
 
 def result(outcome: Outcome) -> dict[str, Any]:
-    """What the module returns of a step."""
     found = vars(outcome).copy()
     diff = {"before": found.pop("before"), "after": found.pop("after")}
     return found | {"diff": diff if outcome.changed else {"before": {}, "after": {}}}

@@ -1,16 +1,15 @@
 #!/usr/bin/python
-"""Ansible module: make an older version of a function live again, and name what the withdrawn one wrote."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lambda_rollback
 short_description: Move a function's alias to an older version, and name what the withdrawn one wrote
 description:
-  - Moves the alias to the version that was live before, or to O(version), and waits until the last invocation of the withdrawn version has
-    ended. Records the withdrawn version in the alias's description, so that M(lambda_release) does not make it live again.
-  - Then finds what the withdrawn version wrote, by the C(processor_version) of every stored item, and writes the ids to a file.
-  - The same call again moves nothing and finds the same. Supports diff mode and check mode, which moves nothing.
+  - Moves the alias to the version that was live before, or to O(version), and records the withdrawn one in the alias's description, so
+    that M(lambda_release) does not make it live again.
+  - Once the last invocation of the withdrawn version has ended, finds what it wrote, by the C(processor_version) of every stored item, and
+    writes the ids to a file. The same call again moves nothing and finds the same.
+  - Supports diff mode and check mode, which moves nothing.
 options:
   function: {description: Name of the function., type: str, required: true}
   alias: {description: Name of the alias., type: str, required: true}
@@ -37,16 +36,11 @@ RETURN = r"""
 version: {description: The version that is live., returned: always, type: str}
 withdrawn: {description: The version that was live before the rollback., returned: always, type: str}
 records:
-  description: What the withdrawn version wrote. Absent in check mode.
+  description: >-
+    What the withdrawn version wrote - C(count), the first C(ids), and C(path) of the file of JSON lines with all of them. C(complete) is
+    whether the whole table was read, otherwise C(error) is why not, if not for C(units), the read units used.
   returned: when not in check mode
   type: dict
-  contains:
-    count: {description: How many records., type: int}
-    ids: {description: The first of their ids., type: list, elements: str}
-    path: {description: File of JSON lines with all of them., type: str}
-    units: {description: Read units that finding them took., type: float}
-    complete: {description: Whether the whole table was read., type: bool}
-    error: {description: Why reading ended early., type: str}
 summary: {description: The result in words., returned: always, type: str}
 """
 
@@ -61,7 +55,6 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options, clock = module.params, system_clock()
     releases = Releases(module.client("lambda"), options["function"], options["alias"], clock)

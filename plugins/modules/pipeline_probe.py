@@ -1,6 +1,4 @@
 #!/usr/bin/python
-"""Send known transactions through the pipeline and check the outcome of each."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -9,9 +7,9 @@ short_description: Send known transactions through the pipeline and check the ou
 description:
   - Sends its own transactions (ids C(verify-<uuid4>)) to the queue. They cover every category, the amounts at and one cent below each
     threshold, and cents that a binary float cannot hold. One invalid record has no amount.
-  - Waits until all are stored, reads each by its id (consistent reads, never a count) and compares every field exactly, money as decimals.
-  - Finds each id in a C(Successfully processed) line of the function's log, and the invalid record in its log line and in the dead-letter
-    queue. It reads that queue only as far as needed, and releases every message that is not its own at once.
+  - Waits until all are stored, reads each by its id (consistently) and compares every field exactly, money as decimals.
+  - Finds each id in the function's log, and the invalid record in the log and in the dead-letter queue. It reads that queue only as far
+    as needed, and releases every other message at once.
   - Removes its own records and its own dead-letter message, also if a check fails or the module is interrupted. A failed check names
     what it could not remove. It never receives from the transaction queue, because that would use up receives of real transactions.
   - A broken pipeline never fails this module. Each finding is a check; M(verification_report) fails if a check failed.
@@ -22,30 +20,26 @@ options:
   table: {description: Name of the table., type: str, required: true}
   log_group: {description: Name of the function's log group., type: str, required: true}
   high_value_threshold:
-    description: Amounts from this one up are C(high_value). A quoted decimal number, because YAML would make a float of it.
+    description: Amounts from here up are C(high_value). A quoted decimal number, because YAML would make a float of it.
     type: str
     required: true
   medium_value_threshold:
-    description: Amounts from this one up, and below O(high_value_threshold), are C(medium_value); the rest are C(standard).
+    description: Amounts from here up to O(high_value_threshold) are C(medium_value); the rest are C(standard).
     type: str
     required: true
-  invalid_reason: {description: The function's reason code for a record without an amount., type: str, default: amount_missing}
   timeout:
-    description:
-      - Seconds to wait until everything is stored, and then again until the invalid record is in the dead-letter queue.
-      - If something is not stored in time, the remaining checks wait a few seconds only.
+    description: >-
+      Seconds to wait until everything is stored, and then again until the invalid record is in the dead-letter queue. If something is not
+      stored in time, the remaining checks wait a few seconds only.
     type: int
     default: 60
   log_timeout:
-    description:
-      - Seconds to wait for the log lines after everything is stored. CloudWatch can take minutes.
-      - The check of a line that is late is C(unchecked), which is no failure, unless the log cannot be read.
+    description: >-
+      Seconds to wait for the log lines after everything is stored. CloudWatch can take minutes; the check of a line that is late is
+      C(unchecked), which is no failure, unless the log cannot be read.
     type: int
     default: 180
 extends_documentation_fragment: [amazon.aws.common.modules, amazon.aws.region.modules, amazon.aws.boto3]
-notes:
-  - Needs C(sqs:SendMessage) on the queue; C(sqs:ReceiveMessage), C(sqs:ChangeMessageVisibility) and C(sqs:DeleteMessage) on the dead-letter
-    queue; C(dynamodb:BatchGetItem) and C(dynamodb:DeleteItem) on the table; C(logs:FilterLogEvents) on the log group.
 """
 
 EXAMPLES = r"""
@@ -57,33 +51,16 @@ EXAMPLES = r"""
     log_group: "{{ stream_processor_log_group }}"
     high_value_threshold: "{{ stream_processor_high_value_threshold }}"
     medium_value_threshold: "{{ stream_processor_medium_value_threshold }}"
-    timeout: "{{ probe_timeout }}"
-  register: probe
 """
 
 RETURN = r"""
 checks:
-  description: One entry for each thing that was looked at. Absent in check mode.
+  description: One entry for each thing that was looked at, as M(verification_report) takes them. Absent in check mode.
   returned: when not in check mode
   type: list
   elements: dict
-  contains:
-    check: {description: What was checked., type: str, sample: "probe: boundary 10000.00 is high_value"}
-    passed: {description: Whether it was so., type: bool}
-    expected: {description: What ought to be., type: str}
-    found: {description: What was found., type: str}
-    seconds: {description: Time spent on this check alone., type: float}
-    remedy: {description: What to do when it failed., type: str}
-transaction_ids:
-  description: The ids that were sent, the invalid record's last.
-  returned: when not in check mode
-  type: list
-  elements: str
-left_behind:
-  description: Ids of the probe's own records that are not known to be gone. Empty when all is well.
-  returned: when not in check mode
-  type: list
-  elements: str
+transaction_ids: {description: "The ids sent, the invalid record's last.", returned: when not in check mode, type: list, elements: str}
+left_behind: {description: Those of its records that are not known to be gone., returned: when not in check mode, type: list, elements: str}
 """
 
 import uuid
@@ -98,7 +75,6 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 
 def main() -> None:
-    """Run as an Ansible module."""
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     with failing(module, "Cannot probe the pipeline", OptionError):

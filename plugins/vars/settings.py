@@ -12,8 +12,8 @@ from json import loads
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.vars import host_group_vars
 from ansible.utils.vars import load_extra_vars
 
@@ -21,11 +21,9 @@ DOCUMENTATION = """
 name: settings
 short_description: Loads group_vars and host_vars, and gives every setting its type
 description:
-  - Does what C(ansible.builtin.host_group_vars) does, and checks each setting against the roles' C(meta/argument_specs.yml), there and in
-    extra variables. A value that fits becomes a value of its type, whether it was text or typed. A value that does not fit, or a name that
-    no role has, ends every play before its first task. It runs whenever variables are loaded, so no tag, limit or C(--start-at-task)
-    avoids it.
-  - A value that is a template is left as it is in a file, and refused in extra variables.
+  - Does what C(ansible.builtin.host_group_vars) does, and checks each setting, there and in extra variables, against the roles'
+    C(meta/argument_specs.yml). What does not fit ends every play before its first task; no tag, limit or C(--start-at-task) avoids that.
+  - A template is left as it is in a file, and refused in extra variables.
 options:
   stage:
     description: When to run; for each task by default.
@@ -39,7 +37,6 @@ Spec = Mapping[str, Any]
 LONGEST = 1_000  # characters of a text that nothing says more of
 LONGEST_NUMBER = 38  # digits, of which DynamoDB keeps so many
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-HEADING = "settings that cannot be used. Nothing was changed. Correct them and run the same again"
 OTHERS = ("__", "ansible_")  # Ansible's own variables and the roles' internals begin with these
 
 
@@ -52,10 +49,9 @@ def options() -> dict[str, Spec]:
     """The specification of each setting and switch, by name: the one in the role that the name begins with, where there is such a role."""
     found: dict[str, Spec] = {}
     for role, file in specifications().items():
-        entries = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
-        for name, spec in [item for entry in entries.values() for item in entry.get("options", {}).items()]:
-            if name not in found or prefix(name) == role:
-                found[name] = spec
+        for entry in yaml_load(file.read_text())["argument_specs"].values():
+            given = entry.get("options", {})
+            found |= {name: spec for name, spec in given.items() if name not in found or prefix(name) == role}
     return found
 
 
@@ -82,26 +78,24 @@ def typed(spec: Spec, value: Any) -> Any:
     return convert(spec, value) if convert else value
 
 
+def _wanted(spec: Spec, otherwise: str) -> str:
+    return f"one of {', '.join(map(str, spec['choices']))}" if "choices" in spec else otherwise
+
+
 def _number(spec: Spec, value: Any, kind: str = "a number", form: str = r"-?[0-9]+([.][0-9]+)?") -> Decimal:
     """A finite number within the range; `form` is how its text looks."""
-    plain = format(Decimal(repr(value)), "f") if isinstance(value, float) else repr(value)
-    shown = value.strip() if isinstance(value, str) else plain
+    shown = value.strip() if isinstance(value, str) else format(Decimal(repr(value)), "f") if isinstance(value, float) else repr(value)
     low, high = spec.get("range", (None, None))
     within = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
     several = f", a multiple of {spec['multiple_of']}" if "multiple_of" in spec else ""
-    wanted = f"one of {_listed(spec['choices'])}" if "choices" in spec else f"{kind}{within}{several}"
+    wanted = _wanted(spec, f"{kind}{within}{several}")
     if isinstance(value, bool) or not re.fullmatch(form, shown) or sum(map(str.isdigit, shown)) > LONGEST_NUMBER:
         raise Refused(wanted)
     found = Decimal(shown)
-    if (low is not None and found < Decimal(str(low))) or (high is not None and found > Decimal(str(high))):
-        raise Refused(wanted)
-    if ("multiple_of" in spec and found % spec["multiple_of"]) or found not in spec.get("choices", [found]):
+    outside = (low is not None and found < Decimal(str(low))) or (high is not None and found > Decimal(str(high)))
+    if outside or ("multiple_of" in spec and found % spec["multiple_of"]) or found not in spec.get("choices", [found]):
         raise Refused(wanted)
     return found
-
-
-def _integer(spec: Spec, value: Any) -> int:
-    return int(_number(spec, value, "a whole number", "-?[0-9]+"))
 
 
 def _float(spec: Spec, value: Any) -> int | float:
@@ -110,8 +104,8 @@ def _float(spec: Spec, value: Any) -> int | float:
 
 
 def _decimal(spec: Spec, value: Any) -> str:
-    whole, _, fraction = format(_number(spec, value, "a plain decimal number").copy_abs(), "f").partition(".")
-    return f"{whole}.{fraction.rstrip('0')}".rstrip(".")
+    text = format(_number(spec, value, "a plain decimal number").copy_abs(), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _boolean(spec: Spec, value: Any) -> bool:
@@ -122,10 +116,7 @@ def _boolean(spec: Spec, value: Any) -> bool:
 
 
 def _text(spec: Spec, value: Any) -> str:
-    if "choices" in spec:
-        wanted = f"one of {_listed(spec['choices'])}"
-    else:
-        wanted = spec.get("format", f"a text of at most {LONGEST} characters on one line")
+    wanted = _wanted(spec, spec.get("format", f"a text of at most {LONGEST} characters on one line"))
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Refused(f"{wanted}, in quotes")
     text = str(value).strip() if {"choices", "matches"} & set(spec) else str(value)
@@ -143,10 +134,10 @@ def _path(spec: Spec, value: Any) -> str:
 
 
 def _list(spec: Spec, value: Any) -> list[str]:
+    wanted = f"a list of {spec['format']}, {spec['at_most']} at most"
     if isinstance(value, str | int) and not isinstance(value, bool):
         text = str(value).strip()
-        value = _json(text, list) if text.startswith("[") else [text] if spec.get("whole") else text.split(",") if text else []
-    wanted = f"a list of {spec['format']}, {spec['at_most']} at most"
+        value = _json(text) if text.startswith("[") else [text] if spec.get("whole") else text.split(",") if text else []
     if not isinstance(value, list) or len(value) > spec["at_most"]:
         raise Refused(wanted)
     try:
@@ -158,31 +149,28 @@ def _list(spec: Spec, value: Any) -> list[str]:
 def _dict(spec: Spec, value: Any) -> dict[str, str]:
     """Names and texts; a number or a boolean becomes text as YAML writes it."""
     wanted = f"at most {spec['at_most']} names and texts of {spec['format']}"
-    if isinstance(value, str):
-        value = _json(value.strip(), dict)
+    value = _json(value.strip()) if isinstance(value, str) else value
     if not isinstance(value, dict) or len(value) > spec["at_most"]:
         raise Refused(wanted)
     made = {}
     for name, item in value.items():
         text = item if isinstance(item, str) else "" if item is None else str(item).lower() if isinstance(item, bool) else str(item)
-        if isinstance(item, dict | list) or not re.fullmatch(spec["names"], str(name)):
-            raise Refused(wanted)
-        if not is_template(item) and not re.fullmatch(spec["matches"], text):
+        fits = is_template(item) or (not isinstance(item, dict | list) and re.fullmatch(spec["matches"], text))
+        if not fits or not re.fullmatch(spec["names"], str(name)):
             raise Refused(wanted)
         made[str(name)] = text
     return made
 
 
-def _json(text: str, kind: type) -> Any:
+def _json(text: str) -> Any:
     try:
-        found = loads(text)
+        return loads(text)
     except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, kind) else None
+        return None
 
 
 CONVERTERS: dict[str, Callable[[Spec, Any], Any]] = {
-    "int": _integer,
+    "int": lambda spec, value: int(_number(spec, value, "a whole number", "-?[0-9]+")),
     "float": _float,
     "bool": _boolean,
     "str": _text,
@@ -199,10 +187,6 @@ def is_template(value: Any) -> bool:
     if isinstance(value, list):
         return any(is_template(item) for item in value)
     return isinstance(value, str) and bool(re.search("{{|{%|{#", value))
-
-
-def _listed(items: Any) -> str:
-    return ", ".join(map(str, items))
 
 
 def _shown(value: Any) -> str:
@@ -242,11 +226,11 @@ def stranger(name: str, given: bool) -> list[str] | None:
     if name.startswith(OTHERS):
         return None
     settable = [known for known, spec in options().items() if not spec.get("derived")]
-    typing_error = difflib.get_close_matches(name.lower(), settable, 1, 0.9)
-    switches = {f"{known.partition('_')[0]}_" for known in settable if not prefix(known)}
-    if prefix(name.lower()) or (given and name.lower().startswith(tuple(switches))):
-        return typing_error or _likeliest(name.lower(), settable)
-    return (difflib.get_close_matches(name.lower(), settable, 1, 0.8) or None) if given else None
+    lower = name.lower()
+    switches = tuple(f"{known.partition('_')[0]}_" for known in settable if not prefix(known))
+    if prefix(lower) or (given and lower.startswith(switches)):
+        return difflib.get_close_matches(lower, settable, 1, 0.9) or _likeliest(lower, settable)
+    return (difflib.get_close_matches(lower, settable, 1, 0.8) or None) if given else None
 
 
 def _likeliest(name: str, settable: list[str]) -> list[str]:
@@ -258,10 +242,9 @@ def _likeliest(name: str, settable: list[str]) -> list[str]:
 def _likeness(name: str, known: str) -> float:
     """From 0 to 2: the share of words found, those that the description alone has counting less, and how alike the names are."""
     stem, other = (text.removeprefix(f"{prefix(text)}_") for text in (name, known))
-    words = stem.split("_")
-    in_name, in_description = known.split("_"), re.findall("[a-z]+", options()[known]["description"].lower())
-    found = [max([*(_ratio(word, one) for one in in_name), *(0.9 * _ratio(word, one) for one in in_description)]) for word in words]
-    return sum(share for share in found if share >= 0.7) / len(words) + max(_ratio(stem, other), _ratio(stem, known))
+    weights = dict.fromkeys(re.findall("[a-z]+", options()[known]["description"].lower()), 0.9) | dict.fromkeys(known.split("_"), 1.0)
+    found = [max(weight * _ratio(word, one) for one, weight in weights.items()) for word in stem.split("_")]
+    return sum(share for share in found if share >= 0.7) / len(found) + max(_ratio(stem, other), _ratio(stem, known))
 
 
 @cache
@@ -299,11 +282,11 @@ class VarsModule(host_group_vars.VarsModule):
             found += judged(loader.load_from_file(str(file), cache="all", unsafe=True, trusted_as_template=True) or {}, where)
         problems = [problem for _, _, problem in found if problem]
         if problems:
-            raise AnsibleError("\n".join([f"{HEADING}:", *problems]))
+            heading = "settings that cannot be used. Nothing was changed. Correct them and run the same again:"
+            raise AnsibleError("\n".join([heading, *problems]))
 
 
 def _files(directory: Path) -> list[Path]:
     """Every file of variables that the inventory or playbook in this directory may load."""
-    found = [file for folder in ("group_vars", "host_vars") for file in sorted((directory / folder).rglob("*"))]
-    visible = [file for file in found if file.is_file() and not file.name.startswith(".") and not file.name.endswith("~")]
-    return [file for file in visible if file.suffix in ("", ".yml", ".yaml", ".json")]
+    found = [file for folder in ("group_vars", "host_vars") for file in sorted((directory / folder).rglob("*")) if file.is_file()]
+    return [file for file in found if file.suffix in ("", ".yml", ".yaml", ".json") and file.name[0] != "." and file.name[-1] != "~"]

@@ -103,7 +103,7 @@ class World:
     def probe(self, version: str = "", seconds: float = 20) -> PipelineProbe:
         """Through the queue, or with a version by invoking it directly."""
         clock = self.clock
-        targets = Targets(self.queue_url, self.dead_letter_url, TABLE, LOG_GROUP, "amount_missing", version, bool(version))
+        targets = Targets(self.queue_url, self.dead_letter_url, TABLE, LOG_GROUP, version, bool(version))
         sender = (
             VersionSender(self, "function", version, clock, seconds, uuid.uuid4)
             if version

@@ -17,7 +17,6 @@ ACCOUNT_ID = re.compile(r"\d{12}")
 STATEMENT_LISTS = ("Action", "NotAction", "Resource", "NotResource")
 # An account may be named by its id, but IAM stores its root. Source: "AWS JSON policy elements: Principal".
 STATEMENT_PRINCIPALS = ("Principal", "NotPrincipal")
-ALL_PROTOCOLS = ("-1", "all")
 
 
 def number(value: Any) -> Any:
@@ -82,10 +81,8 @@ def document(value: Any) -> Any:
             return value
     if not value or not isinstance(value, dict):
         return value or None
-    statements = value.get("Statement", [])
-    statements = statements if isinstance(statements, list) else [statements]
     rest = {key: item for key, item in value.items() if key != "Statement" and item not in (None, "")}
-    return {**rest, "Statement": sorted((_statement(item) for item in statements), key=_json)}
+    return {**rest, "Statement": sorted(map(_statement, _as_list(value.get("Statement", []))), key=_json)}
 
 
 def _statement(statement: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +113,7 @@ def rules(value: Any) -> list[dict[str, Any]]:
     sources: dict[tuple[str, Any, Any], set[str]] = {}
     for rule in value or []:
         protocol = str(rule.get("protocol", "")).lower()
-        everything = protocol in ALL_PROTOCOLS
+        everything = protocol in ("-1", "all")
         ports = (None, None) if everything else (number(rule.get("from_port")), number(rule.get("to_port")))
         sources.setdefault(("-1" if everything else protocol, *ports), set()).update(text_set(rule.get("cidrs")))
     entries = [

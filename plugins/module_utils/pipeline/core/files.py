@@ -96,7 +96,6 @@ def write_json_lines(path: Path, closing: Callable[[int], dict[str, Any]] | None
         yield lines
         if closing:
             lines.add(closing(lines.count))
-        lines.close()
 
 
 class ClosedLines:

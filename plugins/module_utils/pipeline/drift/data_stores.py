@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..aws.paging import pages, unless_missing
+from ..aws.queue import QUEUE_ABSENT
 from ..core.canonical import boolean, document, number, structure, text, text_map, text_set
 from .resource_type import LAST_CHANGE, Mender, ResourceType, always, canonicals, found_in, lacks, page, tag_dict
 
 NO_TABLE = ("ResourceNotFoundException",)
-NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 SNAKE = re.compile(r"_([a-z])")
 
@@ -65,14 +65,14 @@ def read_table(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
 
 def read_queue(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     sqs = clients["sqs"]
-    queue = unless_missing(sqs.get_queue_url, NO_QUEUE, QueueName=name)
+    queue = unless_missing(sqs.get_queue_url, QUEUE_ABSENT, QueueName=name)
     # A queue may go between the two calls.
-    answer = queue and unless_missing(sqs.get_queue_attributes, NO_QUEUE, QueueUrl=queue["QueueUrl"], AttributeNames=["All"])
+    answer = queue and unless_missing(sqs.get_queue_attributes, QUEUE_ABSENT, QueueUrl=queue["QueueUrl"], AttributeNames=["All"])
     if not queue or not answer:
         return None
     attributes = answer.get("Attributes") or {}
     found = found_in(attributes, QUEUE) | {
-        "sse": _encryption(attributes),
+        "sse": "KMS" if attributes.get("KmsMasterKeyId") else "SQS" if boolean(attributes.get("SqsManagedSseEnabled")) is True else "none",
         "redrive_policy": _json_setting(attributes.get("RedrivePolicy")),
         "redrive_allow_policy": _json_setting(attributes.get("RedriveAllowPolicy")),
         LAST_CHANGE: number(attributes.get("LastModifiedTimestamp")),
@@ -82,17 +82,9 @@ def read_queue(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
     return found
 
 
-def _encryption(attributes: Mapping[str, str]) -> str:
-    if attributes.get("KmsMasterKeyId"):
-        return "KMS"
-    return "SQS" if boolean(attributes.get("SqsManagedSseEnabled")) is True else "none"
-
-
 def _json_setting(value: str | None) -> Any:
     """A JSON attribute with its keys in snake case."""
-    if not value:
-        return None
-    return {CAPITAL.sub("_", key).lower(): item for key, item in json.loads(value).items()}
+    return {CAPITAL.sub("_", key).lower(): item for key, item in json.loads(value).items()} if value else None
 
 
 def update_table(request: Callable[[Any], dict[str, Any]]) -> Mender:

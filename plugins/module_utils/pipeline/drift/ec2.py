@@ -30,41 +30,35 @@ INSTANCE = {
 
 def read_security_group(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     ec2 = clients["ec2"]
-    vpc_id = expected.get("vpc_id") or _default_vpc(ec2)
+    vpc_id = expected.get("vpc_id") or default_vpc(ec2)
     if vpc_id is None:
         return None
     filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc_id]}]
     groups = ec2.describe_security_groups(Filters=filters).get("SecurityGroups") or []
     if not groups:
         return None
+    group = groups[0]
     return {
-        "vpc_id": groups[0].get("VpcId"),
-        "description": groups[0].get("Description"),
-        "ingress": [_rule(permission) for permission in groups[0].get("IpPermissions") or []],
-        "egress": [_rule(permission) for permission in groups[0].get("IpPermissionsEgress") or []],
-        "tags": tag_dict(groups[0].get("Tags")),
+        "vpc_id": group.get("VpcId"),
+        "description": group.get("Description"),
+        "ingress": [_rule(permission) for permission in group.get("IpPermissions") or []],
+        "egress": [_rule(permission) for permission in group.get("IpPermissionsEgress") or []],
+        "tags": tag_dict(group.get("Tags")),
     }
 
 
-def has_default_vpc(ec2: Any) -> bool:
-    return _default_vpc(ec2) is not None
-
-
-def _default_vpc(ec2: Any) -> str | None:
+def default_vpc(ec2: Any) -> str | None:
     vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}]).get("Vpcs") or []
     return vpcs[0]["VpcId"] if vpcs else None
 
 
 def _rule(permission: Mapping[str, Any]) -> dict[str, Any]:
-    sources = [item["CidrIp"] for item in permission.get("IpRanges") or []]
-    sources += [item["CidrIpv6"] for item in permission.get("Ipv6Ranges") or []]
-    sources += [item["PrefixListId"] for item in permission.get("PrefixListIds") or []]
-    sources += [item["GroupId"] for item in permission.get("UserIdGroupPairs") or []]
+    kinds = {"IpRanges": "CidrIp", "Ipv6Ranges": "CidrIpv6", "PrefixListIds": "PrefixListId", "UserIdGroupPairs": "GroupId"}
     return {
         "protocol": permission.get("IpProtocol"),
         "from_port": permission.get("FromPort"),
         "to_port": permission.get("ToPort"),
-        "cidrs": sources,
+        "cidrs": [item[key] for kind, key in kinds.items() for item in permission.get(kind) or []],
     }
 
 
@@ -74,16 +68,14 @@ def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str,
     if not instances:
         return None
     volumes = _root_volumes(ec2, instances) if VOLUME_PROPERTIES & expected.keys() else {}
-    now = _profile_id(clients["iam"], expected["instance_profile"]) if "instance_profile_id" in expected else None
+    now = None
+    if "instance_profile_id" in expected:
+        answer = unless_missing(clients["iam"].get_instance_profile, ("NoSuchEntity",), InstanceProfileName=expected["instance_profile"])
+        now = answer["InstanceProfile"]["InstanceProfileId"] if answer else None
     described = [_instance(instance, volumes.get(_root_volume_id(instance), {}), now) for instance in instances]
     found = {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE}
     found["ids"] = [instance["InstanceId"] for instance in instances]
     return found | {"root_volumes": [volume for instance in instances if (volume := _root_volume_id(instance))]}
-
-
-def _profile_id(iam: Any, name: str) -> str | None:
-    answer = unless_missing(iam.get_instance_profile, ("NoSuchEntity",), InstanceProfileName=name)
-    return answer["InstanceProfile"]["InstanceProfileId"] if answer else None
 
 
 def renew_profile(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
@@ -128,14 +120,6 @@ def read_key_pair(clients: Mapping[str, Any], name: str, expected: Mapping[str, 
     return {"public_key": found[0].get("PublicKey"), "tags": tag_dict(found[0].get("Tags"))} if found else None
 
 
-def change_volumes(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
-    return "; ".join(f"aws ec2 modify-volume --volume-id {volume} --volume-type {wanted}" for volume in found["root_volumes"])
-
-
-def terminate_surplus(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
-    return page("an-instance")(name, wanted, found) if found["count"] > wanted else ""
-
-
 TYPES = {
     "security_group": ResourceType(
         label="security group",
@@ -151,12 +135,12 @@ TYPES = {
         properties={"count": number, **canonicals(INSTANCE)},
         implied={"count": 1},
         menders={"instance_profile_id": renew_profile},
-        remedies={
-            "count": terminate_surplus,
-            "root_volume_type": change_volumes,
-            "root_volume_size": page("an-instance"),
-            "root_volume_encrypted": page("an-instance"),
-            "key_name": page("an-instance"),
+        remedies=dict.fromkeys(("root_volume_size", "root_volume_encrypted", "key_name"), page("an-instance"))
+        | {
+            "count": lambda name, wanted, found: page("an-instance")(name, wanted, found) if found["count"] > wanted else "",
+            "root_volume_type": lambda name, wanted, found: "; ".join(
+                f"aws ec2 modify-volume --volume-id {volume} --volume-type {wanted}" for volume in found["root_volumes"]
+            ),
         },
     ),
     "key_pair": ResourceType(

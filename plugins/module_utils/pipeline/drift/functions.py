@@ -9,7 +9,7 @@ from ..aws.paging import unless_missing
 from ..core.canonical import boolean, number, structure, text, text_map, text_set
 from ..release.mapping import describe, list_mappings
 from ..release.versions import LATEST, Note, differing, is_checked, weights
-from .resource_type import ResourceType, agreed, always, canonicals, found_in, kept_id, page
+from .resource_type import ResourceType, agreed, always, canonicals, found_in, kept_id, page, put_or_delete
 
 MISSING = ("ResourceNotFoundException",)
 # The tag with the id of the role that the function was made for: its grant to read its environment is for that id, not for the name.
@@ -102,23 +102,6 @@ def delete_foreign_mappings(name: str, wanted: Any, found: Mapping[str, Any]) ->
     return f"If somebody else does not need it: {'; '.join(commands)}" if commands else ""
 
 
-def set_layers(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    """Set the layers of $LATEST, from which the next version is published."""
-    clients["lambda"].update_function_configuration(FunctionName=name, Layers=wanted)
-
-
-def update_again(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    """Update without a change: that ends a failed update. While an update is in progress, Lambda answers that it is busy."""
-    clients["lambda"].update_function_configuration(FunctionName=name)
-
-
-def set_concurrency(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    if wanted is None:
-        clients["lambda"].delete_function_concurrency(FunctionName=name)
-    else:
-        clients["lambda"].put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=wanted)
-
-
 MAPPING_PROPERTIES = {
     "event_source_arn": text,
     "function_arn": text,
@@ -136,27 +119,25 @@ TYPES = {
         services=("lambda", "iam"),
         read=read_function,
         properties=canonicals(FUNCTION),
-        menders={"layers": set_layers, "last_update_status": update_again, "reserved_concurrency": set_concurrency},
-        remedies={"package_type": page("the-function")},
-        stops={
-            "exists": always,
-            "reserved_concurrency": lambda wanted, found: found == 0,
-            "state": always,
-            "handler": always,
-            "role": always,
+        menders={
+            # Of $LATEST, from which the next version is published.
+            "layers": lambda clients, name, wanted, found: clients["lambda"].update_function_configuration(
+                FunctionName=name, Layers=wanted
+            ),
+            # An update without a change ends a failed one. While one is in progress, Lambda answers that it is busy.
+            "last_update_status": lambda clients, name, *_: clients["lambda"].update_function_configuration(FunctionName=name),
+            "reserved_concurrency": put_or_delete(
+                "lambda", "FunctionName", "ReservedConcurrentExecutions", "put_function_concurrency", "delete_function_concurrency"
+            ),
         },
+        remedies={"package_type": page("the-function")},
+        stops=dict.fromkeys(("exists", "state", "handler", "role"), always) | {"reserved_concurrency": lambda wanted, found: found == 0},
     ),
     "lambda_alias": ResourceType(
         label="alias",
         services=("lambda",),
         read=read_alias,
-        properties={
-            "function_version": text,
-            "published": boolean,
-            "checked": text,
-            "weights": structure,
-            "latest_differs_in": text_set,
-        },
+        properties={"function_version": text, "published": boolean, "checked": text, "weights": structure, "latest_differs_in": text_set},
         stops={"exists": always},
     ),
     "event_source_mappings": ResourceType(

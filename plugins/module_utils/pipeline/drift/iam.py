@@ -7,7 +7,7 @@ from typing import Any
 
 from ..aws.paging import pages, unless_missing
 from ..core.canonical import document, number, text, text_map, text_set
-from .resource_type import ResourceType, always, canonicals, found_in, lacks, page, tag_dict
+from .resource_type import ResourceType, always, canonicals, found_in, lacks, page, put_or_delete, tag_dict
 
 MISSING = ("NoSuchEntity",)
 
@@ -68,20 +68,18 @@ def delete_inline_policies(clients: Mapping[str, Any], name: str, wanted: Any, f
         clients["iam"].delete_role_policy(RoleName=name, PolicyName=policy)
 
 
-def set_boundary(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    if wanted:
-        clients["iam"].put_role_permissions_boundary(RoleName=name, PermissionsBoundary=wanted)
-    else:
-        clients["iam"].delete_role_permissions_boundary(RoleName=name)
-
-
 TYPES = {
     "iam_role": ResourceType(
         label="role",
         services=("iam",),
         read=read_role,
         properties=canonicals(ROLE),
-        menders={"inline_policies": delete_inline_policies, "permissions_boundary": set_boundary},
+        menders={
+            "inline_policies": delete_inline_policies,
+            "permissions_boundary": put_or_delete(
+                "iam", "RoleName", "PermissionsBoundary", "put_role_permissions_boundary", "delete_role_permissions_boundary"
+            ),
+        },
         remedies={"path": page("a-role")},
         stops={"exists": always, "trust_policy": lacks, "managed_policies": lacks, "permissions_boundary": always},
     ),

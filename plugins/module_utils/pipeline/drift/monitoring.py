@@ -7,7 +7,7 @@ from typing import Any
 
 from ..aws.paging import pages
 from ..core.canonical import boolean, document, number, text, text_map, text_set
-from .resource_type import Mender, ResourceType, canonicals, found_in, tag_dict
+from .resource_type import Mender, ResourceType, canonicals, found_in, put_or_delete, tag_dict
 
 ALARM = {
     "metric_name": (text, "MetricName"),
@@ -40,13 +40,10 @@ def read_log_group(clients: Mapping[str, Any], name: str, expected: Mapping[str,
         "kms_key_id": group.get("kmsKeyId"),
         "log_group_class": group.get("logGroupClass", "STANDARD"),
     }
-    if "metric_filters" in expected:
-        found["metric_filters"] = [
-            item["filterName"] for item in pages(logs, "describe_metric_filters", "metricFilters", logGroupName=name)
-        ]
-    if "subscription_filters" in expected:
-        subscriptions = pages(logs, "describe_subscription_filters", "subscriptionFilters", logGroupName=name)
-        found["subscription_filters"] = [item["filterName"] for item in subscriptions]
+    for kind in ("metric", "subscription"):
+        if f"{kind}_filters" in expected:
+            filters = pages(logs, f"describe_{kind}_filters", f"{kind}Filters", logGroupName=name)
+            found[f"{kind}_filters"] = [item["filterName"] for item in filters]
     if "tags" in expected:
         # The ARN of a group ends in ":*" except where a group itself is meant.
         found["tags"] = logs.list_tags_for_resource(resourceArn=group["arn"].removesuffix(":*")).get("tags") or {}
@@ -73,20 +70,6 @@ def read_alarm(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
 def read_alarms(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     alarms = pages(clients["cloudwatch"], "describe_alarms", "MetricAlarms", AlarmNamePrefix=name, AlarmTypes=["MetricAlarm"])
     return {"names": [alarm["AlarmName"] for alarm in alarms]}
-
-
-def set_key(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    if wanted:
-        clients["logs"].associate_kms_key(logGroupName=name, kmsKeyId=wanted)
-    else:
-        clients["logs"].disassociate_kms_key(logGroupName=name)
-
-
-def set_retention(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    if wanted:
-        clients["logs"].put_retention_policy(logGroupName=name, retentionInDays=wanted)
-    else:
-        clients["logs"].delete_retention_policy(logGroupName=name)
 
 
 def delete_filters(kind: str) -> Mender:
@@ -139,8 +122,10 @@ TYPES = {
             "tags": text_map,
         },
         menders={
-            "retention_in_days": set_retention,
-            "kms_key_id": set_key,
+            "retention_in_days": put_or_delete(
+                "logs", "logGroupName", "retentionInDays", "put_retention_policy", "delete_retention_policy"
+            ),
+            "kms_key_id": put_or_delete("logs", "logGroupName", "kmsKeyId", "associate_kms_key", "disassociate_kms_key"),
             "metric_filters": delete_filters("metric"),
             "subscription_filters": delete_filters("subscription"),
         },
@@ -151,18 +136,10 @@ TYPES = {
         },
     ),
     "cloudwatch_alarm": ResourceType(
-        label="alarm",
-        services=("cloudwatch",),
-        read=read_alarm,
-        properties=canonicals(ALARM),
-        menders={"actions_enabled": enable_actions},
+        label="alarm", services=("cloudwatch",), read=read_alarm, properties=canonicals(ALARM), menders={"actions_enabled": enable_actions}
     ),
     "cloudwatch_alarms": ResourceType(
-        label="alarms",
-        services=("cloudwatch",),
-        read=read_alarms,
-        properties={"names": text_set},
-        menders={"names": delete_alarms},
+        label="alarms", services=("cloudwatch",), read=read_alarms, properties={"names": text_set}, menders={"names": delete_alarms}
     ),
     "sns_topic": ResourceType(
         label="topic",

@@ -5,30 +5,23 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..aws.instances import living_instances
 from ..aws.paging import pages, unless_missing
 from ..core.canonical import public_key
-from .ec2 import has_default_vpc
+from .ec2 import default_vpc
 
 RESOLVE = "resolve:ssm:"
 ARCHITECTURE = "x86_64"  # of the image's name in the settings
 OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 
 
-@dataclass(frozen=True)
-class Preflight:
-    """Why the instances cannot run, if so; the subnet to launch into; and advice that is no problem, if any."""
+def preflight(ec2: Any, ssm: Any, region: str, wanted: Mapping[str, Any]) -> tuple[list[str], str, str]:
+    """Why the instances cannot run, if so; the subnet to launch into; and advice that is no problem, if any.
 
-    problems: list[str]
-    subnet: str
-    advice: str
-
-
-def preflight(ec2: Any, ssm: Any, region: str, wanted: Mapping[str, Any]) -> Preflight:
-    """All the checks; `wanted` has the options of the module instance_preflight. AWS errors are raised."""
+    `wanted` has the options of the module instance_preflight. AWS errors are raised.
+    """
     kind = wanted["instance_type"]
     network, unusable = network_problem(ec2, region), type_problem(ec2, kind, region)
     subnet, no_subnet = ("", "") if network or unusable else suitable_subnet(ec2, kind, region)
@@ -41,7 +34,7 @@ def preflight(ec2: Any, ssm: Any, region: str, wanted: Mapping[str, Any]) -> Pre
         key_problem(ec2, wanted["key_name"], wanted["key_file"]) if wanted["key_name"] else "",
     ]
     problems = [problem for problem in found if problem]
-    return Preflight(problems, subnet, "" if problems else free_tier_advice(ec2, kind))
+    return problems, subnet, "" if problems else free_tier_advice(ec2, kind)
 
 
 def image_problem(ssm: Any, image: str, region: str) -> str:
@@ -59,7 +52,7 @@ def image_problem(ssm: Any, image: str, region: str) -> str:
 
 def network_problem(ec2: Any, region: str) -> str:
     """Instances are launched into the default VPC."""
-    if has_default_vpc(ec2):
+    if default_vpc(ec2):
         return ""
     return (
         f"Region {region} of this account has no default VPC, into which the producer's instances are launched."
@@ -154,7 +147,8 @@ def key_problem(ec2: Any, key_name: str, key_file: str) -> str:
     """The private key must be readable by its owner alone and belong to the key pair, if both exist."""
     pairs = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [key_name]}], IncludePublicKey=True)["KeyPairs"]
     if not os.path.exists(key_file):
-        return _missing_key(key_name, key_file) if pairs else ""
+        missing = f"The EC2 key pair {key_name} exists, its private key {key_file} does not. {_mend_key(key_name)}"
+        return missing if pairs else ""
     mode = stat.S_IMODE(os.stat(key_file).st_mode)
     if mode & OTHERS_MAY:
         return (
@@ -166,15 +160,11 @@ def key_problem(ec2: Any, key_name: str, key_file: str) -> str:
     with open(f"{key_file}.pub", encoding="utf-8") as file:
         own = public_key(file.read())
     if pairs and public_key(pairs[0].get("PublicKey")) != own:
-        return f"The EC2 key pair {key_name} is not that of {key_file}.pub. {_mend_key(key_name, key_file)}"
+        return f"The EC2 key pair {key_name} is not that of {key_file}.pub. {_mend_key(key_name)}"
     return ""
 
 
-def _missing_key(key_name: str, key_file: str) -> str:
-    return f"The EC2 key pair {key_name} exists, its private key {key_file} does not. {_mend_key(key_name, key_file)}"
-
-
-def _mend_key(key_name: str, key_file: str) -> str:
+def _mend_key(key_name: str) -> str:
     return (
         "Instances let in the key that they were launched with only. Copy both files from the machine that made them, or give their path"
         f" (producer_instance_key_file); if they are lost and no instance runs, run: aws ec2 delete-key-pair --key-name {key_name}"

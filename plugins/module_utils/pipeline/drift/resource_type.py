@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from ..core.canonical import Canonical
@@ -56,13 +57,19 @@ def canonicals(properties: Properties) -> dict[str, Canonical]:
 
 def found_in(answer: Any, properties: Properties) -> dict[str, Any]:
     """The properties that an answer of AWS has at their own places; None for one that is not there."""
-    return {name: _member(answer, path) for name, (_, path) in properties.items() if path}
+    return {
+        name: reduce(lambda part, key: (part or {}).get(key), path.split("."), answer) for name, (_, path) in properties.items() if path
+    }
 
 
-def _member(answer: Any, path: str) -> Any:
-    for name in path.split("."):
-        answer = (answer or {}).get(name)
-    return answer
+def put_or_delete(service: str, named: str, valued: str, put: str, delete: str) -> Mender:
+    """The mender that puts a setting by one call of a service, or deletes it by another where none is wanted."""
+
+    def mend(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
+        call = getattr(clients[service], delete if wanted is None else put)
+        call(**{named: name}, **({} if wanted is None else {valued: wanted}))
+
+    return mend
 
 
 def always(*_: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,19 +12,22 @@ from ..core.bounded_json import decode
 from ..core.checks import Check, make_check
 from .dead_letter import QuarantineReader
 from .logs import LogFindings
-from .records import InvalidRecord, Sample, wrong_amount, wrong_fields, wrong_time, wrong_version
+from .records import Record, Sample, wrong_amount, wrong_fields, wrong_time, wrong_version
 
+# The function's reason code for a record without an amount.
+INVALID_REASON = "amount_missing"
 # The function bounds `detail`, in bytes.
 DETAIL_LIMIT = 1024
 STORED = "probe: its transactions are stored"
 PROCESSED_BY = "probe: a published version processed them"
 LOGGED = ("probe: function logs name every id", "probe: invalid record is in the function's log with its reason")
 OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
+OTHER_THRESHOLDS = f"The function's thresholds (HIGH_VALUE_THRESHOLD, MEDIUM_VALUE_THRESHOLD) are not the settings', or: {OTHER_CODE}"
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the pipeline is: URLs of its queues, names of its table and log group, and the invalid record's reason code.
+    """Where the pipeline is: URLs of its queues, names of its table and log group.
 
     `version` is the function's version that must process the records; empty if any published one may. With `direct` it is invoked without
     queue and mapping.
@@ -34,18 +37,15 @@ class Targets:
     dead_letter_queue_url: str
     table: str
     log_group: str
-    invalid_reason: str
     version: str = ""
     direct: bool = False
 
     @property
     def queue(self) -> str:
-        """The queue's name."""
         return self.queue_url.rsplit("/", 1)[-1]
 
     @property
     def dead_letter_queue(self) -> str:
-        """The dead-letter queue's name."""
         return self.dead_letter_queue_url.rsplit("/", 1)[-1]
 
 
@@ -65,53 +65,27 @@ def stored_checks(targets: Targets, samples: Sequence[Sample], lookup: Lookup, s
         remedy = f"Some came through: look for the missing ids in {logs} and in {targets.dead_letter_queue}."
     found = f"{len(lookup.found)} of {len(samples)}" + (f", missing {', '.join(lookup.missing)}" if lookup.missing else "")
     found += f" ({lookup.error})" if lookup.error else ""
-    checks = [
-        make_check(
-            STORED,
-            not lookup.missing,
-            f"{len(samples)} of {len(samples)}",
-            found,
-            seconds=lookup.seconds,
-            remedy=remedy,
-        )
-    ]
+    everything = f"{len(samples)} of {len(samples)}"
+    checks = [make_check(STORED, not lookup.missing, everything, found, seconds=lookup.seconds, remedy=remedy)]
     for sample in samples:
         item = lookup.found.get(sample.transaction_id)
         category = "not stored" if item is None else str(item.get("transaction_category", "no category"))
-        checks.append(
-            make_check(
-                f"probe: {sample.label} is {sample.category}",
-                category == sample.category,
-                sample.category,
-                category,
-                remedy=f"The function's thresholds (HIGH_VALUE_THRESHOLD, MEDIUM_VALUE_THRESHOLD) are not the settings', or: {OTHER_CODE}",
-            )
-        )
+        name, right = f"probe: {sample.label} is {sample.category}", category == sample.category
+        checks.append(make_check(name, right, sample.category, category, remedy=OTHER_THRESHOLDS))
+    version = f"version {targets.version}" if targets.version else "a version's number"
     comparisons: list[tuple[str, str, Callable[[Sample, dict[str, Any]], str]]] = [
         ("probe: cents are stored exactly", "every amount as sent, to the cent", wrong_amount),
         ("probe: every other field is stored as sent", "nothing missing, altered or added", wrong_fields),
         ("probe: processed_at_utc is when it was processed", "a UTC time since the sending", lambda _, item: wrong_time(item, sent, now)),
-        (
-            PROCESSED_BY,
-            f"version {targets.version}" if targets.version else "a version's number",
-            lambda _, item: wrong_version(item, targets.version),
-        ),
+        (PROCESSED_BY, version, lambda _, item: wrong_version(item, targets.version)),
     ]
-    return checks + [_compare(name, samples, lookup, expected, wrong) for name, expected, wrong in comparisons]
-
-
-def _compare(
-    name: str,
-    samples: Sequence[Sample],
-    lookup: Lookup,
-    expected: str,
-    wrong: Callable[[Sample, dict[str, Any]], str],
-) -> Check:
     present = [(sample, lookup.found[sample.transaction_id]) for sample in samples if sample.transaction_id in lookup.found]
-    faults = [f"{fault} ({sample.transaction_id})" for sample, item in present if (fault := wrong(sample, item))]
-    if not present:
-        faults = ["nothing is stored"]
-    return make_check(name, not faults, expected, "; ".join(faults) or f"so in {len(present)} of {len(samples)} stored", remedy=OTHER_CODE)
+    so = f"so in {len(present)} of {len(samples)} stored"
+    for name, expected, wrong in comparisons:
+        faults = [f"{fault} ({sample.transaction_id})" for sample, item in present if (fault := wrong(sample, item))]
+        faults = faults if present else ["nothing is stored"]
+        checks.append(make_check(name, not faults, expected, "; ".join(faults) or so, remedy=OTHER_CODE))
+    return checks
 
 
 def log_checks(
@@ -126,13 +100,8 @@ def log_checks(
     missing = [sample.transaction_id for sample in samples if sample.transaction_id not in findings.named]
     look = f"See that log group {targets.log_group} exists and that the function's role may write to it; site.yml restores both."
     line = findings.invalid
-    problems = []
-    if line is None:
-        problems.append(f"no such line{why}")
-    else:
-        for name, wanted in (("reason", targets.invalid_reason), ("source_message_id", message_id), ("outcome", "quarantined")):
-            if line.get(name) != wanted:
-                problems.append(f"{name} is {_bounded(line.get(name))}")
+    wanted = {"reason": INVALID_REASON, "source_message_id": message_id, "outcome": "quarantined"}
+    problems = [f"no such line{why}"] if line is None else _marks(line, wanted)
     late_ids, late_invalid = (done and not findings.error for done in (bool(missing) and stored, line is None and quarantined))
     waited = f"unchecked within {findings.seconds:.0f} s: "
     return [
@@ -148,7 +117,7 @@ def log_checks(
         make_check(
             LOGGED[1],
             not problems,
-            f"a Record failed line with reason {targets.invalid_reason}, source_message_id {message_id}, outcome quarantined",
+            f"a Record failed line with reason {INVALID_REASON}, source_message_id {message_id}, outcome quarantined",
             waited * late_invalid + ("; ".join(problems) or "that line"),
             remedy=look if line is None else OTHER_CODE,
             unchecked=late_invalid,
@@ -156,7 +125,7 @@ def log_checks(
     ]
 
 
-def quarantine_checks(targets: Targets, invalid: InvalidRecord, message_id: str, reader: QuarantineReader, lookup: Lookup) -> list[Check]:
+def quarantine_checks(targets: Targets, invalid: Record, message_id: str, reader: QuarantineReader, lookup: Lookup) -> list[Check]:
     """What became of the invalid record, and of the messages that were in its way."""
     queue = targets.dead_letter_queue
     passed_by = f"{reader.others} other messages looked at"
@@ -166,38 +135,28 @@ def quarantine_checks(targets: Targets, invalid: InvalidRecord, message_id: str,
     reason, detail = names.get("reason"), names.get("detail")
     where = f"Look for {invalid.outbox_id} in {targets.log_group}; see that the function's role may send to {queue}."
 
+    def of_message(name: str, passed: bool, expected: str, found: str, seconds: float = 0.0) -> Check:
+        if message is None:
+            return make_check(f"probe: invalid record{name}", False, expected, absent, seconds=seconds, remedy=where)
+        return make_check(f"probe: invalid record{name}", passed, expected, found, seconds=seconds, remedy=OTHER_CODE)
+
+    reason_found = f"reason {_bounded(reason)}" + ("; SQS gave up on it, not the function" if reason is None else "")
     marks = [] if _is_detail(detail) else [f"detail is {_bounded(detail)}"]
-    for name, wanted in (("source_message_id", message_id), ("outbox_id", invalid.outbox_id)):
-        if names.get(name) != wanted:
-            marks.append(f"{name} is {_bounded(names.get(name))}")
-    whole = message is not None and message.body.encode() == invalid.body.encode()
+    marks += _marks(names, {"source_message_id": message_id, "outbox_id": invalid.outbox_id})
+    three = f"a JSON object, {message_id}, {invalid.outbox_id}"
+    sent, body = invalid.body.encode(), message.body if message else ""
+    body_found = "the same" if body.encode() == sent else f"{len(body.encode())} bytes: {_bounded(body)}"
     in_table = f"{invalid.transaction_id} is there" if lookup.found else "not there"
-    reason_found = absent
-    if message is not None:
-        reason_found = f"reason {_bounded(reason)}" + ("; SQS gave up on it, not the function" if reason is None else "")
     return [
-        make_check(
-            "probe: invalid record is in the dead-letter queue with its reason",
-            message is not None and reason == targets.invalid_reason,
-            f"reason {targets.invalid_reason}",
+        of_message(
+            " is in the dead-letter queue with its reason",
+            reason == INVALID_REASON,
+            f"reason {INVALID_REASON}",
             reason_found,
-            seconds=reader.seconds,
-            remedy=where if message is None else OTHER_CODE,
+            reader.seconds,
         ),
-        make_check(
-            "probe: invalid record keeps its detail, source_message_id and outbox_id",
-            message is not None and not marks,
-            f"a JSON object, {message_id}, {invalid.outbox_id}",
-            absent if message is None else "; ".join(marks) or "all three",
-            remedy=where if message is None else OTHER_CODE,
-        ),
-        make_check(
-            "probe: invalid record's body is whole",
-            whole,
-            f"the {len(invalid.body.encode())} bytes sent",
-            absent if message is None else "the same" if whole else f"{len(message.body.encode())} bytes: {_bounded(message.body)}",
-            remedy=where if message is None else OTHER_CODE,
-        ),
+        of_message(" keeps its detail, source_message_id and outbox_id", not marks, three, "; ".join(marks) or "all three"),
+        of_message("'s body is whole", body.encode() == sent, f"the {len(sent)} bytes sent", body_found),
         make_check(
             "probe: invalid record is not in the table",
             not lookup.found and not lookup.error,
@@ -214,6 +173,11 @@ def quarantine_checks(targets: Targets, invalid: InvalidRecord, message_id: str,
             remedy=f"They show again by themselves; see that you may change the visibility of messages in {queue}.",
         ),
     ]
+
+
+def _marks(found: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]:
+    """The names whose value is another one, with that."""
+    return [f"{name} is {_bounded(found.get(name))}" for name in wanted if found.get(name) != wanted[name]]
 
 
 def _is_detail(text: str | None) -> bool:

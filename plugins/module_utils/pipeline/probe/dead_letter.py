@@ -29,11 +29,8 @@ class QuarantineReader:
         is_wanted: Callable[[QuarantinedMessage], bool],
         clock: Clock,
     ) -> None:
-        self._client = client
-        self._url = url
-        self._is_ours = is_ours
-        self._is_wanted = is_wanted
-        self._clock = clock
+        self._client, self._url, self._clock = client, url, clock
+        self._is_ours, self._is_wanted = is_ours, is_wanted
         self.ours: list[QuarantinedMessage] = []
         self.others = 0
         self.unreleased = 0
@@ -45,7 +42,7 @@ class QuarantineReader:
         started = self._clock.monotonic()
         for left in polls(self._clock, seconds, first=0.5, longest=5.0):
             failure = self._sweep(left)
-            if self._is_met() or (failure and is_lasting(failure)):
+            if any(map(self._is_wanted, self.ours)) or (failure and is_lasting(failure)):
                 break
         self.seconds += self._clock.monotonic() - started
 
@@ -71,6 +68,3 @@ class QuarantineReader:
         self.unreleased += found.unreleased
         self.error = found.error
         return found.failure
-
-    def _is_met(self) -> bool:
-        return any(self._is_wanted(message) for message in self.ours)

@@ -37,7 +37,6 @@ class Wanted:
     outbox_id: str
 
     def is_invalid(self, line: dict[str, Any]) -> bool:
-        """Whether a failed record's line is about the invalid record."""
         return line.get("message") == "Record failed" and (
             line.get("source_message_id") == self.source_message_id or line.get("outbox_id") == self.outbox_id
         )

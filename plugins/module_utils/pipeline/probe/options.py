@@ -22,7 +22,7 @@ def thresholds_of(options: Mapping[str, Any]) -> Thresholds:
 
 def targets_of(options: Mapping[str, Any], version: str = "", direct: bool = False) -> Targets:
     """Where the pipeline is, and which version of the function shall process the records."""
-    names = ("queue_url", "dead_letter_queue_url", "table", "log_group", "invalid_reason")
+    names = ("queue_url", "dead_letter_queue_url", "table", "log_group")
     return Targets(**{name: options[name] for name in names}, version=version, direct=direct)
 
 

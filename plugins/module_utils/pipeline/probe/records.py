@@ -43,26 +43,30 @@ class Thresholds:
         return cls(high=parsed["high_value_threshold"], medium=parsed["medium_value_threshold"])
 
     def category(self, amount: Decimal) -> str:
-        """The category an amount belongs to."""
         if amount >= self.high:
             return "high_value"
         return "medium_value" if amount >= self.medium else "standard"
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A good transaction: `body` is what is sent, `fields` the same parsed (numbers as Decimal), `boundary` marks a threshold's edge."""
+class Record:
+    """A record to send: its ids and its body."""
 
     transaction_id: str
     outbox_id: str
     body: str
+
+
+@dataclass(frozen=True)
+class Sample(Record):
+    """A good transaction: `fields` is its body parsed (numbers as Decimal), `boundary` marks a threshold's edge."""
+
     fields: dict[str, Any]
     category: str
     boundary: bool
 
     @property
     def amount(self) -> Decimal:
-        """The money sent."""
         amount: Decimal = self.fields["amount"]
         return amount
 
@@ -72,31 +76,21 @@ class Sample:
         return f"{'boundary' if self.boundary else 'amount'} {self.amount:f}"
 
 
-@dataclass(frozen=True)
-class InvalidRecord:
-    """The record without an amount, in a spelling that parsing and writing again would not give back."""
-
-    transaction_id: str
-    outbox_id: str
-    body: str
-
-
 def make_samples(thresholds: Thresholds, now: datetime, new_id: Callable[[], Any]) -> list[Sample]:
     """Every category, both sides of each threshold, and cents: nine records, so that they and the invalid record fit one SQS batch."""
-    edges = [
-        edge for threshold in dict.fromkeys((thresholds.high, thresholds.medium)) for edge in (threshold, threshold - CENT) if edge >= 0
-    ]
+    both = dict.fromkeys((thresholds.high, thresholds.medium))
+    edges = [edge for threshold in both for edge in (threshold, threshold - CENT) if edge >= 0]
     inner = [((thresholds.high + thresholds.medium) / 2).quantize(CENT), *CENTS]
     samples = [_sample(amount, thresholds, now, new_id, boundary=True) for amount in edges]
     return samples + [_sample(amount, thresholds, now, new_id, boundary=False) for amount in inner]
 
 
-def make_invalid_record(now: datetime, new_id: Callable[[], Any]) -> InvalidRecord:
-    """A record that can never succeed: it has no amount."""
+def make_invalid_record(now: datetime, new_id: Callable[[], Any]) -> Record:
+    """A record that can never succeed: it has no amount. Parsing and writing it again would not give back its spelling."""
     transaction_id = f"verify-{new_id()}"
     body = f'{{"merchant" : "Caf\\u00e9 Zürich 東京",  "transaction_id":"{transaction_id}", "user_id":"verify", "currency":"CHF"'
     body += f' , "timestamp":"{_stamp(now)}" }}'
-    return InvalidRecord(transaction_id, f"verify:{new_id()}", body)
+    return Record(transaction_id, f"verify:{new_id()}", body)
 
 
 def _sample(amount: Decimal, thresholds: Thresholds, now: datetime, new_id: Callable[[], Any], *, boundary: bool) -> Sample:
@@ -125,9 +119,8 @@ def _stamp(now: datetime) -> str:
 def wrong_amount(sample: Sample, item: dict[str, Any]) -> str:
     """How the stored money differs from what was sent, or nothing."""
     stored = item.get("amount")
-    if isinstance(stored, Decimal) and stored == sample.amount:
-        return ""
-    return f"{sample.amount:f} is stored as {_show(stored)}"
+    right = isinstance(stored, Decimal) and stored == sample.amount
+    return "" if right else f"{sample.amount:f} is stored as {_show(stored)}"
 
 
 def wrong_fields(sample: Sample, item: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ from ..core.errors import AWS_ERRORS, explain, is_lasting
 from .checks import Targets, log_checks, quarantine_checks, stored_checks
 from .dead_letter import QuarantineReader
 from .logs import LogFindings, Wanted, wait_for_lines
-from .records import CLOCK_SKEW, InvalidRecord, Sample, Thresholds, make_invalid_record, make_samples
-from .senders import RETRY_SECONDS, Delivery, Record, Sender
+from .records import CLOCK_SKEW, Thresholds, make_invalid_record, make_samples
+from .senders import RETRY_SECONDS, Delivery, Sender
 
 # Seconds for the remaining checks if the transactions did not arrive in time.
 SHORT_WAIT = 5.0
@@ -46,13 +46,10 @@ class PipelineProbe:
     def __init__(
         self, clients: Clients, targets: Targets, thresholds: Thresholds, sender: Sender, clock: Clock, new_id: Callable[[], Any]
     ) -> None:
-        self._clients = clients
-        self._sender = sender
-        self._targets = targets
-        self._clock = clock
+        self._clients, self._sender, self._targets, self._clock = clients, sender, targets, clock
         self._sent_at = clock.now()
-        self._samples: list[Sample] = make_samples(thresholds, self._sent_at, new_id)
-        self._invalid: InvalidRecord = make_invalid_record(self._sent_at, new_id)
+        self._samples = make_samples(thresholds, self._sent_at, new_id)
+        self._invalid = make_invalid_record(self._sent_at, new_id)
         self._delivery = Delivery()
         self._lookup = Lookup()
         self._quarantine = QuarantineReader(clients.sqs, targets.dead_letter_queue_url, self._is_ours, self._is_wanted, clock)
@@ -61,7 +58,8 @@ class PipelineProbe:
     def run(self, timeout: float, log_timeout: float) -> Outcome:
         """Run the probe; the times are in seconds, until records arrive (table and dead-letter queue) and for the log lines."""
         try:
-            self._send()
+            records = [*self._samples[:2], self._invalid, *self._samples[2:]]
+            self.outcome.checks.append(self._sender.send(records, self._delivery))
             if self._delivery.message_ids:
                 self._look(timeout, log_timeout)
             else:
@@ -69,11 +67,6 @@ class PipelineProbe:
         finally:
             self._remove_own()
         return self.outcome
-
-    def _send(self) -> None:
-        sent: list[Sample | InvalidRecord] = [*self._samples[:2], self._invalid, *self._samples[2:]]
-        records = [Record(one.transaction_id, one.outbox_id, one.body) for one in sent]
-        self.outcome.checks.append(self._sender.send(records, self._delivery))
 
     def _look(self, timeout: float, log_timeout: float) -> None:
         taken = self._delivery.message_ids
@@ -106,12 +99,7 @@ class PipelineProbe:
             *stored_checks(self._targets, self._samples, self._lookup, self._sent_at, self._clock.now()),
             *quarantine_checks(self._targets, self._invalid, message_id, self._quarantine, invalid_item),
             *log_checks(
-                self._targets,
-                self._samples,
-                message_id,
-                findings,
-                stored=not self._lookup.missing,
-                quarantined=bool(self._quarantine.ours),
+                self._targets, self._samples, message_id, findings, stored=not self._lookup.missing, quarantined=bool(self._quarantine.ours)
             ),
         ]
 
@@ -130,9 +118,7 @@ class PipelineProbe:
         started = self._clock.monotonic()
         problems = {**self._remove_items(), **self._remove_dead_letter()}
         self.outcome.left_behind = list(problems)
-        by_problem: dict[str, list[str]] = {}
-        for transaction_id, problem in problems.items():
-            by_problem.setdefault(problem, []).append(transaction_id)
+        by_problem = {problem: [one for one in problems if problems[one] == problem] for problem in problems.values()}
         key = f'{{"{KEY}": {{"S": "<id>"}}}}'
         self.outcome.checks.append(
             make_check(

@@ -5,28 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from botocore.exceptions import ClientError
+from typing import Any
 
 from ..core.bounded_json import decode
 from ..core.checks import Check, make_check
 from ..core.clock import Clock, polls
-from ..core.errors import AWS_ERRORS, explain, is_lasting
+from ..core.errors import AWS_ERRORS, error_code, explain, is_lasting
+from .records import Record
 
 # Seconds to retry requests after a throttle or a lost connection.
 RETRY_SECONDS = 10.0
 # What Invoke answers while a version is being created, or too much runs at once: Invoke, Lambda API reference.
 NOT_YET = frozenset({"ResourceConflictException", "ResourceNotReadyException"})
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record to send: its ids and its body."""
-
-    transaction_id: str
-    outbox_id: str
-    body: str
 
 
 @dataclass
@@ -44,16 +34,8 @@ class Delivery:
     may_come_later: bool = False
 
 
-class Sender(Protocol):
-    """Sends records, and checks the result."""
-
-    def send(self, records: Sequence[Record], delivery: Delivery) -> Check:
-        """Send all, in bounded time; never raises an error of AWS."""
-        ...
-
-
 class QueueSender:
-    """Through the queue, as a producer does."""
+    """Through the queue, as a producer does. Sending takes a bounded time, and raises no error of AWS."""
 
     def __init__(self, sqs: Any, queue_url: str, clock: Clock) -> None:
         self._sqs, self._url, self._clock = sqs, queue_url, clock
@@ -86,8 +68,7 @@ class QueueSender:
             problem = "; ".join(f"{one.get('Code')}: {one.get('Message', 'no message')}" for one in refused)
             if not left or all(one.get("SenderFault") for one in refused):
                 break
-        queue = self._url.rsplit("/", 1)[-1]
-        remedy = f"Check that queue {queue} exists (site.yml creates it) and that you may send to it."
+        remedy = f"Check that queue {self._url.rsplit('/', 1)[-1]} exists (site.yml creates it) and that you may send to it."
         seconds = self._clock.monotonic() - started
         return _taken_check("the queue", f"of {len(records)} accepted", len(records), len(left), problem, seconds, remedy)
 
@@ -110,7 +91,7 @@ class VersionSender:
                 unsettled, problem = self._invoke(left, ids, delivery)
             except AWS_ERRORS as error:
                 problem = explain(error)
-                if _is_for_good(error):
+                if is_lasting(error) and error_code(error) not in NOT_YET:
                     break
                 # The invocation may be in progress, or done.
                 delivery.may_have_copies = delivery.may_come_later = True
@@ -140,17 +121,17 @@ class VersionSender:
         return [record for record in records if ids[record.transaction_id] in failures], ""
 
 
+Sender = QueueSender | VersionSender
+
+
 def _taken_check(who: str, words: str, sent: int, left: int, problem: str, seconds: float, remedy: str) -> Check:
     found = f"{sent - left} {words}" + (f": {problem}" if problem else "")
     return make_check(f"probe: {who} takes its transactions", not left, f"{sent} {words}", found, seconds=seconds, remedy=remedy)
 
 
 def _entry(number: int, record: Record) -> dict[str, Any]:
-    return {
-        "Id": str(number),
-        "MessageBody": record.body,
-        "MessageAttributes": {"outbox_id": {"DataType": "String", "StringValue": record.outbox_id}},
-    }
+    attributes = {"outbox_id": {"DataType": "String", "StringValue": record.outbox_id}}
+    return {"Id": str(number), "MessageBody": record.body, "MessageAttributes": attributes}
 
 
 def _event_record(record: Record, message_id: str) -> dict[str, Any]:
@@ -167,8 +148,3 @@ def _event_record(record: Record, message_id: str) -> dict[str, Any]:
 
 def _was_repeated(response: dict[str, Any]) -> bool:
     return bool(response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0)
-
-
-def _is_for_good(error: Exception) -> bool:
-    code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
-    return is_lasting(error) and code not in NOT_YET

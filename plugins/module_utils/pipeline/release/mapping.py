@@ -1,13 +1,11 @@
-"""Event source mappings between one SQS queue and one Lambda function: read, compare, converge.
-
-Nothing here knows Ansible; the Lambda client and the clock are passed in.
-"""
+"""Event source mappings between one SQS queue and one Lambda function: read, compare, converge."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -26,10 +24,8 @@ PERMISSION_PATIENCE_SECONDS = 60.0
 PERMISSION_NOT_SEEN_YET = re.compile(r"does not have permissions? to call \w+ on SQS", re.IGNORECASE)
 
 # What AWS allows. Source: CreateEventSourceMapping, Lambda API reference.
-BATCH_SIZE_LIMITS = (1, 10_000)
+LIMITS = {"batch_size": (1, 10_000), "maximum_batching_window": (0, 300), "maximum_concurrency": (2, 1_000)}
 BATCH_WITHOUT_WINDOW = 10
-WINDOW_LIMITS_SECONDS = (0, 300)
-CONCURRENCY_LIMITS = (2, 1_000)
 
 FUNCTION_ARN = re.compile(r"arn:[\w-]+:lambda:[\w-]+:\d{12}:function:[\w-]+(:[\w$-]+)?")
 QUEUE_ARN = re.compile(r"arn:[\w-]+:sqs:[\w-]+:\d{12}:[\w.-]+")
@@ -53,15 +49,14 @@ class MappingSettings:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> MappingSettings:
         """From the options of the module lambda_event_source_mapping."""
-        names = ("batch_size", "maximum_batching_window", "maximum_concurrency", "enabled")
-        return cls(function_response_types=tuple(options["function_response_types"]), **{name: options[name] for name in names})
+        return cls(function_response_types=tuple(options["function_response_types"]), **{name: options[name] for name in LIMITS})
 
     def check(self) -> None:
         """Raise MappingError for the first setting out of AWS's limits."""
-        _within("batch_size", self.batch_size, BATCH_SIZE_LIMITS)
-        _within("maximum_batching_window", self.maximum_batching_window, WINDOW_LIMITS_SECONDS)
-        if self.maximum_concurrency is not None:
-            _within("maximum_concurrency", self.maximum_concurrency, CONCURRENCY_LIMITS)
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise MappingError(f"{name} is {value}, but AWS takes {least} to {most}: choose a value in that range.")
         if self.batch_size > BATCH_WITHOUT_WINDOW and self.maximum_batching_window < 1:
             raise MappingError(
                 f"batch_size is {self.batch_size} with maximum_batching_window {self.maximum_batching_window}: AWS refuses a "
@@ -82,11 +77,6 @@ class Outcome:
     deleted: list[str] = field(default_factory=list)
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
-
-
-def _within(name: str, value: int, limits: tuple[int, int]) -> None:
-    if not limits[0] <= value <= limits[1]:
-        raise MappingError(f"{name} is {value}, but AWS takes {limits[0]} to {limits[1]}: choose a value in that range.")
 
 
 def managed_properties(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -111,8 +101,8 @@ def list_mappings(client: Any, **by: str) -> list[dict[str, Any]]:
 
 def describe(mapping: dict[str, Any]) -> dict[str, Any]:
     """A mapping as the module returns it: identity, state and managed properties."""
-    identity = {"uuid": mapping["UUID"], "function_arn": mapping.get("FunctionArn"), "event_source_arn": mapping.get("EventSourceArn")}
-    return {**identity, "state": mapping.get("State"), **managed_properties(mapping)}
+    identity = {"uuid": "UUID", "function_arn": "FunctionArn", "event_source_arn": "EventSourceArn", "state": "State"}
+    return {name: mapping.get(key) for name, key in identity.items()} | managed_properties(mapping)
 
 
 def _differing(mapping: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -140,12 +130,8 @@ class MappingManager:
             )
         if not QUEUE_ARN.fullmatch(event_source_arn):
             raise MappingError(f"event_source_arn is {event_source_arn!r}, not the ARN of an SQS queue (arn:aws:sqs:REGION:ACCOUNT:NAME).")
-        self.client = client
-        self.function_arn = function_arn
-        self.event_source_arn = event_source_arn
-        self.wait_timeout = wait_timeout
-        self.check_mode = check_mode
-        self.clock = clock
+        self.client, self.function_arn, self.event_source_arn = client, function_arn, event_source_arn
+        self.clock, self.wait_timeout, self.check_mode = clock, wait_timeout, check_mode
 
     def present(self, settings: MappingSettings) -> Outcome:
         """Leave exactly one mapping of the pair, with these settings.
@@ -165,11 +151,8 @@ class MappingManager:
         outcome = Outcome(foreign_mappings=[describe(mapping) for mapping in foreign], deleted=[m["UUID"] for m in extra])
         found = managed_properties(kept) if kept else {}
         differing = _differing(kept, wanted) if kept else list(wanted)
-        outcome.before = {name: found[name] for name in differing if kept}
-        outcome.after = {name: wanted[name] for name in differing}
-        if extra:
-            outcome.before["extra_mappings"] = outcome.deleted
-            outcome.after["extra_mappings"] = []
+        outcome.before = {name: found[name] for name in differing if kept} | ({"extra_mappings": outcome.deleted} if extra else {})
+        outcome.after = {name: wanted[name] for name in differing} | ({"extra_mappings": []} if extra else {})
         outcome.changed = bool(differing or extra)
 
         if outcome.changed and not self.check_mode:
@@ -195,8 +178,7 @@ class MappingManager:
 
     def _pair(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The queue's mappings: those of our function, under any alias or version, and those of other functions."""
-        ours: list[dict[str, Any]] = []
-        foreign: list[dict[str, Any]] = []
+        ours, foreign = list[dict[str, Any]](), list[dict[str, Any]]()
         for mapping in list_mappings(self.client, EventSourceArn=self.event_source_arn):
             same = _unqualified(mapping.get("FunctionArn", "")) == _unqualified(self.function_arn)
             if same or mapping["State"] != "Deleting":
@@ -213,9 +195,9 @@ class MappingManager:
 
     def _create(self, wanted: dict[str, Any]) -> dict[str, Any]:
         request = self._request(wanted, [name for name, value in wanted.items() if value not in (None, [])])
-        request |= {"EventSourceArn": self.event_source_arn, "FunctionName": self.function_arn}
+        pair = {"EventSourceArn": self.event_source_arn, "FunctionName": self.function_arn}
         try:
-            created = self._persist(self.client.create_event_source_mapping, request, until=self._appeared)
+            created = self._persist(self.client.create_event_source_mapping, self._appeared, **pair, **request)
         except ClientError as error:
             if error_code(error) in MISSING:
                 raise MappingError(f"Function {self.function_arn} does not exist: deploy it before its mapping.") from error
@@ -237,14 +219,14 @@ class MappingManager:
     def _update(self, uuid: str, wanted: dict[str, Any], differing: list[str]) -> dict[str, Any]:
         # AWS checks the two against each other, so neither is sent without the other.
         together = {"batch_size", "maximum_batching_window"}
-        names = set(differing) | (together if together & set(differing) else set())
-        self._persist(self.client.update_event_source_mapping, self._request(wanted, sorted(names)) | {"UUID": uuid})
+        names = {*differing, *(together if together & set(differing) else ())}
+        self._persist(self.client.update_event_source_mapping, UUID=uuid, **self._request(wanted, sorted(names)))
         return self._settled_mapping(uuid, wanted)
 
     def _delete(self, mappings: list[dict[str, Any]]) -> None:
         for mapping in mappings:
             if mapping["State"] != "Deleting":
-                self._persist(self.client.delete_event_source_mapping, {"UUID": mapping["UUID"]}, gone_is_fine=True)
+                unless_missing(partial(self._persist, self.client.delete_event_source_mapping), MISSING, UUID=mapping["UUID"])
         for mapping in mappings:
             for _ in self._attempts(f"mapping {mapping['UUID']} to be gone"):
                 if self._get(mapping["UUID"]) is None:
@@ -276,12 +258,7 @@ class MappingManager:
         raise AssertionError("unreachable: _attempts raises when time is up")
 
     def _persist(
-        self,
-        call: Callable[..., dict[str, Any]],
-        request: dict[str, Any],
-        *,
-        gone_is_fine: bool = False,
-        until: Callable[[], dict[str, Any] | None] = lambda: None,
+        self, call: Callable[..., dict[str, Any]], until: Callable[[], dict[str, Any] | None] = lambda: None, **request: Any
     ) -> dict[str, Any]:
         """Make one call, again while Lambda is busy (unless `until` gives an answer) or does not see the role's permission yet."""
         started = self.clock.monotonic()
@@ -289,8 +266,6 @@ class MappingManager:
             try:
                 return call(**request)
             except ClientError as error:
-                if gone_is_fine and error_code(error) in MISSING:
-                    return {}
                 busy = error_code(error) in BUSY_ERRORS
                 unseen = error_code(error) == "InvalidParameterValueException" and PERMISSION_NOT_SEEN_YET.search(_message(error))
                 if not busy and not (unseen and self.clock.monotonic() - started < PERMISSION_PATIENCE_SECONDS):
@@ -305,5 +280,5 @@ class MappingManager:
         yield from polls(self.clock, self.wait_timeout, longest=5.0)
         raise MappingError(
             f"Waited {self.wait_timeout:g} seconds for {awaited}, queue {self.event_source_arn}, function {self.function_arn}. "
-            "Run again when it has settled, or raise wait_timeout."
+            "Run again when it has settled."
         )

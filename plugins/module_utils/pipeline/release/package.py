@@ -9,7 +9,7 @@ import os
 import stat
 import warnings
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.files import atomic_file
@@ -18,8 +18,7 @@ from ..core.files import atomic_file
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 FIXED_MODE = stat.S_IFREG | 0o644
 UNIX = 3  # "version made by" in APPNOTE.TXT 4.4.2: says that the attributes are Unix modes, on whatever system the file is made
-LEFT_OUT_FOLDERS = frozenset({"__pycache__"})
-LEFT_OUT_SUFFIXES = frozenset({".pyc", ".pyo"})
+COMPILED = frozenset({".pyc", ".pyo"})
 
 
 class PackageError(Exception):
@@ -35,21 +34,17 @@ def collect(sources: Sequence[str | Path]) -> dict[str, Path]:
     for source in map(Path, sources):
         if not source.exists():
             raise PackageError(f"{source} does not exist: name a folder or files that do.")
-        for path in _files_below(source) if source.is_dir() else [source]:
-            name = path.relative_to(source).as_posix() if source.is_dir() else path.name
+        for path in source.rglob("*") if source.is_dir() else [source]:
+            within = path.relative_to(source)
+            if not path.is_file() or (source.is_dir() and ("__pycache__" in within.parts or path.suffix in COMPILED)):
+                continue
+            name = within.as_posix() if source.is_dir() else path.name
             if name in files:
                 raise PackageError(f"{files[name]} and {path} would both be {name} in the package: rename or leave out one.")
             files[name] = path
     if not any(name.endswith(".py") for name in files):
         raise PackageError(f"No Python file (*.py) in {', '.join(map(str, sources))}: a function needs one.")
     return files
-
-
-def _files_below(folder: Path) -> Iterable[Path]:
-    for path in folder.rglob("*"):
-        left_out = LEFT_OUT_FOLDERS & set(path.relative_to(folder).parts) or path.suffix in LEFT_OUT_SUFFIXES
-        if path.is_file() and not left_out:
-            yield path
 
 
 def build(files: dict[str, Path]) -> bytes:
@@ -75,10 +70,9 @@ def _require_valid(path: Path, content: bytes) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             compile(content, str(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        raise PackageError(f"{path}, line {error.lineno}: {error.msg}. Fix it: the function could not be imported.") from error
-    except ValueError as error:
-        raise PackageError(f"{path}: {error}. Fix it: the function could not be imported.") from error
+    except (SyntaxError, ValueError) as error:
+        what = f", line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f": {error}"
+        raise PackageError(f"{path}{what}. Fix it: the function could not be imported.") from error
 
 
 def code_sha256(package: bytes) -> str:

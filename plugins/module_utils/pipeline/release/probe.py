@@ -56,8 +56,7 @@ class ReleaseProbes:
 
     def written(self, version: str) -> Written:
         """What the version wrote, read after its last invocation: one that began before the alias moved may still write."""
-        configuration = self._releases.configuration(version) or {}
-        self._clock.wait(configuration.get("Timeout", 0))
+        self._clock.wait((self._releases.configuration(version) or {}).get("Timeout", 0))
         path = Path(self._options["records_directory"]) / f"{self._options['function']}-{version}.jsonl"
         return written_by(self._clients.dynamodb, self._options["table"], version, path, self._options["read_units"], self._clock)
 

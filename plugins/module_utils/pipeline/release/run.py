@@ -138,9 +138,7 @@ class ReleaseRun:
         return outcome
 
     def _still(self, live: str) -> str:
-        if live:
-            return f"Version {live} is live as before."
-        return "No version is live: the queue keeps its messages until one is."
+        return f"Version {live} is live as before." if live else "No version is live: the queue keeps its messages until one is."
 
 
 def roll_back(releases: Releases, version: str, check_mode: bool) -> tuple[str, str, bool]:
@@ -150,11 +148,9 @@ def roll_back(releases: Releases, version: str, check_mode: bool) -> tuple[str, 
     ReleaseError when there is no such version.
     """
     alias = releases.alias()
-    existing = releases.versions() if alias else []
-    note = Note.of(alias)
     if alias is None:
         raise ReleaseError(f"Function {releases.function} has no alias {releases.name}: nothing is live, so there is nothing to roll back.")
-    live = alias["FunctionVersion"]
+    existing, note, live = releases.versions(), Note.of(alias), alias["FunctionVersion"]
     if note.withdrawn and (version == live or (not version and not note.previous)):
         return live, note.withdrawn, False
     target = version or note.previous

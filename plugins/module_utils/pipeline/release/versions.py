@@ -1,14 +1,14 @@
 """Versions of a Lambda function behind one alias: publish, move to, move back and prune.
 
-Nothing here knows Ansible or the probe; the Lambda client and the clock are passed in. Every call is idempotent, because an answer may be
-lost after the call took effect: PublishVersion makes nothing new if nothing changed since the last version, the alias is changed only from
-the revision that was read, and a state that is already as wanted counts as done.
+Every call is idempotent, because an answer may be lost after the call took effect: PublishVersion makes nothing new if nothing changed
+since the last version, the alias is changed only from the revision that was read, and a state that is already as wanted counts as done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -120,8 +120,7 @@ class Releases:
             found = self.configuration(qualifier)
             if found is None:
                 raise ReleaseError(f"Function {self.function} has no {qualifier}: deploy it first (site.yml).")
-            failed = "Failed" in (found.get("State"), found.get("LastUpdateStatus"))
-            if failed:
+            if "Failed" in (found.get("State"), found.get("LastUpdateStatus")):
                 reason = found.get("StateReason") or found.get("LastUpdateStatusReason") or "Lambda gives no reason"
                 raise ReleaseError(f"Function {self.function} ({qualifier}) failed: {reason}. Fix that, then run site.yml again.")
             if found.get("State", "Active") == "Active" and found.get("LastUpdateStatus", "Successful") == "Successful":
@@ -143,17 +142,16 @@ class Releases:
                 f"Version {newest['Version']} of {self.function} differs from what was deployed in {', '.join(strange)}: somebody else "
                 "changes the function. It is not live. Run site.yml again when they are done."
             )
-        version = str(newest["Version"])
-        self.at_rest(version)
-        return version
+        self.at_rest(newest["Version"])
+        return str(newest["Version"])
 
     def move(self, alias: dict[str, Any] | None, version: str, note: Note) -> dict[str, Any]:
         """Point the alias, as it was read, at one version alone; makes it where there is none.
 
         Raises ReleaseError when somebody else changed it since.
         """
-        wanted = {"FunctionName": self.function, "Name": self.name, "FunctionVersion": version}
-        wanted["Description"] = str(replace(note, version=version))
+        description = str(replace(note, version=version))
+        wanted = {"FunctionName": self.function, "Name": self.name, "FunctionVersion": version, "Description": description}
         try:
             if alias is None:
                 return self._persist(self._client.create_alias, **wanted)
@@ -164,7 +162,7 @@ class Releases:
                 raise
         # The answer to an earlier attempt was lost, or somebody else was faster.
         found = self.alias()
-        if found and found["FunctionVersion"] == version and found.get("Description") == wanted["Description"] and not weights(found):
+        if found and found["FunctionVersion"] == version and found.get("Description") == description and not weights(found):
             return found
         raise ReleaseError(
             f"Alias {self.function}:{self.name} was changed by somebody else meanwhile: it points to version "
@@ -183,12 +181,10 @@ class Releases:
             if version in spared or not version.isdecimal():
                 continue
             try:
-                self._persist(self._client.delete_function, FunctionName=self.function, Qualifier=version)
+                unless_missing(partial(self._persist, self._client.delete_function), MISSING, FunctionName=self.function, Qualifier=version)
                 deleted.append(version)
             except ClientError as error:
-                if error_code(error) == "ResourceNotFoundException":
-                    deleted.append(version)
-                elif error_code(error) != "ResourceConflictException":
+                if error_code(error) != "ResourceConflictException":
                     raise
         return deleted
 

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from ..core.checks import Check, make_check
 from ..core.terminal import printable
-
-Check = dict[str, Any]
 
 HEADINGS = ("check", "result", "found", "seconds")
 WIDTH = 98  # terminal cells of a line
 WIDEST_CHECK = 66
 _PLAY = re.compile(r"ansible-playbook \S+\.yml")
-
-
-@dataclass
-class Gathered:
-    """The checks in the order given, and how many results had none."""
-
-    checks: list[Check] = field(default_factory=list)
-    ignored: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,37 +30,35 @@ class Report:
     message: str
 
 
-def gather(results: Iterable[Any]) -> Gathered:
+def gather(results: list[Any]) -> list[Check]:
     """The checks of registered results: dicts with `checks`, results of loops, lists of either; failed ones that are a `cause` first.
 
     A result that failed or was unreachable without checks of its own becomes a failed check.
     """
-    gathered = Gathered()
-    for position, result in enumerate(results, start=1):
-        checks = list(_checks_of(result, f"result {position}"))
-        gathered.checks += checks
-        gathered.ignored += not checks
+    checks = [check for position, result in enumerate(results, start=1) for check in _checks_of(result, f"result {position}")]
     # What explains the others comes first.
-    gathered.checks.sort(key=lambda check: check["passed"] or not check.get("cause"))
-    return gathered
+    return sorted(checks, key=lambda check: check["passed"] or not check.get("cause"))
 
 
-def make_report(gathered: Gathered, title: str, options: str = "") -> Report:
+def make_report(results: list[Any], title: str, options: str = "") -> Report:
     """The table, the summary and the failures; `options` goes with every ansible-playbook command that a remedy names."""
-    checks = gathered.checks
+    checks = gather(results)
     failed = [_PLAY.sub(lambda play: play[0] + options, in_full(check)) for check in checks if not check["passed"]]
-    seconds = sum(float(check.get("seconds", 0)) for check in checks)
     unchecked = sum(bool(check.get("unchecked")) for check in checks)
-    counts = f"{len(checks)} check{'' if len(checks) == 1 else 's'}, {len(checks) - len(failed) - unchecked} passed"
-    counts += f", {unchecked} unchecked" if unchecked else ""
-    summary = f"{counts}, {len(failed)} FAILED in {seconds:.1f} s" if failed else f"{counts} in {seconds:.1f} s"
+    summary = f"{len(checks)} check{'' if len(checks) == 1 else 's'}, {len(checks) - len(failed) - unchecked} passed"
+    summary += f", {unchecked} unchecked" if unchecked else ""
+    summary += f", {len(failed)} FAILED" if failed else ""
+    summary += f" in {_seconds(checks):.1f} s"
+    message = "\n".join([f"{title}: {summary}", *failed]) if failed else ""
     if not checks:
-        summary = f"0 checks: nothing was verified ({gathered.ignored} results without checks)"
-    message = "" if checks else f"{summary}. Run verify.yml without a tag that skips every check."
-    if failed:
-        message = "\n".join([f"{title}: {summary}", *failed])
+        summary = f"0 checks: nothing was verified ({len(results)} results without checks)"
+        message = f"{summary}. Run verify.yml without a tag that skips every check."
     table = [*_draw(_fold(checks)), ""] if checks else []
     return Report([*table, f"{title}: {summary}"], summary, failed, message)
+
+
+def _seconds(checks: list[Check]) -> float:
+    return sum(float(check.get("seconds", 0)) for check in checks)
 
 
 def _checks_of(result: Any, where: str) -> Iterator[Check]:
@@ -78,31 +67,20 @@ def _checks_of(result: Any, where: str) -> Iterator[Check]:
             yield from _checks_of(one, f"{where}.{number}")
     elif isinstance(result, dict):
         if isinstance(result.get("checks"), list):
-            yield from (_whole(check) for check in result["checks"])
+            yield from map(_whole, result["checks"])
         elif isinstance(result.get("results"), list):
             yield from _checks_of(result["results"], where)
         elif result.get("failed") or result.get("unreachable"):
-            yield {
-                "check": f"verification step ({where})",
-                "passed": False,
-                "expected": "the step runs",
-                "found": str(result.get("msg", "failed without a message")),
-                "seconds": 0.0,
-                "remedy": "Read the message; the task itself is further up.",
-            }
+            found = _on_one_line(str(result.get("msg", "failed without a message")))
+            remedy = "Read the message; the task itself is further up."
+            yield make_check(f"verification step ({where})", False, "the step runs", found, remedy=remedy)
 
 
 def _whole(check: Any) -> Check:
     if isinstance(check, dict) and isinstance(check.get("check"), str) and isinstance(check.get("passed"), bool):
         return check
-    return {
-        "check": "verification step",
-        "passed": False,
-        "expected": "a check with a name and a result",
-        "found": str(check),
-        "seconds": 0.0,
-        "remedy": "A module returned a check of another shape.",
-    }
+    remedy = "A module returned a check of another shape."
+    return make_check("verification step", False, "a check with a name and a result", _on_one_line(str(check)), remedy=remedy)
 
 
 def in_full(check: Check) -> str:
@@ -124,11 +102,10 @@ def _fold(checks: list[Check]) -> list[tuple[str, ...]]:
         subject, colon, _ = check["check"].partition(": ")
         foldable = colon and check["passed"] and not check.get("unchecked")
         groups.setdefault(subject if foldable else f"{len(groups)}: {check['check']}", []).append(check)
-    rows = []
-    for subject, group in groups.items():
-        seconds = sum(float(one.get("seconds", 0)) for one in group)
-        rows.append(_row(group[0]) if len(group) == 1 else (subject, "pass", f"{len(group)} checks", f"{seconds:.1f}"))
-    return rows
+    return [
+        _row(group[0]) if len(group) == 1 else (subject, "pass", f"{len(group)} checks", f"{_seconds(group):.1f}")
+        for subject, group in groups.items()
+    ]
 
 
 def _draw(rows: list[tuple[str, ...]]) -> list[str]:

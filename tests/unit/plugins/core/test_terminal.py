@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.pipeline.core.checks import make_check
 from ansible.module_utils.pipeline.core.terminal import printable
-from ansible.module_utils.pipeline.report.table import gather, make_report
+from ansible.module_utils.pipeline.report.table import make_report
 from hypothesis import given
 from hypothesis import strategies as st
 from quarantine_fakes import emulated, record
@@ -29,7 +29,7 @@ def test_any_text_becomes_printable_and_what_is_stays(text: str):
 def test_a_report_prints_lines_of_its_own_alone(text: str):
     found = {"check": text, "passed": False, "expected": text, "found": text, "remedy": text}
     for check in (found, make_check(text, False, text, text, remedy=text)):
-        report = make_report(gather([{"checks": [check]}, {"failed": True, "msg": text}]), "Title")
+        report = make_report([{"checks": [check]}, {"failed": True, "msg": text}], "Title")
         assert all(line.isprintable() for line in [*report.table, *report.message.split("\n")])
         assert len(report.message.split("\n")) == 4 + bool(text)
 

@@ -34,7 +34,6 @@ def probes(world: World, directory: Path) -> ReleaseProbes:
         "log_group": LOG_GROUP,
         "high_value_threshold": "10000",
         "medium_value_threshold": "1000",
-        "invalid_reason": "amount_missing",
         "timeout": 20,
         "log_timeout": 20,
         "read_units": 100,

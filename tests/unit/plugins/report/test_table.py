@@ -24,7 +24,7 @@ def cells(made: Report) -> list[list[str]]:
 
 
 def report(*results: Any, title: str = "Verification", options: str = "") -> Report:
-    return make_report(gather(results), title, options)
+    return make_report(list(results), title, options)
 
 
 def test_passing_checks_pass() -> None:
@@ -84,10 +84,8 @@ def test_no_checks_at_all_is_a_failure(results: list[Any]) -> None:
     assert report(*results).message.startswith(f"0 checks: nothing was verified ({len(results)} results without checks)")
 
 
-def test_results_without_checks_are_counted() -> None:
-    gathered = gather([None, "", {"skipped": True}, {"changed": False}, {"checks": [check("a")]}])
-
-    assert (len(gathered.checks), gathered.ignored) == (1, 4)
+def test_results_without_checks_are_ignored() -> None:
+    assert len(gather([None, "", {"skipped": True}, {"changed": False}, {"checks": [check("a")]}])) == 1
 
 
 @pytest.mark.parametrize(
@@ -100,7 +98,7 @@ def test_results_without_checks_are_counted() -> None:
     ],
 )
 def test_checks_are_found_in_every_shape_of_a_result(result: Any) -> None:
-    assert [one["check"] for one in gather([result]).checks] == ["a", "b"]
+    assert [one["check"] for one in gather([result])] == ["a", "b"]
 
 
 @pytest.mark.parametrize("state", ["failed", "unreachable"])
