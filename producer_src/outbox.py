@@ -56,15 +56,12 @@ CREATE TABLE lost_place (
 COLUMNS = [each.name for each in dataclasses.fields(Position)]  # of feed_file
 
 
-def utc_now() -> datetime:
-    """The time now."""
-    return datetime.now(UTC)
-
-
 class Outbox:
     """The database in `directory`. Whoever sends from it opens it `exclusive`: a lock that ends with the process. Raises OutboxError."""
 
-    def __init__(self, directory: str | os.PathLike[str], exclusive: bool = False, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], exclusive: bool = False, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self.directory = Path(directory)
         self.path = self.directory / FILE
         self._now = now
@@ -166,14 +163,14 @@ class Outbox:
 
     # --- the commands ------------------------------------------------------------------------------------------------
 
-    def pages(self, query: str, *values: object, after: int = 0) -> Iterator[tuple[Any, ...]]:
+    def pages(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """The rows of a query that takes `sequence > ?` first and LIMIT last, and whose first column is that sequence.
 
         Each page is a transaction of its own: a slow reader must not keep SQLite from reusing its log.
         """
+        after = 0
         while True:
-            with self._errors():
-                rows = self._connection.execute(query, (after, *values, STEP_ROWS)).fetchall()
+            rows = self.rows(query, after, *values, STEP_ROWS)
             yield from rows
             if len(rows) < STEP_ROWS:
                 return
