@@ -78,7 +78,6 @@ class FeedFile:
         self._scanned = 0  # there is no line end before this offset
 
     def close(self) -> None:
-        """Close the file."""
         os.close(self.handle)
 
     def unpacked(self, directory: str) -> FeedFile:

@@ -119,7 +119,6 @@ class Outbox:
                 self._mark_sent(sequence, message_id, at)
 
     def count_unsent(self) -> int:
-        """The number of unsent entries."""
         return self.number("SELECT count(*) FROM entry WHERE state = 'unsent'")
 
     def usage(self) -> Usage:
@@ -158,7 +157,6 @@ class Outbox:
         return [Position(*row) for row in self.rows(f"SELECT {', '.join(COLUMNS)} FROM feed_file WHERE feed = ? ORDER BY rowid", feed)]
 
     def count_rejected(self) -> int:
-        """The number of rejected lines that are kept."""
         return self.number("SELECT count(*) FROM rejected")
 
     # --- the commands ------------------------------------------------------------------------------------------------
@@ -216,7 +214,6 @@ class Outbox:
         return row[0] if row else None
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
         with self._errors():
             return self._connection.execute(query, values).fetchall()
 
