@@ -141,8 +141,13 @@ class Feed:
         begun, stamp = self._known[BEGUN], "" if self.found else NOT_FOUND
         if begun.stamp != stamp:
             self._keep(replace(begun, stamp=stamp), draft)
-        if not self.found:
-            self._wait_for_it()
+        if self.found:
+            return
+        if not self._settings.follow:
+            raise OutboxError("no source", self.path, "no file", "a file of JSON lines", "correct --source (variable PRODUCER_SOURCE)")
+        if not self._waits:
+            self._waits = True
+            self._log("source", source=self.path, reason="waiting for the file", file=self.path)
 
     def _sort(self, new: set[Key], there: dict[Key, Entry]) -> None:
         """Put the files in their order: those that were begun, then the new ones from the oldest, then the one with the feed's name."""
@@ -180,12 +185,8 @@ class Feed:
         for key, entry in there.items():
             if entry[0] != self.path:
                 position = Position(self.path, *key, entry[0], state="passed", stamp=_stamp(entry))
-                try:
-                    handle = os.open(entry[0], os.O_RDONLY | os.O_CLOEXEC)
-                except (FileNotFoundError, PermissionError):
-                    pass
-                else:
-                    file = FeedFile(handle, position)
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    file = FeedFile(os.open(entry[0], os.O_RDONLY | os.O_CLOEXEC), position)
                     position = replace(position, offset=(size := file.size), mark=size, fingerprint=file.print_of(size))
                     file.close()
                 self._keep(position, draft)
@@ -199,7 +200,7 @@ class Feed:
         file.left_behind = file.away or (file.position.name != self.path and any(name == self.path for name, _ in there.values()))
         if size < before.offset or not file.begins_as(before):
             self._set_aside(before, draft)
-            file.start_over()
+            file.go_to(0, 0)
             file.changed, file.stuck = now, False
         elif size < before.seen:
             self._lose(before, CUT, draft)
@@ -216,7 +217,8 @@ class Feed:
         if file.left_behind and not file.unread and self._is_quiet(file, now):
             stamp = "" if file.away else file.stamp if file.packed else _stamp(there[before.key])
             file.position = replace(file.position, state="done", stamp=stamp)
-            self._close(file)
+            del self._open[before.key]
+            file.close()
         if file.position != before:
             self._keep(file.position, draft)
 
@@ -344,10 +346,6 @@ class Feed:
         place = {"offset": file.position.offset, "line": file.position.line} if file.position.offset else {}
         self._log("source", source=self.path, reason=reason, file=file.position.name, **place)
 
-    def _close(self, file: FeedFile) -> None:
-        del self._open[file.position.key]
-        file.close()
-
     def _keep(self, position: Position, draft: Draft) -> None:
         self._known[position.key] = position
         draft.positions.append(position)
@@ -366,10 +364,3 @@ class Feed:
         draft.lost.append(LostPlace(self.path, row.name, row.offset, row.line, reason))
         self._log("source", source=self.path, reason="lost place", file=row.name, offset=row.offset, line=row.line, found=reason,
                   what_to_do=LOOK)  # fmt: skip
-
-    def _wait_for_it(self) -> None:
-        if not self._settings.follow:
-            raise OutboxError("no source", self.path, "no file", "a file of JSON lines", "correct --source (variable PRODUCER_SOURCE)")
-        if not self._waits:
-            self._waits = True
-            self._log("source", source=self.path, reason="waiting for the file", file=self.path)

@@ -58,12 +58,10 @@ class Unreadable(Exception):
 def _unpacked(packed: Any) -> bytes:
     try:
         return bytes(packed.read(CHUNK_BYTES))
-    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        if getattr(error, "errno", None) is not None:  # the disk's; gzip and bz2 raise an OSError without errno for bad data
+            raise
         raise Unreadable(f"not whole: {error}") from error
-    except OSError as error:
-        if error.errno is None:  # bz2 raises it for bad data; other errors are the disk's
-            raise Unreadable(f"not whole: {error}") from error
-        raise
 
 
 class FeedFile:
@@ -80,7 +78,6 @@ class FeedFile:
         self._scanned = 0  # there is no line end before this offset
 
     def close(self) -> None:
-        """Close the file."""
         os.close(self.handle)
 
     def unpacked(self, directory: str) -> FeedFile:
@@ -132,17 +129,9 @@ class FeedFile:
 
     def same_start(self, other: FeedFile) -> bool:
         """Whether the two are the same as far as both have bytes, and both have some."""
-        left = min(self.size, other.size)
-        at, equal = 0, left > 0
-        while equal and at < left:
-            length = min(CHUNK_BYTES, left - at)
-            equal = os.pread(self.handle, length, at) == os.pread(other.handle, length, at)
-            at += length
-        return equal
-
-    def start_over(self) -> None:
-        """Go to its start: its content is not the one that was read."""
-        self.go_to(0, 0)
+        size = min(self.size, other.size)
+        chunks = ((min(CHUNK_BYTES, size - at), at) for at in range(0, size, CHUNK_BYTES))
+        return size > 0 and all(os.pread(self.handle, *chunk) == os.pread(other.handle, *chunk) for chunk in chunks)
 
     def go_to(self, offset: int, line: int) -> None:
         """Go to that place, and mark the content before it; at the start mark what is there, to recognise the file before it is read."""

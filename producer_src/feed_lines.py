@@ -7,6 +7,7 @@ from typing import NoReturn
 from outbox_records import ATTRIBUTE_BYTES, Message
 
 UNSENDABLE = re.compile("[\ufffe\uffff]")  # characters of JSON that SQS refuses (SendMessage)
+SURROGATE = re.compile("[\ud800-\udfff]")  # JSON's escapes can name one half of a pair, which is no character of UTF-8
 
 
 class Number(str):
@@ -39,16 +40,8 @@ def parse_line(line: bytes, message_bytes: int) -> Message | str:
         return "id_empty"
     if UNSENDABLE.search(text):
         return "character_not_allowed"
-    if not _is_utf8(identity):
+    if SURROGATE.search(identity):
         return "lone_surrogate"
     amount, moment = found.get("amount"), found.get("timestamp")
-    timestamp = moment if isinstance(moment, str) and not isinstance(moment, Number) and len(moment) <= 64 and _is_utf8(moment) else None
-    return Message(identity, text, str(amount) if isinstance(amount, Number) else None, timestamp)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    sound = isinstance(moment, str) and not isinstance(moment, Number) and len(moment) <= 64 and not SURROGATE.search(moment)
+    return Message(identity, text, str(amount) if isinstance(amount, Number) else None, moment if sound else None)

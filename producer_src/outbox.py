@@ -56,15 +56,12 @@ CREATE TABLE lost_place (
 COLUMNS = [each.name for each in dataclasses.fields(Position)]  # of feed_file
 
 
-def utc_now() -> datetime:
-    """The time now."""
-    return datetime.now(UTC)
-
-
 class Outbox:
     """The database in `directory`. Whoever sends from it opens it `exclusive`: a lock that ends with the process. Raises OutboxError."""
 
-    def __init__(self, directory: str | os.PathLike[str], exclusive: bool = False, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], exclusive: bool = False, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self.directory = Path(directory)
         self.path = self.directory / FILE
         self._now = now
@@ -122,7 +119,6 @@ class Outbox:
                 self._mark_sent(sequence, message_id, at)
 
     def count_unsent(self) -> int:
-        """The number of unsent entries."""
         return self.number("SELECT count(*) FROM entry WHERE state = 'unsent'")
 
     def usage(self) -> Usage:
@@ -161,19 +157,18 @@ class Outbox:
         return [Position(*row) for row in self.rows(f"SELECT {', '.join(COLUMNS)} FROM feed_file WHERE feed = ? ORDER BY rowid", feed)]
 
     def count_rejected(self) -> int:
-        """The number of rejected lines that are kept."""
         return self.number("SELECT count(*) FROM rejected")
 
     # --- the commands ------------------------------------------------------------------------------------------------
 
-    def pages(self, query: str, *values: object, after: int = 0) -> Iterator[tuple[Any, ...]]:
+    def pages(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """The rows of a query that takes `sequence > ?` first and LIMIT last, and whose first column is that sequence.
 
         Each page is a transaction of its own: a slow reader must not keep SQLite from reusing its log.
         """
+        after = 0
         while True:
-            with self._errors():
-                rows = self._connection.execute(query, (after, *values, STEP_ROWS)).fetchall()
+            rows = self.rows(query, after, *values, STEP_ROWS)
             yield from rows
             if len(rows) < STEP_ROWS:
                 return
@@ -219,7 +214,6 @@ class Outbox:
         return row[0] if row else None
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
         with self._errors():
             return self._connection.execute(query, values).fetchall()
 

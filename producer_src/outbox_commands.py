@@ -33,16 +33,16 @@ def ledger(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
 cut off.
 --since compares with the host's clock when the entry was recorded."""
     options = Options("ledger", about, environment)
-    form = options.parser.add_mutually_exclusive_group()
+    form = options.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON lines")
     form.add_argument("--table", action="store_true", help="a table (the default)")
     moment = checked(_moment, bool, "a moment such as 2026-11-24 or 2026-11-24T13:00:00Z (UTC, unless it says otherwise)")
-    options.parser.add_argument("--since", type=moment, help="only what was recorded at this moment (ISO 8601) or later")
-    options.parser.add_argument("--output", type=Path, metavar="FILE", help="write here, all or nothing; compressed if it ends in .gz")
-    options.parser.add_argument("--bodies", action="store_true", help="with the bodies as sent (with --json); null where it was pruned")
+    options.add_argument("--since", type=moment, help="only what was recorded at this moment (ISO 8601) or later")
+    options.add_argument("--output", type=Path, metavar="FILE", help="write here, all or nothing; compressed if it ends in .gz")
+    options.add_argument("--bodies", action="store_true", help="with the bodies as sent (with --json); null where it was pruned")
     found = options.read(arguments)
     if found.bodies and not found.json:
-        options.parser.error("argument --bodies: found it without --json, expected both: a table has no room for bodies")
+        options.error("argument --bodies: found it without --json, expected both: a table has no room for bodies")
     with _opened(found.state_directory) as outbox, _written(found.output) as file:
         now, last = datetime.now(UTC), outbox.number("SELECT max(sequence) FROM entry")
         entries = _entries(outbox, last, found.since or "", found.bodies)
@@ -53,8 +53,8 @@ def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Show what is unsent: counts, bytes, age, and the first entries."""
     about = f"Shows what the outbox holds, and the first {SHOWN} unsent entries."
     options = Options("outbox", about, environment)
-    options.parser.add_argument("--json", action="store_true", help="one JSON object, without the list")
-    options.parser.add_argument("--check", action="store_true", help="let SQLite check the whole file: the errors that it finds")
+    options.add_argument("--json", action="store_true", help="one JSON object, without the list")
+    options.add_argument("--check", action="store_true", help="let SQLite check the whole file: the errors that it finds")
     found = options.read(arguments)
     with _opened(found.state_directory) as held:
         facts = _facts(held)
@@ -65,19 +65,18 @@ def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
             return
         for name, value in facts.items():
             print(f"{name:22}{'-' if value is None else shown(value)}")
-        unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent'")
         with contextlib.closing(held.unsent(0)) as entries:
             for _, entry in zip(range(SHOWN), entries, strict=False):
                 print(f"  {entry.outbox_id}  {shown(entry.transaction_id)}  {entry.size} bytes")
-        if unsent > SHOWN:
-            print(f"  and {unsent - SHOWN} more: ledger --json lists them all")
+        if facts["unsent"] > SHOWN:
+            print(f"  and {facts['unsent'] - SHOWN} more: ledger --json lists them all")
 
 
 def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Make the entries of a file unsent again: all of them, or none."""
     options = Options("resend", "Makes entries unsent again; the service sends them, within seconds if it runs.", environment)
     text = "JSON lines with outbox_id, as reconciliation writes them; those of other ledgers are ignored"
-    options.parser.add_argument("--lost", type=Path, required=True, metavar="FILE", help=text)
+    options.add_argument("--lost", type=Path, required=True, metavar="FILE", help=text)
     found = options.read(arguments)
     with _opened(found.state_directory, changing=True) as held:
         named = [_sequence_of(one, held.host) for one in _outbox_ids(found.lost)]
@@ -91,15 +90,15 @@ def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> None
     """Settle the sent entries up to a sequence."""
     options = Options("reconciled", "Settles the sent entries up to a sequence: they may then be pruned when room is needed.", environment)
     number = checked(int, within(1), "a sequence, 1 or more")
-    options.parser.add_argument("--through", type=number, required=True, metavar="N", help="the last sequence that is settled")
-    options.parser.add_argument("--ledger", metavar="NAME", help="do it only if this is the ledger's name")
+    options.add_argument("--through", type=number, required=True, metavar="N", help="the last sequence that is settled")
+    options.add_argument("--ledger", metavar="NAME", help="do it only if this is the ledger's name")
     found = options.read(arguments)
     with _opened(found.state_directory, changing=True) as held:
         if found.ledger not in (None, held.host):
-            options.parser.error(f"argument --ledger: found '{found.ledger}', expected '{held.host}', the ledger in {held.path}")
+            options.error(f"argument --ledger: found '{found.ledger}', expected '{held.host}', the ledger in {held.path}")
         last = held.number("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entry'")
         if found.through > last:
-            options.parser.error(f"argument --through: found {found.through}, expected {last} at most, the last sequence of {held.host}")
+            options.error(f"argument --through: found {found.through}, expected {last} at most, the last sequence of {held.host}")
         settled = held.settle(found.through)
         unsent = held.number("SELECT count(*) FROM entry WHERE state = 'unsent' AND sequence <= ?", found.through)
         say("reconciled", ledger=held.host, through=found.through, settled=settled, unsent=unsent)
@@ -125,7 +124,7 @@ that the ledger does not have to `run --source -`, and remove the entry: it says
 def _list_or_remove(table: str, about: str, columns: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     options = Options(table.partition("_")[0], about, environment)
     number = checked(int, within(1), "a number, 1 or more")
-    options.parser.add_argument("--remove-through", type=number, metavar="N", help="remove those up to this number instead")
+    options.add_argument("--remove-through", type=number, metavar="N", help="remove those up to this number instead")
     found = options.read(arguments)
     with _opened(found.state_directory, changing=found.remove_through is not None) as held:
         if found.remove_through:
@@ -174,15 +173,13 @@ def _feed_facts(held: Outbox) -> dict[str, Any]:
     `feed_waiting_bytes`: what waits too long for a line end; `feed_rejected_lines`, `feed_lost_places`: what nobody has settled yet.
     """
     feed, problem = held.value("SELECT feed FROM ledger"), None
-    size: int | None = 0
-    lines: int | None = 0
+    unread: tuple[int, int] | tuple[None, None] = 0, 0
     if feed and feed != "-":
         try:
             source = Feed(Settings("", "", str(held.directory), source=feed), held.positions, lambda *_, **__: None)
-            size, lines = source.unread()
+            unread = source.unread()
         except OutboxError as error:
-            size = lines = None
-            problem = str(error)
+            unread, problem = (None, None), str(error)
         else:
             unseen = any(each.key == BEGUN and each.stamp == NOT_FOUND for each in held.positions(feed))
             if not source.found or unseen:
@@ -191,8 +188,8 @@ def _feed_facts(held: Outbox) -> dict[str, Any]:
     return {
         "feed": feed,
         "feed_error": problem,
-        "feed_unread_bytes": size,
-        "feed_unread_lines": lines,
+        "feed_unread_bytes": unread[0],
+        "feed_unread_lines": unread[1],
         "feed_waiting_bytes": held.number("SELECT sum(waiting) FROM feed_file WHERE feed = ? AND state = 'open'", feed or ""),
         "feed_rejected_lines": held.count_rejected(),
         "feed_lost_places": held.number("SELECT count(*) FROM lost_place"),

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +26,7 @@ RECOVERY = (
 def free_bytes(directory: Path) -> str:
     """The free space of the disk, as text."""
     with contextlib.suppress(OSError):
-        disk = os.statvfs(directory)
-        return f"{disk.f_bavail * disk.f_frsize} bytes free"
+        return f"{shutil.disk_usage(directory).free} bytes free"
     return "an unknown number of bytes free"
 
 

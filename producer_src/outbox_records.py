@@ -114,7 +114,6 @@ class Draft:
         return len(self.messages) + len(self.rejected)
 
     def take(self, found: Message | Rejected | None) -> None:
-        """Add a line."""
         if isinstance(found, Message):
             self.messages.append(found)
         elif found:

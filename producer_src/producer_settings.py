@@ -88,24 +88,20 @@ def say(event: str, **fields: Any) -> None:
     print(line, file=sys.stderr if event == "error" else sys.stdout, flush=True)
 
 
-class Parser(argparse.ArgumentParser):
-    """On an error, prints one line and ends the program with exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        say("error", error=message, what_to_do="correct this option or its variable; --help lists them all")
-        sys.exit(EXIT_USAGE)
-
-
-class Options:
+class Options(argparse.ArgumentParser):
     """The options of one command: each from its flag, else its variable, else its default."""
 
     def __init__(self, command: str, description: str, environment: Mapping[str, str], epilog: str = "") -> None:
+        name, form = f"financial_producer {command}", argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=name, description=description, epilog=epilog, formatter_class=form, allow_abbrev=False)
         self._environment = environment
-        name = f"financial_producer {command}"
-        form = argparse.RawDescriptionHelpFormatter
-        self.parser = Parser(prog=name, description=description, epilog=epilog, formatter_class=form, allow_abbrev=False)
         self.add("--state-directory", "PRODUCER_STATE_DIRECTORY", None, str, bool, "the path of a directory",
                  "directory of the outbox, for this service only")  # fmt: skip
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line, and end the program with exit code 2."""
+        say("error", error=message, what_to_do="correct this option or its variable; --help lists them all")
+        sys.exit(EXIT_USAGE)
 
     def add(self, flag: str, variables: str, default: str | None, convert: Convert, valid: Valid, expected: str, about: str) -> None:
         """Add an option that has variables (the first one that is set counts), and a default unless that is None."""
@@ -113,7 +109,7 @@ class Options:
         value = next((self._environment[name] for name in names if self._environment.get(name, "").strip()), default)
         about = f"{about} [variable {' or '.join(names)}{f'; default {default}' if default else ''}]"
         check = checked(convert, valid, f"{expected} (variable {names[0]})")
-        self.parser.add_argument(flag, type=check, default=value, help=about, metavar=flag.upper().strip("-").replace("-", "_"))
+        self.add_argument(flag, type=check, default=value, help=about, metavar=flag.upper().strip("-").replace("-", "_"))
 
     def add_queue(self) -> None:
         """Add the options for the queue."""
@@ -130,19 +126,17 @@ class Options:
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The values; a bad or missing one ends the program with exit code 2."""
-        found = self.parser.parse_args(arguments)
+        found = self.parse_args(arguments)
         if not found.state_directory:
-            self.parser.error("argument --state-directory: found nothing, expected a directory (or the variable PRODUCER_STATE_DIRECTORY)")
-        if "queue_url" in found:
-            self._complete_queue(found)
-        return found
-
-    def _complete_queue(self, found: argparse.Namespace) -> None:
+            self.error("argument --state-directory: found nothing, expected a directory (or the variable PRODUCER_STATE_DIRECTORY)")
+        if "queue_url" not in found:
+            return found
         if not found.queue_url:
-            self.parser.error("argument --queue-url: found nothing, expected the URL of a queue (or the variable QUEUE_URL)")
+            self.error("argument --queue-url: found nothing, expected the URL of a queue (or the variable QUEUE_URL)")
         found.region = found.region or next(iter(re.findall(r"^https?://sqs\.([a-z0-9-]+)\.amazonaws\.com[.:/]", found.queue_url)), None)
         if not found.region:
-            self.parser.error("argument --region: found nothing, expected a region (or the variable AWS_REGION): the URL has none")
+            self.error("argument --region: found nothing, expected a region (or the variable AWS_REGION): the URL has none")
+        return found
 
 
 def checked(convert: Convert, valid: Valid, expected: str) -> Convert:
@@ -190,8 +184,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
                 "entries in the outbox at most; when full, nothing is taken in")  # fmt: skip
     options.add("--outbox-bytes", "PRODUCER_OUTBOX_BYTES", "1073741824", int, within(16 * MAX_BYTES), f"bytes, {16 * MAX_BYTES} or more",
                 "bytes of the outbox on disk at most, likewise")  # fmt: skip
-    options.parser.add_argument("--end-with-parent", action="store_true", help="end at once when the process that started this one ends "
-                                "(Linux): nothing that takes its place finds the outbox in use")  # fmt: skip
+    options.add_argument("--end-with-parent", action="store_true", help="end at once when the process that started this one ends (Linux): "
+                         "nothing that takes its place finds the outbox in use")  # fmt: skip
     found = vars(options.read(arguments))
     return Settings(follow=found.pop("source_end") == "wait", **found)
 

@@ -141,12 +141,5 @@ class FilterModule:
     """What Ansible asks for the filters of this file."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {
-            "producer_answer": answer,
-            "producer_feed_problem": feed_problem,
-            "producer_runs": runs,
-            "producer_sends": sends,
-            "producer_outbox_checks": outbox_checks,
-            "producer_supervisord_checks": supervisord_checks,
-            "producer_systemd_checks": systemd_checks,
-        }
+        filters = (answer, feed_problem, runs, sends, outbox_checks, supervisord_checks, systemd_checks)
+        return {f"producer_{one.__name__}": one for one in filters}

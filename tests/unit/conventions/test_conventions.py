@@ -36,13 +36,13 @@ def steps(playbook: str) -> list[dict]:
     """Every role that a playbook lists, in order: {role, tasks_from, tags, hosts, vars}."""
     found = []
     for play in read(PLAYBOOKS / playbook):
-        for task in play.get("tasks", []):  # a play may be another playbook
-            imported = task["ansible.builtin.import_role"]
+        of_tasks = [(task["ansible.builtin.import_role"], task) for task in play.get("tasks", [])]  # a play may be another playbook
+        for imported, step in [({"name": role["role"]}, role) for role in play.get("roles", [])] + of_tasks:
             found.append(
                 {
                     "role": imported["name"],
                     "tasks_from": imported.get("tasks_from", "main"),
-                    "tags": task.get("tags"),
+                    "tags": step.get("tags"),
                     "hosts": play["hosts"],
                     "vars": play.get("vars", {}),
                 }
@@ -128,6 +128,8 @@ def imported(node: Any) -> Iterator[tuple[str, str]]:
         for key, value in node.items():
             if key in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
                 yield value["name"], value.get("tasks_from", "main")
+            elif key == "roles":
+                yield from ((role["role"], "main") for role in value)
             else:
                 yield from imported(value)
 
