@@ -31,7 +31,7 @@ short_description: Prints what changed, what failed and what is said to a person
 description:
   - Prints a line for each play with its time, and below it only what changed, what failed, its C(table), warnings, and what
     C(ansible.builtin.debug) says.
-  - Names a task that takes long, with the time that it has taken and, by its retries or its option C(timeout) or C(wait_timeout), may
+  - Names a task that takes long, with the C(line) of its last attempt, and the time that it has taken and, by its retries or its option C(timeout) or C(wait_timeout), may
     still take. On a terminal that line is rewritten each second, elsewhere there is one every half minute.
   - C(NO_COLOR) or C(CI) in the environment turns colour and rewriting off. C(-v) gives the output of C(ansible.builtin.default).
 extends_documentation_fragment: [default_callback, result_format_callback]
@@ -71,18 +71,19 @@ def lines_of(value: Any) -> list[str]:
 
 @dataclass
 class Wait:
-    """A task that runs on a host; `limit` is the most that it takes, in seconds, where that is known."""
+    """A task that runs on a host; `limit` is the most that it takes, in seconds, where that is known; `said` its last attempt's C(line)."""
 
     name: str
     limit: float | None
     began: float
     next_progress: float = FIRST_PROGRESS
+    said: str = ""
 
     def progress(self) -> str:
-        """The time that it has taken and may still take."""
+        """What its last attempt found, and the time that it has taken and may still take."""
         elapsed = time.monotonic() - self.began
         left = f", at most {clock(self.limit - elapsed)} more" if self.limit and self.limit > elapsed else ""
-        return f"{clock(elapsed)} elapsed{left}"
+        return f"{self.said}{clock(elapsed)} elapsed{left}"
 
 
 class Screen:
@@ -182,6 +183,7 @@ class CallbackModule(CallbackBase):
         wait = self._waits[self._key(result)]
         elapsed, delay, attempts = time.monotonic() - wait.began, result.task_fields["delay"], result.result["attempts"]
         attempt = max(elapsed - (attempts - 1) * delay, 0) / attempts
+        wait.said = f"{printable(result.result['line'])}, " if result.result.get("line") else ""
         wait.limit = elapsed + (result.result["retries"] - attempts) * (delay + attempt)
 
     def v2_runner_on_ok(self, result: Any) -> None:

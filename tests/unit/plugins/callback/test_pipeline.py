@@ -14,6 +14,7 @@ import threading
 import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -378,11 +379,14 @@ def progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     callback = module.CallbackModule()
     callback._title, callback._titled = "Drain", False
 
-    def look(times: int, *seconds_and_limits: tuple[float, float | None]) -> str:
+    def look(times: int, *seconds_and_limits: tuple[float, float | None], retried: Any = None) -> str:
         callback._waits = {
             ("here", str(number)): module.Wait(f"Wait {number}", limit, time.monotonic() - seconds)
             for number, (seconds, limit) in enumerate(seconds_and_limits)
         }
+        if retried:
+            callback._key = lambda _: ("here", "0")
+            callback.v2_runner_retry(retried)
         over = threading.Event()
         looks = iter([False] * times + [True])
         monkeypatch.setattr(over, "wait", lambda seconds: next(looks))
@@ -397,6 +401,19 @@ def test_off_a_terminal_a_long_wait_is_a_line_now_and_then(progress: Any) -> Non
     assert progress(9, (16.5, 900)) == "Drain\n  waiting  Wait 0: 0:16 elapsed, at most 14:43 more\n"
     assert progress(1, (20, None)) == "  waiting  Wait 0: 0:20 elapsed\n"
     assert progress(1, (100.5, 90)) == "  waiting  Wait 0: 1:40 elapsed\n"
+
+
+def test_a_wait_of_several_attempts_says_what_the_last_one_found(progress: Any) -> None:
+    result = SimpleNamespace(
+        task=SimpleNamespace(_uuid="0"),
+        host=SimpleNamespace(name="here"),
+        task_fields={"delay": 0},
+        result={"attempts": 1, "retries": 3, "line": "queue q\x1b: about 5 messages"},
+    )
+    assert (
+        progress(1, (20, None), retried=result)
+        == "Drain\n  waiting  Wait 0: queue q\\x1b: about 5 messages, 0:20 elapsed, at most 0:40 more\n"
+    )
 
 
 def test_of_tasks_side_by_side_the_one_that_began_first_is_shown(progress: Any) -> None:
