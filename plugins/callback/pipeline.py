@@ -31,8 +31,9 @@ short_description: Prints what changed, what failed and what is said to a person
 description:
   - Prints a line for each play with its time, and below it only what changed, what failed, its C(table), warnings, and what
     C(ansible.builtin.debug) says.
-  - Names a task that takes long, with the C(line) of its last attempt, and the time that it has taken and, by its retries or its option C(timeout) or C(wait_timeout), may
-    still take. On a terminal that line is rewritten each second, elsewhere there is one every half minute.
+  - Names a task that takes long, with the C(line) of its last attempt, the time that it has taken and, by its retries or its option
+    C(timeout) or C(wait_timeout), may still take. On a terminal that line is rewritten each second, elsewhere there is one every half
+    minute.
   - C(NO_COLOR) or C(CI) in the environment turns colour and rewriting off. C(-v) gives the output of C(ansible.builtin.default).
 extends_documentation_fragment: [default_callback, result_format_callback]
 """
