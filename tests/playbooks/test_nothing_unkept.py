@@ -308,7 +308,7 @@ def test_with_unsent_records_nothing_is_deleted(full: Flow):
     run = full.pipeline.play("teardown", "--tags", "transaction_queue")
 
     assert run.status != 0
-    assert "did not send all that its outbox holds" in run.message
+    assert "did not send everything in its outbox" in run.message
     nothing_is_lost(full, run, before, exports)
     assert full.holds() == before
 

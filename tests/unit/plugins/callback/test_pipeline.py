@@ -408,10 +408,9 @@ def test_a_wait_of_several_attempts_says_what_the_last_one_found(progress: Any) 
         task=SimpleNamespace(_uuid="0"),
         host=SimpleNamespace(name="here"),
         task_fields={"delay": 0},
-        result={"attempts": 1, "retries": 3, "line": "queue q\x1b: about 5 messages"},
+        result={"attempts": 1, "retries": 3, "line": "q\x1b: 5 left"},
     )
-    found = "queue q\\x1b: about 5 messages"
-    assert progress(1, (20.5, None), retried=result) == f"Drain\n  waiting  Wait 0: {found}, 0:20 elapsed, at most 0:40 more\n"
+    assert progress(1, (20.5, None), retried=result) == "Drain\n  waiting  Wait 0: q\\x1b: 5 left, 0:20 elapsed, at most 0:40 more\n"
 
 
 def test_of_tasks_side_by_side_the_one_that_began_first_is_shown(progress: Any) -> None:
