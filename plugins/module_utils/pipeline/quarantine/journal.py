@@ -105,7 +105,7 @@ class Journal:
         return Outgoing(message, content["body"], content["attributes"], resumed=True)
 
     def begin(self, outgoing: Iterable[Outgoing], repairs: list[str], run: str, at: str) -> None:
-        """Returns when all these are on the disk; those that were begun before stay as they are."""
+        """Returns when all these are on the disk. Of those that were begun before, only the time changes: they are sent again now."""
         rows = [
             (
                 one.message.message_id,
@@ -120,7 +120,8 @@ class Journal:
             )
             for one in outgoing
         ]
-        self._write("INSERT INTO replays VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING", rows)
+        again = "ON CONFLICT (message_id) DO UPDATE SET begun_at = excluded.begun_at"
+        self._write(f"INSERT INTO replays VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL) {again}", rows)
 
     def sent(self, message_ids: Mapping[str, str]) -> None:
         """The queue has these; by id in the quarantine, the id that the queue gave."""

@@ -17,7 +17,7 @@ from ansible.module_utils.pipeline.reconciliation.artifacts import Progress
 from ansible.module_utils.pipeline.reconciliation.matching import Found, _verdict
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
 from fakes import FakeClock
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from reconciliation_fakes import DAY, HOST, NOW, Entry, body, export, iso
 
@@ -215,6 +215,15 @@ def verdicts(run: Reconciliation) -> dict[str, str]:
     return {key: "archived" if found & Found.ARCHIVED else _verdict(Found(found), awaited) for key, found, awaited in rows}
 
 
+def taken_up() -> Life:
+    """Its first replay was killed longer ago than the queue keeps a message; the second is under way."""
+    life = Life("t-5", [RETENTION + 302])
+    for what, age in (("quarantined", RETENTION + 301), ("replay killed", RETENTION + 300), ("replayed", 20)):
+        life.goes_on(what, age)
+    return life
+
+
+@example(True, (*(Life(f"t-{number}", [20]) for number in range(5)), taken_up()), 0)
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.booleans(), st.tuples(*(lives(f"t-{number}") for number in range(6))), st.integers(0, 2))
 def test_the_verdict_on_every_life_is_what_it_says(busy: bool, lives: tuple[Life, ...], others: int) -> None:
