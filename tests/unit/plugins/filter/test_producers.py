@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from plugin_files import load_plugin
 
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def load_plugin() -> ModuleType:
-    """The plugin as Ansible loads it: a file, in no package."""
-    specification = importlib.util.spec_from_file_location("producers_filter", ROOT / "plugins" / "filter" / "producers.py")
-    assert specification and specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-plugin = load_plugin()
+plugin = load_plugin("filter/producers.py")
 
 
 def host(name: str, **facts: Any) -> dict[str, Any]:

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.pipeline.core import files
 from ansible.module_utils.pipeline.core.files import make_directory
-from quarantine_fakes import World, emulated, note, record
+from quarantine_fakes import World, note, record
 
 BLOB = {"blob": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}}
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[World]:
-    with emulated() as world:
-        yield world
-
-
-@pytest.fixture
-def world(made: World, tmp_path: Path) -> World:
-    return made.emptied(tmp_path / "kept" / "here")
 
 
 def test_an_archive_has_the_whole_messages_and_proves_itself_whole(world: World):

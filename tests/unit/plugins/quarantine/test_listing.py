@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.pipeline.quarantine.listing import Selection
 from aws_fakes import TABLE
 from fakes import client_error
-from quarantine_fakes import World, emulated, record
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[World]:
-    with emulated() as world:
-        yield world
-
-
-@pytest.fixture
-def world(made: World, tmp_path: Path) -> World:
-    return made.emptied(tmp_path / "kept" / "here")
+from quarantine_fakes import World, record
 
 
 def test_a_list_counts_by_reason_with_ages_and_a_few_samples(world: World):

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.pipeline.quarantine import actions as quarantine_actions
 from ansible.module_utils.pipeline.quarantine import replay as quarantine_replay
 from fakes import FakeClock
-from quarantine_fakes import World, emulated, record, text
+from quarantine_fakes import World, record, text
 
 REPAIR = ["parse amount"]
 BLOB = {"blob": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}}
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[World]:
-    with emulated() as world:
-        yield world
-
-
-@pytest.fixture
-def world(made: World, tmp_path: Path) -> World:
-    return made.emptied(tmp_path / "kept" / "here")
 
 
 def history(message: dict[str, Any]) -> list[dict[str, Any]]:

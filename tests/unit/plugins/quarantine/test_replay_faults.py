@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,9 @@ from ansible.module_utils.pipeline.quarantine.archive import BusyError, exclusiv
 from ansible.module_utils.pipeline.quarantine.journal import FILE_NAME, Journal
 from botocore.exceptions import EndpointConnectionError
 from fakes import client_error
-from quarantine_fakes import World, emulated, note, record
+from quarantine_fakes import World, note, record
 
 REPAIR = ["parse amount"]
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[World]:
-    with emulated() as world:
-        yield world
-
-
-@pytest.fixture
-def world(made: World, tmp_path: Path) -> World:
-    return made.emptied(tmp_path / "kept" / "here")
 
 
 def refuse(code: str) -> Callable[..., Any]:

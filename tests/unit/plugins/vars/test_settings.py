@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -12,28 +11,19 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from plugin_files import load_plugin
 
 ROOT = Path(__file__).resolve().parents[4]
 INVENTORIES = ROOT / "inventories"
 
 
-def load_plugin() -> ModuleType:
-    """The plugin as Ansible loads it: a file, in no package."""
-    specification = importlib.util.spec_from_file_location("settings_plugin", ROOT / "plugins" / "vars" / "settings.py")
-    assert specification and specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-plugin = load_plugin()
+plugin = load_plugin("vars/settings.py")
 OPTIONS = plugin.options()
 DERIVED = sorted(name for name, spec in OPTIONS.items() if spec.get("derived"))
 VALUED = sorted(set(OPTIONS) - set(DERIVED))
