@@ -55,7 +55,7 @@ test: lint ## Run the linters and all the tests
 	@. $(BIN)/activate; python -m pytest $(WORKERS) tests/playbooks tests/unit
 
 .PHONY: test-unit
-test-unit: .venv/.tests ## Run the unit tests that start no processes (a minute or two), for the daily round
+test-unit: .venv/.tests ## Run the unit tests that start no cloud and no producer, for the daily round
 	@. $(BIN)/activate; python -m pytest $(WORKERS) -m 'not slow' tests/unit
 
 .PHONY: rehearsal
