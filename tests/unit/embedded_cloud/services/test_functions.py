@@ -44,7 +44,7 @@ def test_a_trust_policys_conditions_are_held_against_what_lambda_sends(embedded_
     request = function_request(iam.create_role(RoleName=unique("role"), AssumeRolePolicyDocument=document)["Role"]["Arn"])
     if taken:
         client.create_function(**request | {"FunctionName": "ours"})
-        client.delete_function(FunctionName="ours")
+        in_time(lambda: client.delete_function(FunctionName="ours"), "ResourceConflictException")
     else:
         assert refusal(lambda: client.create_function(**request | {"FunctionName": "ours"})) == CANNOT_BE_ASSUMED
 
