@@ -57,23 +57,23 @@ def judge(lines: Iterable[Line], stored: dict[str, Content], quarantined: dict[s
     sent: dict[str, list[tuple[Content, bool]]] = {}
     for line in lines:
         contents = sent.setdefault(line.transaction_id, [])
-        if (line.content, line.poison) not in contents:
-            contents.append((line.content, line.poison))
+        if (line.content, line.invalid) not in contents:
+            contents.append((line.content, line.invalid))
     verdict = Verdict()
     for transaction_id, contents in sent.items():
-        held, letters = stored.get(transaction_id), quarantined.get(transaction_id, [])
-        good = [content for content, poison in contents if not poison]
+        held, dead_letters = stored.get(transaction_id), quarantined.get(transaction_id, [])
+        good = [content for content, invalid in contents if not invalid]
         if held is not None and held not in good:
             verdict.add("altered", transaction_id)
-        for content, poison in contents:
+        for content, invalid in contents:
             verdict.sent += 1
-            if content == held and not poison:
+            if content == held and not invalid:
                 verdict.add("stored", transaction_id)
-                if content in letters:
+                if content in dead_letters:
                     verdict.add("doubled", transaction_id)
-            elif content in letters:
+            elif content in dead_letters:
                 verdict.add("quarantined", transaction_id)
-                if not poison and held not in good:
+                if not invalid and held not in good:
                     verdict.add("given_up", transaction_id)
             elif held in good and content == good[0]:
                 verdict.add("altered", transaction_id)  # overwritten
@@ -106,8 +106,8 @@ def read_items(client: Any, table: str, ids: Iterable[str]) -> dict[str, Content
     return found
 
 
-def read_letters(bodies: Iterable[str]) -> dict[str, list[Content]]:
-    """The bodies of dead letters by transaction id; what has none was not sent by the stream."""
+def read_dead_letters(bodies: Iterable[str]) -> dict[str, list[Content]]:
+    """The bodies of dead-letter messages by transaction id; what has none was not sent by the stream."""
     found: dict[str, list[Content]] = {}
     for body in bodies:
         content = json.loads(body, parse_float=Decimal, parse_int=Decimal)

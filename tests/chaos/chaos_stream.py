@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 # Of a hundred lines so many are sent again as they were, have a known id with another amount, or can never be stored.
-REPEATED, CONFLICTING, POISON = 4, 8, 8
+REPEATED, CONFLICTING, INVALID = 4, 8, 8
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the feed. `poison`: the pipeline must refuse it, for its amount is negative."""
+    """One line of the feed. `invalid`: the pipeline must refuse it, for its amount is negative."""
 
     transaction_id: str
     text: str
-    poison: bool
+    invalid: bool
 
     @property
     def content(self) -> dict[str, Any]:
@@ -83,14 +83,14 @@ class Stream:
         if kind < REPEATED + CONFLICTING and self._plain:
             # Once for each: a second one could not be told from the first.
             first = self._plain.pop(self._random.randrange(max(0, len(self._plain) - 50), len(self._plain)))
-            return self._line(first.transaction_id, poison=False)
-        line = self._line(str(uuid.UUID(int=self._random.getrandbits(128), version=4)), poison=kind >= 100 - POISON)
-        if not line.poison:
+            return self._line(first.transaction_id, invalid=False)
+        line = self._line(str(uuid.UUID(int=self._random.getrandbits(128), version=4)), invalid=kind >= 100 - INVALID)
+        if not line.invalid:
             self._plain.append(line)
         return line
 
-    def _line(self, transaction_id: str, poison: bool) -> Line:
-        amount = Decimal(self._random.randint(1, 2_000_000)).scaleb(-2) * (-1 if poison else 1)
+    def _line(self, transaction_id: str, invalid: bool) -> Line:
+        amount = Decimal(self._random.randint(1, 2_000_000)).scaleb(-2) * (-1 if invalid else 1)
         record = {"transaction_id": transaction_id, "user_id": f"user-{self._random.randint(1, 99):05d}", "currency": "EUR"}
         text = json.dumps(record | {"merchant": "Café Zoë", "timestamp": "2026-01-02T03:04:05.678Z"}, ensure_ascii=False)
-        return Line(transaction_id, f'{text[:-1]}, "amount": {amount}}}', poison)
+        return Line(transaction_id, f'{text[:-1]}, "amount": {amount}}}', invalid)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible.module_utils.pipeline.core.clock import system_clock
 from aws_fakes import swept
-from chaos_judge import Content, Verdict, judge, read_items, read_letters
+from chaos_judge import Content, Verdict, judge, read_dead_letters, read_items
 from chaos_stream import Line, Stream
 from plays import ROOT, Pipeline, Run, free_port, supervisorctl, wait_until
 
@@ -239,14 +239,14 @@ class World:
 
     # --- what became of the stream ---------------------------------------------------------------------------------------
 
-    def letters(self) -> dict[str, list[Content]]:
+    def dead_letters(self) -> dict[str, list[Content]]:
         with swept(self.client("sqs"), self.pipeline.queue_url("-dlq"), system_clock(), 30) as found:
             assert found.complete, found.error
-            return read_letters(message.body for message in found.messages)
+            return read_dead_letters(message.body for message in found.messages)
 
     def verdict(self, lines: Iterable[Line]) -> Verdict:
         sent = list(lines)
-        return judge(sent, read_items(self.client("dynamodb"), TABLE, (line.transaction_id for line in sent)), self.letters())
+        return judge(sent, read_items(self.client("dynamodb"), TABLE, (line.transaction_id for line in sent)), self.dead_letters())
 
     def waiting(self) -> int:
         """Messages of the queue, in whatever state; and what the outbox has not sent, or not read of the feed."""
@@ -267,7 +267,7 @@ class World:
         self.stream.pass_by(0.5)
 
         def arrived() -> bool:
-            ids = {line.transaction_id for line in self.stream.lines[first:] if not line.poison}
+            ids = {line.transaction_id for line in self.stream.lines[first:] if not line.invalid}
             return bool(read_items(self.client("dynamodb"), TABLE, ids))
 
         wait_until(arrived, RECOVERY_SECONDS, "a transaction of the stream in the table")
@@ -285,8 +285,8 @@ class World:
 
     def settle(self, lines: list[Line], seconds: float = RECOVERY_SECONDS) -> None:
         """Return when each line is where it belongs, or nothing is under way any more, or the time is up."""
-        # A poison line, and one with another amount, belong in the dead-letter queue, whose reading takes a while: only at the end.
-        plain = {line.transaction_id for line in lines if not line.poison}
+        # An invalid line, and one with another amount, belong in the dead-letter queue, whose reading takes a while: only at the end.
+        plain = {line.transaction_id for line in lines if not line.invalid}
         end, quiet_since = time.monotonic() + seconds, time.monotonic()
         while time.monotonic() < end:
             if self.waiting():

@@ -30,7 +30,7 @@ from chaos_faults import (
     resend_lost,
     table_gone,
 )
-from chaos_judge import OWN_FIELDS, Content, ExactDeserializer, judge, read_letters
+from chaos_judge import OWN_FIELDS, Content, ExactDeserializer, judge, read_dead_letters
 from chaos_report import Report, Row
 from chaos_stream import Line
 from chaos_world import World
@@ -113,7 +113,7 @@ def test_a_conflict_that_is_delivered_again_after_the_table_was_lost_takes_a_rep
     first = world.flow()
     wait_until(lambda: conflicts(world.stream.lines[first:]), 60, "a conflict in the stream")
     second = conflicts(world.stream.lines[first:])[0]
-    wait_until(lambda: second.content in world.letters().get(second.transaction_id, []), 60, "the conflict in the quarantine")
+    wait_until(lambda: second.content in world.dead_letters().get(second.transaction_id, []), 60, "the conflict in the quarantine")
     with table_gone(world):
         world.stream.pause()
     world.client("sqs").send_message(QueueUrl=world.pipeline.queue_url(), MessageBody=second.text)
@@ -174,14 +174,14 @@ def read(path: Path) -> list[dict]:
 
 
 def exported(directory: Path) -> tuple[dict[str, Content], dict[str, list[Content]], int]:
-    """What an export has: the items and the letters by transaction id, and the number of entries of the ledger."""
+    """What an export has: the items and the dead-letter messages by transaction id, and the number of entries of the ledger."""
     deserialize, items = ExactDeserializer().deserialize, dict[str, Content]()
     for one in read(directory / "table.jsonl.gz"):
         item = {name: deserialize(value) for name, value in one["Item"].items() if name not in OWN_FIELDS}
         items[item["transaction_id"]] = item
     (ledger,) = directory.glob("ledger-*.jsonl.gz")
-    letters = read_letters(one["body"] for one in read(directory / "quarantine.jsonl.gz"))
-    return items, letters, len(read(ledger)) - 1
+    dead_letters = read_dead_letters(one["body"] for one in read(directory / "quarantine.jsonl.gz"))
+    return items, dead_letters, len(read(ledger)) - 1
 
 
 @LONG
@@ -193,8 +193,8 @@ def test_a_teardown_under_load_exports_all_that_was_sent(world: World, report: R
     took = time.monotonic() - began
     world.stream.pause()
     (directory,) = (world.pipeline.directory / "exports").iterdir()
-    items, letters, entries = exported(directory)
-    verdict = judge(world.stream.lines[:entries], items, letters)
+    items, dead_letters, entries = exported(directory)
+    verdict = judge(world.stream.lines[:entries], items, dead_letters)
     report.faults.append(Row("teardown under load", verdict, round(took, 1), "", "it drains and exports before it deletes"))
     assert verdict.harm == 0, verdict
     assert 0 < entries <= len(world.stream.lines)

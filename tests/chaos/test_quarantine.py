@@ -91,8 +91,8 @@ def fill(pipeline: Pipeline) -> Records:
     sqs = pipeline.client("sqs")
     for _ in range(REJECTED):  # what a table refuses, no emulator does
         outbox_id, content = records.add("rejected_by_table", body())
-        letter = text(outbox_id=outbox_id, reason="rejected_by_table", detail="{}", source_message_id="m-1")
-        sqs.send_message(QueueUrl=pipeline.queue_url("-dlq"), MessageBody=content, MessageAttributes=letter)
+        dead_letter = text(outbox_id=outbox_id, reason="rejected_by_table", detail="{}", source_message_id="m-1")
+        sqs.send_message(QueueUrl=pipeline.queue_url("-dlq"), MessageBody=content, MessageAttributes=dead_letter)
     wait_until(lambda: waiting(pipeline) == 0, 120, "an empty queue")
     assert len(records.bodies) == TOTAL
     return records

@@ -81,7 +81,7 @@ class Cloud:
             AttributeDefinitions=[{"AttributeName": "transaction_id", "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
         )
-        self.letters()
+        self.dead_letters()
         self.calls.clear()
 
     def _dynamodb(self, request: Any, **_: Any) -> AWSResponse:
@@ -134,19 +134,19 @@ class Cloud:
     def items(self) -> list[dict[str, Any]]:
         return self.dynamodb.scan(TableName=TABLE, ConsistentRead=True)["Items"]
 
-    def letters(self) -> list[dict[str, Any]]:
+    def dead_letters(self) -> list[dict[str, Any]]:
         """Takes every message out of the dead-letter queue."""
         found: list[dict[str, Any]] = []
         while batch := self.sqs.receive_message(
             QueueUrl=self.url, MaxNumberOfMessages=10, WaitTimeSeconds=0, MessageAttributeNames=["All"]
         ).get("Messages"):
-            for letter in batch:
-                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=letter["ReceiptHandle"])
+            for dead_letter in batch:
+                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=dead_letter["ReceiptHandle"])
             found += batch
         return found
 
     def reasons(self) -> list[str]:
-        return sorted(letter["MessageAttributes"]["reason"]["StringValue"] for letter in self.letters())
+        return sorted(message["MessageAttributes"]["reason"]["StringValue"] for message in self.dead_letters())
 
 
 class _Raw(io.BytesIO):

@@ -128,7 +128,7 @@ def test_a_duplicate_under_another_version_is_one_and_keeps_the_version_of_the_f
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "8")
     lambda_function.settings.cache_clear()
     assert process(body(amount=500)) == set()
-    assert cloud.letters() == []
+    assert cloud.dead_letters() == []
     assert (cloud.item("t-1") or {})["processor_version"] == {"S": "7"}
 
 
@@ -137,23 +137,23 @@ def test_a_duplicate_is_one_although_the_thresholds_changed(cloud: Cloud, monkey
     monkeypatch.setenv("MEDIUM_VALUE_THRESHOLD", "100")
     lambda_function.settings.cache_clear()
     assert process(body(amount=500)) == set()
-    assert cloud.letters() == []
+    assert cloud.dead_letters() == []
 
 
 def test_other_content_under_a_known_id_is_a_conflict_and_the_first_write_stays(cloud: Cloud):
     process(body(amount=1))
     assert process(body(amount=2, extra="secret value")) == set()
     assert (cloud.item("t-1") or {})["amount"] == {"N": "1"}
-    (letter,) = cloud.letters()
-    assert letter["MessageAttributes"]["reason"]["StringValue"] == "conflict"
+    (dead_letter,) = cloud.dead_letters()
+    assert dead_letter["MessageAttributes"]["reason"]["StringValue"] == "conflict"
     detail = '{"transaction_id": "t-1", "differing": 2, "fields": ["amount", "extra"]}'
-    assert letter["MessageAttributes"]["detail"]["StringValue"] == detail
+    assert dead_letter["MessageAttributes"]["detail"]["StringValue"] == detail
 
 
 def test_the_same_content_twice_in_a_batch_is_inserted_once(cloud: Cloud):
     assert process(body(), body(), body()) == set()
     assert [len(call["Statements"]) for operation, call in cloud.calls if operation == "BatchExecuteStatement"] == [1]
-    assert cloud.letters() == []
+    assert cloud.dead_letters() == []
 
 
 def test_of_two_contents_in_a_batch_the_first_is_stored_and_the_other_a_conflict(cloud: Cloud):

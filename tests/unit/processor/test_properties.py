@@ -31,13 +31,13 @@ def test_every_body_ends_stored_or_quarantined_with_a_reason_or_in_the_failures(
         def check(batch: list[str]) -> None:
             cloud.reset()
             failed = process(*(message(text, f"m-{n}") for n, text in enumerate(batch)))
-            letters = {letter["MessageAttributes"]["source_message_id"]["StringValue"]: letter for letter in cloud.letters()}
+            dead_letters = {message["MessageAttributes"]["source_message_id"]["StringValue"]: message for message in cloud.dead_letters()}
             stored = cloud.items()
             for n, text in enumerate(batch):
-                letter = letters.get(f"m-{n}")
-                if letter is not None:
-                    assert letter["Body"] == text
-                    Reason(letter["MessageAttributes"]["reason"]["StringValue"])
+                dead_letter = dead_letters.get(f"m-{n}")
+                if dead_letter is not None:
+                    assert dead_letter["Body"] == text
+                    Reason(dead_letter["MessageAttributes"]["reason"]["StringValue"])
                     assert f"m-{n}" not in failed
                 elif f"m-{n}" not in failed:
                     assert any(not differing_fields(parse(text), item) for item in stored)
@@ -137,13 +137,13 @@ def test_whatever_calls_fail_every_record_is_settled_in_the_end_and_none_twice()
                 failed = process(*(message(text, name) for name, text in waiting.items()))
                 waiting = {name: text for name, text in waiting.items() if name in failed}
             assert waiting == {}
-            letters = Counter(letter["MessageAttributes"]["source_message_id"]["StringValue"] for letter in cloud.letters())
-            quarantined = {name for name, text in ((f"m-{n}", text) for n, text in enumerate(batch)) if name in letters}
+            dead_letters = Counter(message["MessageAttributes"]["source_message_id"]["StringValue"] for message in cloud.dead_letters())
+            quarantined = {name for name, text in ((f"m-{n}", text) for n, text in enumerate(batch)) if name in dead_letters}
             stored = {item["transaction_id"]["S"] for item in cloud.items()}
             for n, text in enumerate(batch):
                 settled = (text.startswith("{") and json.loads(text)["transaction_id"] in stored) or f"m-{n}" in quarantined
                 assert settled
-            assert set(letters.values()) <= {1}
+            assert set(dead_letters.values()) <= {1}
 
         check()
 

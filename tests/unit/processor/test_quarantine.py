@@ -32,19 +32,19 @@ def sent(cloud: Cloud) -> list[int]:
 def room_for_a_body(cloud: Cloud, record: dict[str, Any]) -> int:
     """The bytes left for a body beside the attributes with which this record arrives in the dead-letter queue, by the rules of SQS."""
     process(record)
-    (letter,) = cloud.letters()
+    (dead_letter,) = cloud.dead_letters()
     cloud.calls.clear()
-    attributes = letter["MessageAttributes"].items()
+    attributes = dead_letter["MessageAttributes"].items()
     values = [attribute.get("BinaryValue") or attribute["StringValue"].encode() for _, attribute in attributes]
     return LIMIT - sum(map(len, values)) - sum(len(name.encode()) + len(attribute["DataType"]) for name, attribute in attributes)
 
 
-def test_a_letter_has_the_whole_body_and_says_why_and_whence(cloud: Cloud):
+def test_a_quarantined_message_has_the_whole_body_its_reason_and_its_origin(cloud: Cloud):
     bad = body(amount=-1, note="Ünïcödé 😀")
     assert process(message(bad, "m-1", outbox_id="host-1:17")) == set()
-    (letter,) = cloud.letters()
-    assert letter["Body"] == bad
-    assert {name: attribute["StringValue"] for name, attribute in letter["MessageAttributes"].items()} == {
+    (dead_letter,) = cloud.dead_letters()
+    assert dead_letter["Body"] == bad
+    assert {name: attribute["StringValue"] for name, attribute in dead_letter["MessageAttributes"].items()} == {
         "outbox_id": "host-1:17",
         "reason": "amount_negative",
         "detail": '{"transaction_id": "t-1", "amount": "-1"}',
@@ -56,15 +56,15 @@ def test_the_attributes_of_the_source_travel_with_their_types(cloud: Cloud):
     record = message("nope", blob=b"\x00\xff", label="a")
     record["messageAttributes"]["count"] = {"dataType": "Number.int", "stringValue": "7"}
     process(record)
-    carried = cloud.letters()[0]["MessageAttributes"]
+    carried = cloud.dead_letters()[0]["MessageAttributes"]
     assert carried["blob"] == {"DataType": "Binary", "BinaryValue": b"\x00\xff"}
     assert carried["count"] == {"DataType": "Number.int", "StringValue": "7"}
     assert carried["label"] == {"DataType": "String", "StringValue": "a"}
 
 
-def test_a_letter_that_was_replayed_gets_its_new_reason_in_place_of_the_old(cloud: Cloud):
+def test_a_replayed_message_gets_its_new_reason_in_place_of_the_old(cloud: Cloud):
     process(message("nope", "m-2", outbox_id="host-1:17", reason="conflict", detail="{}", source_message_id="m-1"))
-    carried = cloud.letters()[0]["MessageAttributes"]
+    carried = cloud.dead_letters()[0]["MessageAttributes"]
     assert {name: carried[name]["StringValue"] for name in ("reason", "source_message_id")} == {
         "reason": "not_json",
         "source_message_id": "m-2",
@@ -96,12 +96,12 @@ def test_ids_in_the_log_are_cut_at_200_characters(cloud: Cloud, capsys: pytest.C
 
 def test_11_letters_go_in_calls_of_at_most_ten(cloud: Cloud):
     assert process(*["nope"] * 11) == set()
-    assert (sent(cloud), len(cloud.letters())) == ([10, 1], 11)
+    assert (sent(cloud), len(cloud.dead_letters())) == ([10, 1], 11)
 
 
-def test_large_letters_go_in_calls_of_at_most_a_mebibyte(cloud: Cloud):
+def test_large_messages_go_in_calls_of_at_most_a_mebibyte(cloud: Cloud):
     assert process(*["x" * 500_000] * 3) == set()
-    assert (sent(cloud), len(cloud.letters())) == ([2, 1], 3)
+    assert (sent(cloud), len(cloud.dead_letters())) == ([2, 1], 3)
 
 
 def test_the_attributes_count_towards_the_mebibyte_of_a_call(cloud: Cloud):
@@ -133,7 +133,7 @@ def test_a_body_that_no_message_can_carry_is_left_to_redrive(cloud: Cloud, capsy
     assert [(line["reason"], line["outcome"]) for line in failures(capsys)] == [("lone_surrogate", "redrive"), ("not_json", "quarantined")]
 
 
-def test_a_letter_that_the_queue_refuses_is_retried_alone(cloud: Cloud, capsys: pytest.CaptureFixture[str]):
+def test_a_message_that_the_queue_refuses_is_retried_alone(cloud: Cloud, capsys: pytest.CaptureFixture[str]):
     def second_fails(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         reply = {"MessageId": "x", "MD5OfMessageBody": "x"}
         return 200, {
@@ -147,7 +147,7 @@ def test_a_letter_that_the_queue_refuses_is_retried_alone(cloud: Cloud, capsys: 
     assert (line["reason"], line["outcome"], line["detail"]["quarantine_error"]) == ("not_json", "retried", "InternalError")
 
 
-def test_a_letter_that_the_queue_does_not_mention_is_retried(cloud: Cloud):
+def test_a_message_that_the_queue_does_not_mention_is_retried(cloud: Cloud):
     cloud.answer("SendMessageBatch", (200, {"Successful": [], "Failed": []}))
     assert process(message("nope", "m-1")) == {"m-1"}
 
@@ -175,7 +175,7 @@ def test_one_of_two_sends_that_fails_leaves_the_other_alone(cloud: Cloud):
     assert process(*(message("nope", f"m-{n}") for n in range(11))) == {f"m-{n}" for n in range(10)}
 
 
-def test_a_send_refused_for_one_letter_is_tried_letter_by_letter(cloud: Cloud):
+def test_a_send_refused_for_one_message_is_tried_message_by_message(cloud: Cloud):
     def refuse(request: dict[str, Any]) -> Any:
         return aws_error("InvalidMessageContents") if any(entry["MessageBody"] == "bad" for entry in request["Entries"]) else None
 
@@ -209,7 +209,7 @@ def test_a_detail_is_at_most_a_kibibyte_of_ascii_json(cloud: Cloud, fields: dict
     identity = "\x01" * 2000
     process(body(transaction_id=identity))
     process(body(transaction_id=identity, **fields))
-    detail = cloud.letters()[0]["MessageAttributes"]["detail"]["StringValue"]
+    detail = cloud.dead_letters()[0]["MessageAttributes"]["detail"]["StringValue"]
     assert len(detail) <= 1024 and detail.isascii()
     assert (json.loads(detail)["differing"], len(json.loads(detail)["fields"])) == (50, 8)
 

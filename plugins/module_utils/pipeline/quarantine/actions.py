@@ -86,7 +86,7 @@ class Quarantine:
                     archive = archive or stack.enter_context(write_archive(path, request.quarantine, now, purged))
                     archive.add(archived(message))
                 chosen.append(without_content(message))
-        report.changed = bool(chosen)
+        report.changed = request.changes and bool(chosen)
         report.facts |= {"archived": len(chosen) if archive else 0, "archive_file": str(path) if archive else None}
         became = f"are in {path}" if archive else "would be archived" if chosen else "are selected"
         report.lines.append(f"{len(chosen):,} messages {became}")
@@ -112,7 +112,7 @@ class Quarantine:
         done = "sent" if writes else "would be sent"
         total = result.sent.total()
         kinds = ", ".join(f"{count:,} {reason}" for reason, count in result.sent.most_common())
-        report.changed = bool(total or result.resumed or result.finished)
+        report.changed = self._request.changes and bool(total or result.resumed or result.finished)
         report.lines.append(f"{total:,} messages {done}{f': {kinds}' if kinds else ''}")
         told = {
             "resumed": f"that an interrupted run had begun {done}, as they were begun",

@@ -68,7 +68,12 @@ class Request:
 
     @property
     def writes(self) -> bool:
-        return self.write and (self.action == "archive" or (self.action in ("replay", "purge") and self.confirmed))
+        return self.write and self.changes
+
+    @property
+    def changes(self) -> bool:
+        """Whether it writes something, or would outside check mode."""
+        return self.action == "archive" or (self.action in ("replay", "purge") and self.confirmed)
 
 
 @dataclass

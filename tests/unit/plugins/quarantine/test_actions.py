@@ -105,7 +105,8 @@ def test_the_result_of_an_action_is_the_module_s(run: Any, aws: None, tmp_path: 
     assert run(world)[1]["total"] == 1
     for dry in ({}, {"check_mode": True, "confirm": True}):
         kind, returned = run(world, **replay, **dry)
-        assert (kind, returned["changed"], returned["lines"][0]) == ("exit", True, "1 messages would be sent: 1 amount_not_a_number")
+        said = returned["lines"][0]
+        assert (kind, returned["changed"], said) == ("exit", bool(dry), "1 messages would be sent: 1 amount_not_a_number")
     kind, returned = run(world, confirm=True, **replay)
     assert (kind, returned["changed"], returned["sent"], returned["complete"]) == ("exit", True, 1, True)
     assert '"amount": 1,' in world.bodies(world.queue)[0]

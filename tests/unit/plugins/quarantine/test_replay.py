@@ -33,7 +33,7 @@ def test_a_replay_sends_the_body_as_it_was_with_its_attributes_and_history(world
     assert (report.facts["sent"], report.facts["sent_by_reason"], report.changed) == (1, {"retries_exhausted": 1}, True)
 
 
-def test_what_the_letter_said_is_in_the_history_and_no_longer_beside_the_body(world: World):
+def test_what_the_dead_letter_message_said_is_in_the_history_and_no_longer_beside_the_body(world: World):
     world.add_dead_letter(record(1, amount="12.50"), "amount_not_a_number", detail='{"found": "S"}', source_message_id="m-9")
     world.act("replay", REPAIR)
     (sent,) = world.take(world.queue)
@@ -130,7 +130,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(world: World, action: 
     world.add_dead_letter(record(1), None)
     world.add_dead_letter("nope", "not_json")
     report = world.act(action, **how)
-    assert report.changed and report.lines[-1] == quarantine_actions.NOTHING_DONE
+    assert (report.changed, report.lines[-1]) == ("confirmed" not in how, quarantine_actions.NOTHING_DONE)
     assert "would be" in report.lines[0]
     assert not world.directory.exists()
     assert (len(world.take(world.dead_letters)), world.take(world.queue)) == (2, [])
