@@ -23,7 +23,7 @@ def covers(given: Any, name: str) -> bool:
     if isinstance(given, dict) and given.get("run") == THIS_RUN and name in given.get("names", []):
         return True
     raise AnsibleFilterError(
-        f"{name} holds data that was not kept in this run, so it was not removed. Run teardown.yml without --limit, --start-at-task and"
+        f"{name} may hold data that was not kept in this run, so it was not removed. Run teardown.yml without --limit, --start-at-task and"
         " --skip-tags: it drains, proves and exports first, and then removes. To give the data up instead, run it with"
         " -e discard_data=<environment>."
     )

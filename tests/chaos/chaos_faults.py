@@ -69,7 +69,7 @@ def function_killed(world: World) -> Iterator[None]:
     """Killed with its batch, at any point; and half of the time after its work, before its answer."""
     with deliveries(killed=0.5)(world):
         for _ in range(4):
-            world.kill_workers()
+            world.pipeline.kill_function_workers()
             world.stream.pass_by(0.5)
         yield
 

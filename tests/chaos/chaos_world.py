@@ -213,26 +213,6 @@ class World:
             "an updated function",
         )
 
-    def workers(self) -> list[int]:
-        """Process ids in which the embedded cloud runs the function."""
-        parents: dict[int, list[int]] = {}
-        cloud = 0
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents.setdefault(parent, []).append(int(entry.name))
-            if f"embedded_cloud --port {self.pipeline.port} " in command:
-                cloud = int(entry.name)
-        return parents.get(cloud, [])
-
-    def kill_workers(self) -> None:
-        for worker in self.workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-
     def mapping(self) -> str:
         (mapping,) = self.client("lambda").list_event_source_mappings(FunctionName=f"{FUNCTION}:{ALIAS}")["EventSourceMappings"]
         return mapping["UUID"]

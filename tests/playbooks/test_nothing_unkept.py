@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(600)
 
 SERVICE, TABLE = "FinancialTransactionProducer", "RealTimeTransactions"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:FinancialTransactionQueue"
-GATE = "holds data that was not kept in this run"
+GATE = "may hold data that was not kept in this run"
 HOLDERS = ("producer_service", "producer_instance", "transaction_queue", "transaction_table")
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,34 +81,6 @@ def dead_letter_messages(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
             client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
-def function_workers(pipeline: Pipeline) -> list[int]:
-    """Process ids of the workers in which the embedded cloud of this pipeline runs the function."""
-    children: dict[int, list[int]] = {}
-    cloud = 0
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        children.setdefault(parent, []).append(int(entry.name))
-        if f"embedded_cloud --port {pipeline.port} " in command:
-            cloud = int(entry.name)
-    assert cloud, "the embedded cloud does not run"
-    return children.get(cloud, [])
-
-
-def kill_workers(pipeline: Pipeline) -> int:
-    killed = 0
-    for worker in function_workers(pipeline):
-        try:
-            os.kill(worker, signal.SIGKILL)
-            killed += 1
-        except ProcessLookupError:
-            continue
-    return killed
-
-
 @pytest.fixture(scope="module")
 def deployed(infrastructure: Pipeline) -> Pipeline:
     # Lambda accepts no less than the function's timeout. site.yml sets six times that, which would take long here.
@@ -133,7 +102,7 @@ def test_every_good_record_is_stored_once_to_the_digit_and_every_bad_one_quarant
     killed = 0
     for share in range(kills):
         wait_until(lambda share=share: waiting(deployed) < TOTAL * (kills - share) / (kills + 1), 120, f"share {share} of the stream")
-        killed += kill_workers(deployed)
+        killed += deployed.kill_function_workers()
     assert killed >= kills
     wait_until(lambda: waiting(deployed) == 0, 240, "an empty queue")
     send(deployed, repetitions)

@@ -11,67 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plays import AWS_INVENTORY, ROOT, Pipeline, Run, aws_pipeline, free_port, listings, supervisorctl, wait_until
+from guests import GUESTS, HOME, SERVICE, STATE, GuestPipeline, guest_pipeline
+from plays import AWS_INVENTORY, ROOT, aws_pipeline, free_port, listings, wait_until
 
-GUEST = ROOT / "tests" / "rehearsal" / "guest"
-GUESTS = ROOT / ".local" / "guests"
-SERVICE = "FinancialTransactionProducer-rehearsal"
-HOME = f"/opt/{SERVICE}"
-STATE = f"/var/lib/{SERVICE}"
 UNIT = f"/etc/systemd/system/{SERVICE}.service"
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
-@dataclass
-class Rehearsal(Pipeline):
-    """A pipeline whose producer is a guest on 127.0.0.1:`ssh_port`."""
-
-    ssh_port: int = 0
-
-    @property
-    def guest(self) -> str:
-        return f"rehearsal-{self.ssh_port}"
-
-    def play(self, name: str, *options: str, **settings: Any) -> Run:
-        where = {"guest_name": self.guest, "guest_port": self.ssh_port} | settings
-        return super().play(name, "-i", "inventories/rehearsal", *options, **where)
-
-    def shell(self, script: str) -> str:
-        """What a script prints that root runs on the guest; it must end well."""
-        known = GUESTS / self.guest / "known_hosts"
-        command = ["ssh", "-q", "-i", str(GUESTS / "id_ed25519"), "-p", str(self.ssh_port), "-o", "IdentitiesOnly=yes"]
-        command += ["-o", f"UserKnownHostsFile={known}", "ec2-user@127.0.0.1", "sudo bash -eu"]
-        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    def journal(self) -> list[dict[str, Any]]:
-        """The program's own lines since the guest was booted."""
-        lines = self.shell(f"journalctl --quiet --output=cat --unit={SERVICE}").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-    def ledger(self) -> list[dict[str, Any]]:
-        """What the host's outbox has, and the line that proves it whole."""
-        program = "runuser -u financial-producer -- venv-*/bin/python -Es financial_producer.pyz"
-        return [json.loads(line) for line in self.shell(f"cd {HOME}; {program} ledger --json --state-directory {STATE}").splitlines()]
-
-
 @pytest.fixture(scope="module")
-def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """A guest that is up, and a cloud that is not; at the end neither is."""
-    settings = {"probe_timeout": 30}
-    made = Rehearsal(tmp_path_factory.mktemp("rehearsal"), free_port(), settings, ssh_port=free_port())
-    try:
-        subprocess.run([str(GUEST), "start", made.guest, str(made.ssh_port)], check=True, timeout=600)
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestPipeline]:
+    with guest_pipeline(tmp_path_factory.mktemp("rehearsal"), probe_timeout=30) as made:
         yield made
-    finally:
-        subprocess.run([str(GUEST), "stop", made.guest], check=True, timeout=120)
-        if (made.directory / "supervisor" / "supervisord.conf").exists():
-            supervisorctl(made, "shutdown")
-            wait_until(lambda: not made.processes(), 30, f"an end of {made.processes()}")
 
 
-def test_check_mode_works_on_an_empty_host_and_makes_nothing(rehearsal: Rehearsal):
+def journal(rehearsal: GuestPipeline) -> list[dict[str, Any]]:
+    """The program's own lines since the guest was booted."""
+    lines = rehearsal.shell(f"journalctl --quiet --output=cat --unit={SERVICE}").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def test_check_mode_works_on_an_empty_host_and_makes_nothing(rehearsal: GuestPipeline):
     rehearsal.play("site", "--tags", "embedded_cloud").ended_well()
     rehearsal.play("site", "--check", "--diff").ended_well()
     assert rehearsal.shell("ls /opt; getent passwd financial-producer || true") == ""
@@ -85,7 +44,7 @@ def test_check_mode_works_on_an_empty_host_and_makes_nothing(rehearsal: Rehearsa
     ],
     ids=["refused", "denied"],
 )
-def test_a_host_that_lets_nobody_in_is_said_with_what_to_look_at(rehearsal: Rehearsal, where: dict[str, Any], reason: str):
+def test_a_host_that_lets_nobody_in_is_said_with_what_to_look_at(rehearsal: GuestPipeline, where: dict[str, Any], reason: str):
     run = rehearsal.play("site", "--tags", "producer_service", __producer_instance_connection_seconds=3, **where)
     assert run.status != 0
     said = " ".join(run.output.split())
@@ -93,7 +52,7 @@ def test_a_host_that_lets_nobody_in_is_said_with_what_to_look_at(rehearsal: Rehe
     assert "ansible-playbook site.yml -i inventories/rehearsal" in said
 
 
-def test_a_full_disk_stops_before_anything_is_changed_on_the_host(rehearsal: Rehearsal):
+def test_a_full_disk_stops_before_anything_is_changed_on_the_host(rehearsal: GuestPipeline):
     rehearsal.shell("mount -t tmpfs -o size=16m tmpfs /opt")
     run = rehearsal.play("site", "--tags", "producer_service")
     assert run.status != 0
@@ -101,36 +60,36 @@ def test_a_full_disk_stops_before_anything_is_changed_on_the_host(rehearsal: Reh
     assert rehearsal.shell("ls /opt; getent passwd financial-producer || true; umount /opt") == ""
 
 
-def test_site_deploys(rehearsal: Rehearsal):
+def test_site_deploys(rehearsal: GuestPipeline):
     rehearsal.play("site").ended_well()
     assert rehearsal.shell(f"systemctl is-active {SERVICE}") == "active\n"
 
 
-def test_a_second_site_changes_nothing(rehearsal: Rehearsal):
+def test_a_second_site_changes_nothing(rehearsal: GuestPipeline):
     run = rehearsal.play("site").ended_well()
     assert run.totals["changed"] == 0, run.output
 
 
-def test_check_mode_says_that_nothing_would_change(rehearsal: Rehearsal):
+def test_check_mode_says_that_nothing_would_change(rehearsal: GuestPipeline):
     run = rehearsal.play("site", "--check", "--diff").ended_well()
     assert run.totals["changed"] == 0, run.output
 
 
-def test_verify_passes_and_changes_nothing(rehearsal: Rehearsal):
+def test_verify_passes_and_changes_nothing(rehearsal: GuestPipeline):
     run = rehearsal.play("verify").ended_well()
     assert run.failed_checks == set()
     assert run.totals["changed"] == 0
 
 
-def test_an_upgrade_in_place_loses_nothing(rehearsal: Rehearsal):
-    before = len(rehearsal.journal())
+def test_an_upgrade_in_place_loses_nothing(rehearsal: GuestPipeline):
+    before = len(journal(rehearsal))
     old = rehearsal.ledger()[-1]
     # All that is drawn waits for its batch when the stop comes.
     rehearsal.play("site", "--tags", "producer_service", producer_service_rate=5, producer_service_linger=20).ended_well()
-    wait_until(lambda: len(rehearsal.journal()) > before, 60, "the program's new start")
+    wait_until(lambda: len(journal(rehearsal)) > before, 60, "the program's new start")
     rehearsal.play("site", "--tags", "producer_service").ended_well()
 
-    lines = rehearsal.journal()
+    lines = journal(rehearsal)
     stops = [line for line in lines if line["event"] == "stopped"]
     assert len(stops) == 2
     assert [(line["unsent"], line["reason"]) for line in stops] == [(0, "signal")] * 2
@@ -195,7 +154,7 @@ SABOTAGES = [
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name.replace(" ", "-"))
-def test_a_sabotage_is_caught_by_name_and_mended(rehearsal: Rehearsal, sabotage: Sabotage):
+def test_a_sabotage_is_caught_by_name_and_mended(rehearsal: GuestPipeline, sabotage: Sabotage):
     rehearsal.shell(sabotage.do)
 
     broken = rehearsal.play("verify", "--tags", "producer_service", probe_timeout=6)
@@ -208,7 +167,7 @@ def test_a_sabotage_is_caught_by_name_and_mended(rehearsal: Rehearsal, sabotage:
     assert rehearsal.play("verify", "--tags", "producer_service").ended_well().failed_checks == set()
 
 
-def test_teardown_leaves_nothing_on_the_host_or_in_the_cloud_and_runs_clean_twice(rehearsal: Rehearsal):
+def test_teardown_leaves_nothing_on_the_host_or_in_the_cloud_and_runs_clean_twice(rehearsal: GuestPipeline):
     everything = f"find /etc /opt /home /var/lib /run/systemd/units -iname '*{SERVICE}*' -o -iname '*financial?producer*'"
     assert rehearsal.shell(everything) != ""
 
@@ -224,7 +183,7 @@ def test_teardown_leaves_nothing_on_the_host_or_in_the_cloud_and_runs_clean_twic
 
 
 def test_the_inventory_of_aws_finds_the_host_by_its_tags_and_goes_the_whole_way(
-    rehearsal: Rehearsal, start_cloud: Callable[..., Any], tmp_path: Path
+    rehearsal: GuestPipeline, start_cloud: Callable[..., Any], tmp_path: Path
 ):
     """From an empty account to an empty account. The guest stands where the address of the instance leads."""
     cloud = start_cloud("--guests")
@@ -256,7 +215,7 @@ def test_the_inventory_of_aws_finds_the_host_by_its_tags_and_goes_the_whole_way(
     assert rehearsal.shell("ls /opt; getent passwd financial-producer || true") == ""
 
 
-def let_in(rehearsal: Rehearsal, key: Path) -> None:
+def let_in(rehearsal: GuestPipeline, key: Path) -> None:
     """Make the key pair that site.yml then finds, and have the host know it, as cloud-init does from the instance's metadata."""
     key.parent.mkdir(mode=0o700)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "FinancialTransactionProducer", "-f", str(key)], check=True)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,15 +167,38 @@ class Pipeline:
 
     def processes(self) -> list[str]:
         """Command lines of what runs from this pipeline's directory or serves its port."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if str(self.directory) in command or f"--port {self.port} " in command:
-                found.append(command)
-        return found
+        commands = [command for _, command in running().values()]
+        return [command for command in commands if str(self.directory) in command or self._port_option in command]
+
+    def kill_function_workers(self) -> int:
+        """Kill the processes in which the embedded cloud runs the function; returns how many there were."""
+        processes = running()
+        clouds = {one for one, (_, command) in processes.items() if f"embedded_cloud {self._port_option}" in command}
+        return kill(one for one, (parent, _) in processes.items() if parent in clouds)
+
+    @property
+    def _port_option(self) -> str:
+        return f"--port {self.port} "
+
+
+def running() -> dict[int, tuple[int, str]]:
+    """By process id, the parent's id and the command line of what runs on this machine."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            found[int(entry.name)] = parent, (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def kill(processes: Iterable[int]) -> int:
+    """Kill these processes; returns how many of them still ran."""
+    killed = 0
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+            killed += 1
+    return killed
 
 
 def aws_pipeline(home: Path, endpoint: str, config: Path, **settings: Any) -> Pipeline:
@@ -273,19 +296,9 @@ def ended(pipeline: Pipeline) -> None:
 
 def kill_play(name: str, directory: Path) -> None:
     """Kill the ansible-playbook of this name and directory, and all its child processes."""
-    parents: dict[int, int] = {}
-    doomed: set[int] = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (entry / "cmdline").read_bytes().decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if name in command and str(directory) in command:
-            doomed.add(int(entry.name))
+    processes = running()
+    doomed = {one for one, (_, command) in processes.items() if name in command and str(directory) in command}
     assert doomed, f"{name} does not run"
-    while below := {child for child, parent in parents.items() if parent in doomed} - doomed:
+    while below := {one for one, (parent, _) in processes.items() if parent in doomed} - doomed:
         doomed |= below
-    for process in doomed:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    kill(doomed)
