@@ -83,7 +83,7 @@ class Wait:
     def progress(self) -> str:
         """What its last attempt found, and the time that it has taken and may still take."""
         elapsed = time.monotonic() - self.began
-        left = f", at most {clock(self.limit - elapsed)} more" if self.limit and self.limit > elapsed else ""
+        left = f", about {clock(self.limit - elapsed)} more at most" if self.limit and self.limit > elapsed else ""
         return f"{self.said}{clock(elapsed)} elapsed{left}"
 
 

@@ -328,7 +328,7 @@ def test_a_terminal_shows_colours_and_how_long_a_task_still_takes_on_a_line_that
 """
     _, printed = play(WAYS.replace("\n\n", wait + "\n", 1), "--diff", terminal=True)
 
-    assert re.search(r"\r\x1b\[K  Wait for a while: 0:0\d elapsed, at most 0:0\d more\r", printed)
+    assert re.search(r"\r\x1b\[K  Wait for a while: 0:0\d elapsed, about 0:0\d more at most\r", printed)
     coloured = re.sub(r"\r\x1b\[K[^\r\n]*\r|\x1b\[K", "", printed)
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == WAYS_PRINTED.replace("2 ok", "3 ok")
     green, red, yellow = ("\x1b[0;32m", "\x1b[0;31m", "\x1b[0;33m")
@@ -398,7 +398,7 @@ def progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 def test_off_a_terminal_a_long_wait_is_a_line_now_and_then(progress: Any) -> None:
     assert progress(1, (14, 900)) == ""
-    assert progress(9, (16.5, 900)) == "Drain\n  waiting  Wait 0: 0:16 elapsed, at most 14:43 more\n"
+    assert progress(9, (16.5, 900)) == "Drain\n  waiting  Wait 0: 0:16 elapsed, about 14:43 more at most\n"
     assert progress(1, (20, None)) == "  waiting  Wait 0: 0:20 elapsed\n"
     assert progress(1, (100.5, 90)) == "  waiting  Wait 0: 1:40 elapsed\n"
 
@@ -410,7 +410,7 @@ def test_a_wait_of_several_attempts_says_what_the_last_one_found(progress: Any) 
         task_fields={"delay": 0},
         result={"attempts": 1, "retries": 3, "line": "q\x1b: 5 left"},
     )
-    assert progress(1, (20.5, None), retried=result) == "Drain\n  waiting  Wait 0: q\\x1b: 5 left, 0:20 elapsed, at most 0:40 more\n"
+    assert progress(1, (20.5, None), retried=result) == "Drain\n  waiting  Wait 0: q\\x1b: 5 left, 0:20 elapsed, about 0:40 more at most\n"
 
 
 def test_of_tasks_side_by_side_the_one_that_began_first_is_shown(progress: Any) -> None:
