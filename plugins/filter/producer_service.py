@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -111,8 +110,7 @@ def systemd_checks(seen: Mapping[str, Any], options: Mapping[str, Any]) -> list[
     ]  # fmt: skip
     for file in seen["files"]:
         content, found = file["item"].get("content"), file["stat"].get("checksum", "of no file")
-        package = base64.b64decode(seen["package"]["sha256_base64"]).hex()
-        wanted = package if content is None else hashlib.sha256(content.encode()).hexdigest()
+        wanted = seen["package"]["sha256"] if content is None else hashlib.sha256(content.encode()).hexdigest()
         checks.append(_check(options, file["item"]["name"], found == wanted, f"checksum {wanted}", f"checksum {found}", SITE))
     offset = float(seen["clock_offset"])
     within = f"within {CLOCK_SECONDS} s of the controller's"

@@ -132,6 +132,9 @@ unsettled:
   elements: str
 """
 
+from functools import cache
+
+import boto3.session
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.drift.compare import ExpectationError, compare, mend, required_services
@@ -145,6 +148,8 @@ def main() -> None:
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     resources, mending = module.params["resources"], module.params["mend"]
     with failing(module, "Cannot restore what differs", ExpectationError):
+        # One session for all clients: each would read the descriptions of AWS's services anew.
+        boto3.session.Session = cache(boto3.session.Session)
         clients = {service: module.client(service) for service in required_services(resources)}
         if mending and not module.check_mode:
             changed, drift = mend(resources, clients, system_clock(), default_remedy=REVERTED)

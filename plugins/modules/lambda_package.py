@@ -28,9 +28,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path: {description: "Where the zip is, or would be in check mode.", returned: always, type: str}
+sha256: {description: SHA-256 of the zip in hexadecimal digits., returned: always, type: str}
 sha256_base64: {description: "SHA-256 of the zip in base64, which Lambda calls CodeSha256.", returned: always, type: str}
 """
 
+from hashlib import sha256
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -53,7 +55,7 @@ def main() -> None:
     changed, made = package != previous, code_sha256(package)
     before = {} if previous is None else {"code_sha256": code_sha256(previous)}
     diff = {"before": before, "after": {"code_sha256": made}} if changed else {"before": {}, "after": {}}
-    module.exit_json(changed=changed, path=str(destination), sha256_base64=made, diff=diff)
+    module.exit_json(changed=changed, path=str(destination), sha256=sha256(package).hexdigest(), sha256_base64=made, diff=diff)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ class World:
         }
         settings = {
             "transaction_table_write_capacity": 1000,
+            # The judge reads all of the stream several times a second.
+            "transaction_table_read_capacity": 10000,
             "stream_processor_timeout": 15,
             "stream_processor_batching_window": 0,
             "transaction_queue_maximum_receives": 41,

@@ -135,3 +135,39 @@ def test_an_upgrade_removes_what_an_older_version_left(host: Host):
     assert (first, second) == (1, 0)
     left = {path.name for path in (host.directory / NAME).iterdir()}
     assert left == {"financial_producer.pyz", "state", f"{NAME}.log"}
+
+
+def seen(host: Host) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of everything that the role makes; the log and what is in the outbox are the program's."""
+    home = host.directory / NAME
+    paths = [home, *home.iterdir(), host.directory / "conf.d" / f"{NAME}.conf"]
+    return {
+        path.name: (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in paths
+        if path.exists() and path.suffix != ".log"
+    }
+
+
+BREAKS = {
+    "program-missing": lambda home, _: (home / "financial_producer.pyz").unlink(),
+    "program-changed": lambda home, _: (home / "financial_producer.pyz").write_bytes(b"other"),
+    "program-readable-by-nobody-else": lambda home, _: (home / "financial_producer.pyz").chmod(0o600),
+    "configuration-missing": lambda _, configuration: configuration.unlink(),
+    "configuration-changed": lambda _, configuration: configuration.write_text(configuration.read_text() + "; more\n"),
+    "configuration-writable-by-all": lambda _, configuration: configuration.chmod(0o666),
+    "directory-readable-by-nobody-else": lambda home, _: home.chmod(0o700),
+    "state-readable-by-all": lambda home, _: (home / "state").chmod(0o755),
+    "another-virtual-environment": lambda home, _: (home / "venv-00000000").mkdir(),
+    "a-module-of-an-older-version": lambda home, _: (home / "outbox.py").touch(),
+}
+
+
+@pytest.mark.parametrize("sabotage", BREAKS)
+def test_whatever_is_not_as_the_role_makes_it_is_mended(host: Host, sabotage: str):
+    # One look at the host decides whether the role has anything to do: it must see all that the role makes.
+    host.bring_to("RUNNING")
+    before = seen(host)
+    BREAKS[sabotage](host.directory / NAME, host.directory / "conf.d" / f"{NAME}.conf")
+    assert seen(host) != before
+    assert host.role("main").ended_well().totals["changed"] > 0
+    assert (seen(host), host.state()) == (before, "RUNNING")

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 # These do something with the pipeline; every other role owns resources.
-ACTIONS = ("account_guard", "probe", "quarantine", "reconciliation", "report", "teardown")
+ACTIONS = ("account_guard", "drift", "probe", "quarantine", "reconciliation", "report", "teardown")
 OWNERS = [role for role in ROLES if role not in ACTIONS]
 PLAYBOOKS = ROOT / "playbooks"
 EVERY_PLAYBOOK = sorted(path.name for path in PLAYBOOKS.glob("*.yml"))
@@ -174,6 +174,25 @@ def test_verify_looks_at_every_role_of_site():
     deployed = {step["role"] for step in steps("site.yml")} & set(OWNERS)
     verified = {step["role"] for step in steps("verify.yml") if step["tasks_from"] == "verify"}
     assert deployed <= verified
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "verify.yml"])
+def test_the_comparison_that_lets_roles_be_skipped_has_all_that_they_expect(playbook: str):
+    """What a role compares for itself, in either state of its resources, is what the whole comparison compares."""
+    lists: dict[str, set[str]] = {}
+    for role in OWNERS:
+        files = [ROOT / "roles" / role / "tasks" / f"{name}.yml" for name in ("present", "verify")]
+        compared = re.findall(r"(?m)^ +resources: +(.*)$", "".join(file.read_text() for file in files if file.exists()))
+        if compared:
+            lists[role] = set(re.findall(r"__\w+", " ".join(compared)))
+    (files,) = [play["vars_files"] for play in read(PLAYBOOKS / playbook) if "vars_files" in play]
+    assert sorted(files) == [f"../roles/{role}/vars/main.yml" for role in sorted(lists)]
+    drift = read(ROOT / "roles" / "drift" / "vars" / "main.yml")
+    named = set(re.findall(r"__\w+", f"{drift['__drift_expected']} {drift['__drift_alarms']} __observability_verified"))
+    # Parts of a list that is there as a whole.
+    parts = {"__stream_processor_expected_latest", "__stream_processor_expected_live"}
+    assert set().union(*lists.values()) - parts <= named
+    assert re.findall(r"'(\w+)_state'", drift["__drift_is_asked"]) == [file.split("/")[2] for file in files]
 
 
 @pytest.mark.parametrize("role", sorted({step["role"] for step in steps("verify.yml")} - {"account_guard", "report"}))

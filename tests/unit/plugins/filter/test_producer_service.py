@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import subprocess
@@ -174,7 +173,7 @@ def shown(**changes: str) -> dict[str, Any]:
 
 def systemd(**changes: Any) -> list[str]:
     """Names of the checks that fail on a host that is as it should be but for the changes."""
-    package = base64.b64encode(hashlib.sha256(b"a zip").digest()).decode()
+    package = hashlib.sha256(b"a zip").hexdigest()
     files = [
         {"item": {"name": "program", "src": "/build/it.pyz"}, "stat": {"checksum": hashlib.sha256(b"a zip").hexdigest()}},
         *(
@@ -188,7 +187,7 @@ def systemd(**changes: Any) -> list[str]:
         "clock_offset": 0.1,
         "venv": {"rc": 0},
         "pins": ["botocore==1"],
-        "package": {"sha256_base64": package},
+        "package": {"sha256": package},
         "files": files,
     }
     return failed(systemd_checks(seen | changes, OPTIONS | {"manager": "systemd"}))
@@ -208,7 +207,7 @@ def test_a_healthy_host_with_systemd_passes():
         ({"venv": {"rc": 2, "msg": "No such file"}}, ["packages"]),
         ({"clock_offset": -60.0}, ["clock"]),
         ({"clock_offset": "61.5"}, ["clock"]),
-        ({"package": {"sha256_base64": base64.b64encode(b"of another zip").decode()}}, ["program"]),
+        ({"package": {"sha256": hashlib.sha256(b"another zip").hexdigest()}}, ["program"]),
     ],
 )
 def test_each_thing_that_is_not_as_systemd_should_have_it_is_named(changes: dict[str, Any], names: list[str]):

@@ -29,7 +29,7 @@ def reconciled(cloud: Cloud, path: Path, entries: list[Entry]) -> Matcher:
     list(matcher.load(export(path / "ledger.jsonl.gz", entries)))
     matcher.close_ledgers()
     matcher.match_items(cloud.items(), lambda item: False)
-    for dead_letter in cloud.letters():
+    for dead_letter in cloud.dead_letters():
         names = {name: attribute["StringValue"] for name, attribute in dead_letter["MessageAttributes"].items()}
         matcher.add_quarantined(dead_letter["MessageId"], names.get("outbox_id"), None, names["reason"], 0.0, None)
     matcher.mark_lost()

@@ -177,7 +177,8 @@ def test_check_mode_tells_the_hash_and_writes_nothing(source: Path, tmp_path: Pa
     destination = tmp_path / "build" / "package.zip"
     result = run_module("--check", src=source, dest=destination)
     assert result["changed"]
-    assert result["sha256_base64"] == code_sha256(build(collect([source])))
+    package = build(collect([source]))
+    assert (result["sha256_base64"], result["sha256"]) == (code_sha256(package), hashlib.sha256(package).hexdigest())
     assert not destination.parent.exists()
 
 
