@@ -65,9 +65,10 @@ def test_site_deploys(rehearsal: GuestPipeline):
     assert rehearsal.shell(f"systemctl is-active {SERVICE}") == "active\n"
 
 
-def test_a_second_site_changes_nothing(rehearsal: GuestPipeline):
+def test_a_second_site_changes_nothing_and_one_look_at_the_host_is_enough(rehearsal: GuestPipeline):
     run = rehearsal.play("site").ended_well()
     assert run.totals["changed"] == 0, run.output
+    assert "Look at the service and its files" in run.output and "Install the program" not in run.output, run.output
 
 
 def test_check_mode_says_that_nothing_would_change(rehearsal: GuestPipeline):
