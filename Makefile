@@ -51,7 +51,11 @@ lint: .venv/.tests ## Run the linters and the type checks
 	@. $(BIN)/activate; set -x; ruff check .; ruff format --check .; yamllint --strict .; mypy; ansible-lint --offline -q
 
 .PHONY: test
-test: lint ## Run the linters and all the tests
+test: .venv/.tests ## Run the linters and all the tests, side by side
+	@$(MAKE) --no-print-directory --jobs 2 lint tests
+
+.PHONY: tests
+tests: .venv/.tests
 	@. $(BIN)/activate; python -m pytest $(WORKERS) tests/playbooks tests/unit
 
 .PHONY: test-unit

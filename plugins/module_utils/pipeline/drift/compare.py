@@ -104,9 +104,8 @@ def mend(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], clo
         if len(drift.failed) == drift.lasting or not left:
             break
         for call in drift.menders:
-            called = True
             try:
-                call()
+                called |= call() is not False
             except AWS_ERRORS as error:
                 if is_lasting(error) and error_code(error) not in PASSING_ERRORS:
                     raise
@@ -164,6 +163,8 @@ def _compare_one(drift: Drift, resource: Mapping[str, Any], reading: _Reading, d
         drift.differences.append({"resource": label, "property": "exists", "expected": True, "found": False})
         drift.before[label] = {}
         drift.after[label] = expected
+        if kind.put:
+            drift.menders.append(partial(kind.put, clients, resource["name"], expected, {}))
         return
     check("exists", "exists", "exists", True, reading.seconds)
     canonical = reading.found | {name: _canonical(kind.properties[name], reading.found.get(name)) for name in kind.properties}
@@ -180,6 +181,8 @@ def _compare_one(drift: Drift, resource: Mapping[str, Any], reading: _Reading, d
             drift.differences.append({"resource": label, "property": name, "expected": wanted, "found": found})
             drift.before.setdefault(label, {})[name] = found
             drift.after.setdefault(label, {})[name] = wanted
+    if kind.put and label in drift.before:
+        drift.menders.append(partial(kind.put, clients, resource["name"], expected, canonical))
 
 
 def _canonical(canonical: Canonical, found: Any) -> Any:

@@ -75,7 +75,13 @@ def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str,
     described = [_instance(instance, volumes.get(_root_volume_id(instance), {}), now) for instance in instances]
     found = {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE}
     found["ids"] = [instance["InstanceId"] for instance in instances]
+    found["stopped"] = [instance["InstanceId"] for instance in instances if instance["State"]["Name"] == "stopped"]
     return found | {"root_volumes": [volume for instance in instances if (volume := _root_volume_id(instance))]}
+
+
+def start(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> bool:
+    """Start the stopped instances, where there are any: those that are pending or stopping only take their time."""
+    return bool(found["stopped"] and clients["ec2"].start_instances(InstanceIds=found["stopped"]))
 
 
 def renew_profile(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
@@ -134,7 +140,7 @@ TYPES = {
         read=read_instances,
         properties={"count": number, **canonicals(INSTANCE)},
         implied={"count": 1},
-        menders={"instance_profile_id": renew_profile},
+        menders={"instance_profile_id": renew_profile, "state": start},
         remedies=dict.fromkeys(("root_volume_size", "root_volume_encrypted", "key_name"), page("an-instance"))
         | {
             "count": lambda name, wanted, found: page("an-instance")(name, wanted, found) if found["count"] > wanted else "",

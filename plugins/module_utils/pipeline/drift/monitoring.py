@@ -13,13 +13,13 @@ ALARM = {
     "metric_name": (text, "MetricName"),
     "namespace": (text, "Namespace"),
     "dimensions": (text_map, ""),
-    "statistic": (text, ""),
+    "statistic": (text, "Statistic"),
     "period": (number, "Period"),
     "evaluation_periods": (number, "EvaluationPeriods"),
     "datapoints_to_alarm": (number, "DatapointsToAlarm"),
     "threshold": (number, "Threshold"),
     "comparison_operator": (text, "ComparisonOperator"),
-    "treat_missing_data": (text, ""),
+    "treat_missing_data": (text, "TreatMissingData"),
     "alarm_actions": (text_set, "AlarmActions"),
     "ok_actions": (text_set, "OKActions"),
     "insufficient_data_actions": (text_set, "InsufficientDataActions"),
@@ -83,12 +83,16 @@ def delete_filters(kind: str) -> Mender:
     return mend
 
 
-def delete_alarms(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    clients["cloudwatch"].delete_alarms(AlarmNames=sorted(set(found["names"]) - set(wanted)))
+def delete_alarms(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> bool:
+    extra = sorted(set(found["names"]) - set(wanted))
+    return bool(extra and clients["cloudwatch"].delete_alarms(AlarmNames=extra))
 
 
-def enable_actions(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> None:
-    (clients["cloudwatch"].enable_alarm_actions if wanted else clients["cloudwatch"].disable_alarm_actions)(AlarmNames=[name])
+def put_alarm(clients: Mapping[str, Any], name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Create the alarm, or overwrite it: PutMetricAlarm keeps nothing of what was there (CloudWatch API reference)."""
+    request = {path: wanted[key] for key, (_, path) in ALARM.items() if path and wanted.get(key) is not None}
+    dimensions = [{"Name": key, "Value": value} for key, value in wanted.get("dimensions", {}).items()]
+    clients["cloudwatch"].put_metric_alarm(AlarmName=name, Dimensions=dimensions, **request)
 
 
 def read_topic(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -135,9 +139,7 @@ TYPES = {
             )
         },
     ),
-    "cloudwatch_alarm": ResourceType(
-        label="alarm", services=("cloudwatch",), read=read_alarm, properties=canonicals(ALARM), menders={"actions_enabled": enable_actions}
-    ),
+    "cloudwatch_alarm": ResourceType(label="alarm", services=("cloudwatch",), read=read_alarm, properties=canonicals(ALARM), put=put_alarm),
     "cloudwatch_alarms": ResourceType(
         label="alarms", services=("cloudwatch",), read=read_alarms, properties={"names": text_set}, menders={"names": delete_alarms}
     ),

@@ -14,7 +14,8 @@ from ..core.canonical import Canonical
 # A reader may also return when the resource was last changed, in seconds since 1970.
 LAST_CHANGE = "last_change"
 Reader = Callable[[Mapping[str, Any], str, Mapping[str, Any]], dict[str, Any] | None]
-# (clients by service, name, wanted value, found properties) makes the calls that restore one property; both in canonical form.
+# (clients by service, name, wanted value, found properties) makes the calls that restore one property, or all; both in canonical form.
+# Returns False where there is nothing to call.
 Mender = Callable[[Mapping[str, Any], str, Any, Mapping[str, Any]], object]
 # (name, wanted value, found properties) -> the command or page that restores one property; empty if site.yml does.
 Remedy = Callable[[str, Any, Mapping[str, Any]], str]
@@ -28,9 +29,9 @@ Stop = Callable[[Any, Any], bool]
 class ResourceType:
     """A kind of resource: its label in results, its reader, and how each of its properties is compared.
 
-    `implied` are expectations that hold unless the playbook names others. `menders` restore what no other task of site.yml restores,
-    `remedies` say what to do about what site.yml cannot restore. `stops` tell the causes, which explain other failed checks: of
-    properties, and of `exists` by its name alone.
+    `implied` are expectations that hold unless the playbook names others. `menders` restore what no other task of site.yml restores;
+    `put` creates a missing resource and brings all its properties at once, where no other task does. `remedies` say what to do about what
+    site.yml cannot restore. `stops` tell the causes, which explain other failed checks: of properties, and of `exists` by its name alone.
     """
 
     label: str
@@ -39,6 +40,7 @@ class ResourceType:
     properties: Mapping[str, Canonical]
     implied: Mapping[str, Any] = field(default_factory=dict)
     menders: Mapping[str, Mender] = field(default_factory=dict)
+    put: Mender | None = None
     remedies: Mapping[str, Remedy] = field(default_factory=dict)
     stops: Mapping[str, Stop] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from ansible.module_utils.pipeline.drift import compare as aws_drift
 from ansible.module_utils.pipeline.drift.compare import TYPES, compare, mend
 from ansible.module_utils.pipeline.drift.resource_type import ResourceType, page
 from botocore.exceptions import ClientError
-from drift_fakes import DEPLOYED, POLICY_ARN, QUEUE_ARN, SEND, Cloud, change_queue, deploy, put_alarm
+from drift_fakes import DEPLOYED, POLICY_ARN, QUEUE_ARN, SEND, TOPIC_ARN, Cloud, change_queue, deploy, put_alarm
 from moto import mock_aws
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -142,10 +142,7 @@ BREAK: dict[tuple[str, str], tuple[str, Callable[[Cloud], Any]]] = {
         lambda cloud: cloud.logs.put_retention_policy(logGroupName="/aws/lambda/f", retentionInDays=1),
     ),
     ("log_group", "metric_filters"): ("monitoring", add_filters),
-    ("cloudwatch_alarm", "actions_enabled"): (
-        "monitoring",
-        lambda cloud: cloud.cloudwatch.disable_alarm_actions(AlarmNames=["f-dead-letters"]),
-    ),
+    ("ec2_instances", "state"): ("instance", lambda cloud: cloud.ec2.stop_instances(InstanceIds=cloud.instance_ids())),
     ("cloudwatch_alarms", "names"): ("monitoring", lambda cloud: put_alarm(cloud, AlarmName="f-extra")),
 }
 
@@ -191,7 +188,6 @@ REQUESTS: dict[tuple[str, str, Any], tuple[str, str, dict[str, Any]]] = {
         "replace_iam_instance_profile_association",
         {"AssociationId": "iip-assoc-1", "IamInstanceProfile": {"Arn": "arn:profile"}},
     ),
-    ("cloudwatch_alarm", "actions_enabled", False): ("cloudwatch", "disable_alarm_actions", {"AlarmNames": ["x"]}),
 }
 VALUES = {"byQueue": {"redrive_permission": "byQueue", "source_queue_arns": [QUEUE_ARN]}}
 
@@ -240,6 +236,62 @@ def test_a_mender_sends_what_the_service_documents(kind: str, name: str, wanted:
     model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation])
     client._serializer.serialize_to_request(request, model)  # raises for a parameter that the call does not have
     assert set(request) <= set(model.input_shape.members)
+
+
+# What an alarm is changed to, by property; the alarm is that of DEPLOYED.
+OTHER_ALARMS: dict[str, dict[str, Any]] = {
+    "metric_name": {"MetricName": "NumberOfMessagesSent"},
+    "namespace": {"Namespace": "AWS/Lambda"},
+    "dimensions": {"Dimensions": [{"Name": "QueueName", "Value": "other"}]},
+    "statistic": {"Statistic": "Sum"},
+    "period": {"Period": 300},
+    "evaluation_periods": {"EvaluationPeriods": 2},
+    "datapoints_to_alarm": {"EvaluationPeriods": 2, "DatapointsToAlarm": 2},
+    "threshold": {"Threshold": 0.5},
+    "comparison_operator": {"ComparisonOperator": "LessThanThreshold"},
+    "treat_missing_data": {"TreatMissingData": "breaching"},
+    "alarm_actions": {"AlarmActions": [TOPIC_ARN]},
+    "ok_actions": {"OKActions": [TOPIC_ARN]},
+    "insufficient_data_actions": {"InsufficientDataActions": [TOPIC_ARN]},
+    "actions_enabled": {"ActionsEnabled": False},
+    "description": {"AlarmDescription": "something else"},
+    "missing": {},
+}
+
+
+def test_every_property_of_an_alarm_is_changed_once():
+    assert set(OTHER_ALARMS) - {"missing"} == set(TYPES["cloudwatch_alarm"].properties) - {"tags"}
+
+
+@pytest.mark.parametrize("name", OTHER_ALARMS)
+def test_an_alarm_that_differs_or_is_missing_is_put_once_and_as_a_whole(cloud: Cloud, name: str):
+    deploy(cloud, "monitoring")
+    alarm, properties = DEPLOYED["monitoring"]["cloudwatch_alarm"]
+    expected = {key: value for key, value in properties.items() if key != "tags"}
+    resources = [{"type": "cloudwatch_alarm", "name": alarm, "expected": expected}]
+    if name == "missing":
+        cloud.cloudwatch.delete_alarms(AlarmNames=[alarm])
+    else:
+        put_alarm(cloud, **OTHER_ALARMS[name])
+    assert len(compare(resources, cloud.clients, default_remedy="").menders) == 1
+
+    called, drift = mend(resources, cloud.clients, Time().clock, default_remedy="")
+
+    assert (called, drift.failed) == (True, [])
+    assert not mend(resources, cloud.clients, Time().clock, default_remedy="")[0], "the second run changes something"
+
+
+@pytest.mark.parametrize("state", ["pending", "stopping", "running"])
+def test_an_instance_that_is_not_stopped_is_waited_for(state: str):
+    assert TYPES["ec2_instances"].menders["state"]({}, "x", "running", {"state": state, "stopped": []}) is False
+
+
+def test_an_alarm_that_is_missing_deletes_none(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    deploy(cloud, "monitoring")
+    monkeypatch.setattr(cloud.cloudwatch, "delete_alarms", lambda **names: pytest.fail(f"deletes {names}"))
+    resources = [{"type": "cloudwatch_alarms", "name": "f-", "expected": {"names": ["f-dead-letters", "f-other"]}}]
+    (call,) = compare(resources, cloud.clients, default_remedy="").menders
+    assert call() is False
 
 
 # --- what mending promises ------------------------------------------------------------------------------------------------------
