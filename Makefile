@@ -13,8 +13,8 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --require
 # What pip says is much; a line for each package is progress enough.
 PROGRESS = | sed -n -u -E 's/^(Collecting|Installing|Successfully) ([^ ]*).*/  \1 \2/p'
 
-# Four on two cores: the tests wait half of the time. Each worker takes a group of tests at a time (tests/conftest.py).
-WORKERS = --numprocesses 4 --no-loadscope-reorder
+# Five on two cores: the tests wait half of the time. Each worker takes a group of tests at a time (tests/conftest.py).
+WORKERS = --numprocesses 5 --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the targets

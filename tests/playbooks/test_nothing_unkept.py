@@ -160,7 +160,6 @@ def alone(role: str, directory: Path) -> str:
     play = {
         "hosts": hosts,
         "environment": "{{ aws_environment }}",
-        "module_defaults": {"group/aws": "{{ aws_connection }}"},
         "tasks": [{"ansible.builtin.import_role": {"name": role}, "vars": {f"{role}_state": "absent"}}],
     }
     path = directory / f"{role}.yml"

@@ -50,6 +50,9 @@ def make_operator(pipeline: Pipeline, policies: list[dict[str, Any]]) -> str:
         "aws_connection": {"profile": NAME, "region": REGION, "endpoint_url": pipeline.endpoint},
         "aws_environment": {
             "AWS_CONFIG_FILE": str(config),
+            "AWS_PROFILE": NAME,
+            "AWS_REGION": REGION,
+            "AWS_URL": pipeline.endpoint,
             "AWS_ACCESS_KEY_ID": "",
             "AWS_SECRET_ACCESS_KEY": "",
             "AWS_SESSION_TOKEN": "",
