@@ -13,8 +13,8 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --require
 # What pip says is much; a line for each package is progress enough.
 PROGRESS = | sed -n -u -E 's/^(Collecting|Installing|Successfully) ([^ ]*).*/  \1 \2/p'
 
-# Five on two cores: the tests wait half of the time. Each worker takes a group of tests at a time (tests/conftest.py).
-WORKERS = --numprocesses 5 --no-loadscope-reorder
+# Four on two cores: the tests wait half of the time. Each worker takes a group of tests at a time (tests/conftest.py).
+WORKERS = --numprocesses 4 --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the targets
@@ -79,6 +79,10 @@ chaos: .venv/.tests ## Break the deployed pipeline in every known way, and 20 ra
 .PHONY: chaos-short
 chaos-short: .venv/.tests ## The same in brief, two mixes, and the plays while AWS fails now and then (some minutes)
 	@. $(BIN)/activate; CHAOS_SHORT=1 python -m pytest -v tests/chaos/test_chaos.py tests/chaos/test_control_plane.py
+
+.PHONY: bench
+bench: .venv/.tests ## Measure beside peers, five rounds of each; writes docs/performance.md (an hour, on a machine that does nothing else)
+	@. $(BIN)/activate; python -m bench
 
 .PHONY: lock
 lock: .venv/.tests ## Write the requirements files anew from the .in files

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import ctypes
 import errno
+import functools
 import logging
 import pathlib
 import re
@@ -47,6 +48,10 @@ def main() -> int:
     environment.prepare(port, options.account, options.region, key)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s [%(name)s] %(message)s", stream=sys.stderr)
     try:
+        import botocore.session
+
+        # moto makes a session for each list of regions, and each would read the descriptions of AWS's endpoints anew.
+        botocore.session.create_loader = functools.cache(botocore.session.create_loader)
         from embedded_cloud import server
     except Exception as error:
         expected = f"Expected: the packages of requirements.txt in {sys.prefix}. Install them again with `make`, then start again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 import ansible.module_utils
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
 from plays import Pipeline, ended, free_port, root_keys
@@ -27,6 +29,9 @@ ACCOUNT = "000000000000"
 
 # The modules' helpers, under the name that they have where they run.
 ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
+
+# moto forgets boto3's session at the start of each test, and a new one would read the descriptions of AWS's services anew.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 # Files that share a deployment (tests/playbooks/conftest.py) run on one worker. Without this each of them would make its own.
 SHARED = {

@@ -33,7 +33,7 @@ def packed_from() -> str:
     """A hash of what modules are packed from: our plugins, and the versions of Ansible and its collections."""
     found = hashlib.sha256(f"{ansible.__file__} {version('ansible-core')}".encode())
     for path in [ROOT / "requirements.txt", *sorted(ROOT.glob("plugins/module*/**/*.py"))]:
-        found.update(f"\0{path}\0".encode() + path.read_bytes())
+        found.update(f"\0{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return found.hexdigest()
 
 

@@ -119,6 +119,15 @@ def test_the_guard_refuses_an_environment_name_that_is_not_valid_in_a_resource_n
     assert "1 to 20 of a-z, 0-9 and -" in run.message
 
 
+@pytest.mark.parametrize("play", ["site", "teardown"])
+def test_no_limit_leaves_the_guard_out(pipeline: Pipeline, play: str):
+    before = listings(pipeline)
+    run = pipeline.play(play, "--limit", "workstation-2", stream_processor_memory=512, confirm_teardown="default")
+    assert run.status != 0
+    assert "workstation-1 checks the account, and was left out. Nothing was changed." in run.message
+    assert listings(pipeline) == before
+
+
 def test_teardown_asks_for_confirmation_and_removes_nothing_without_it(pipeline: Pipeline):
     before = listings(pipeline)
     run = pipeline.play("teardown", teardown_needs_confirmation=True)

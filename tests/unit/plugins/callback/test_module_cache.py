@@ -34,17 +34,24 @@ CHANGES = {
 }
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with one module, which has run once."""
-    (tmp_path / "ansible.cfg").write_text(CONFIGURATION)
-    shutil.copytree(ROOT / "plugins", tmp_path / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "plugins/module_utils/pipeline/words.py").write_text("WORD = 'one'\n")
-    (tmp_path / "plugins/modules/say.py").write_text(MODULE)
-    (tmp_path / "requirements.txt").touch()
-    (tmp_path / "play.yml").write_text(PLAY)
-    run(tmp_path, "the module says one")
-    return tmp_path
+    made = tmp_path_factory.mktemp("original")
+    (made / "ansible.cfg").write_text(CONFIGURATION)
+    shutil.copytree(ROOT / "plugins", made / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    (made / "plugins/module_utils/pipeline/words.py").write_text("WORD = 'one'\n")
+    (made / "plugins/modules/say.py").write_text(MODULE)
+    (made / "requirements.txt").touch()
+    (made / "play.yml").write_text(PLAY)
+    run(made, "the module says one")
+    return made
+
+
+@pytest.fixture
+def clone(original: Path, tmp_path: Path) -> Path:
+    """A copy of it, with what it keeps."""
+    return shutil.copytree(original, tmp_path / "clone")
 
 
 def run(clone: Path, said: str) -> None:
