@@ -61,7 +61,7 @@ def measure(rounds: int, small: bool) -> dict[str, Any]:
     count = 200 if small else 5000
     raw = [sys.executable, "-m", "bench.raw_sender"]
     with Services(SERVICE_MILLISECONDS) as services:
-        ours = [sys.executable, str(ROOT / "producer_src"), "--rate", "1000000", "--count", str(count)]
+        ours = [sys.executable, str(ROOT / "producer_src"), "--rate", "10000", "--count", str(count)]
         works = {
             "ours": partial(run, services, ours, count),
             "raw send_message_batch": partial(run, services, [*raw, "batch", "1", str(count)], count),

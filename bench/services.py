@@ -1,4 +1,4 @@
-"""A server on the loopback that answers as SQS and DynamoDB do, after a given time, and does nothing else.
+"""A server on the loopback that answers as SQS, DynamoDB and an instance's metadata service do, after a given time, and does nothing else.
 
 A process of its own, so that its work is not counted with that of the program that is measured:
 
@@ -33,6 +33,15 @@ def answer(operation: str, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def metadata(path: str) -> str:
+    """What an instance's metadata service answers: a token, the name of a role, or its credentials."""
+    if not path.endswith("/role"):
+        return "role"  # or a token, which may be any text
+    return json.dumps(
+        {"Code": "Success", "AccessKeyId": "key", "SecretAccessKey": "secret", "Token": "token", "Expiration": "2099-01-01T00:00:00Z"}
+    )
+
+
 class Service(asyncio.Protocol):
     counts: ClassVar[collections.Counter[str]] = collections.Counter()
     delay = 0.0
@@ -43,6 +52,7 @@ class Service(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.data += data
         while (end := self.data.find(b"\r\n\r\n")) >= 0:
+            path = self.data[:end].split(b" ", 2)[1].decode()
             headers = {name.lower(): value for name, value in HEADERS.findall(self.data[:end])}
             whole = end + 4 + int(headers.get(b"content-length", b"0"))
             if len(self.data) < whole:
@@ -54,7 +64,7 @@ class Service(asyncio.Protocol):
                 reply = json.dumps(answer(operation, json.loads(body))).encode()
                 asyncio.get_running_loop().call_later(self.delay, self.reply, reply)
             else:
-                self.reply(json.dumps(self.counts).encode())
+                self.reply(json.dumps(self.counts).encode() if path == "/counts" else metadata(path).encode())
 
     def reply(self, body: bytes) -> None:
         self.transport.write(
