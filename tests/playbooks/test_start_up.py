@@ -18,7 +18,8 @@ RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # SO_LINGER of no seconds: close() 
 
 
 def start(pipeline: Pipeline, *options: str, **settings: object) -> Run:
-    return pipeline.play("site", "--tags", "embedded_cloud", *options, **settings)
+    """Run the role alone."""
+    return pipeline.play(str(ROOT / "tests" / "support" / "embedded_cloud"), *options, **settings)
 
 
 def remove(pipeline: Pipeline) -> None:
@@ -99,7 +100,7 @@ def test_a_proxy_in_the_shell_diverts_no_call_of_a_play(pipeline: Pipeline):
     seen = pipeline.run("python", "-c", "import os, urllib.request as ask; print(ask.getproxies(), 'no_proxy' in os.environ)").output
     assert "'http': 'http://127.0.0.1:9'" in seen
     assert seen.endswith("False\n")
-    assert "Ask the cloud whose account this is" in start(pipeline).ended_well().output
+    assert "Ask the cloud whose account this is" in pipeline.play("site", "--tags", "embedded_cloud").ended_well().output
 
 
 @pytest.fixture
