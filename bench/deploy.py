@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
 import os
 import shutil
@@ -10,13 +11,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.measuring import ROOT, packed, say, seconds, spread
+from bench.measuring import ROOT, packed, say, seconds, spread, wait_until
 
 BIN = Path(sys.executable).parent
 # The waiting times of AWS, and what a call takes from far: "with latency".
@@ -52,15 +52,15 @@ class Cloud:
             )
         assert self.process.stdout is not None
         self.endpoint = self.process.stdout.readline().split()[1].rstrip(",")
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{self.endpoint}/_embedded_cloud/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        wait_until(self.answers, 30, f"an answer of {self.endpoint}", 0.05)
         found = configparser.ConfigParser(interpolation=None)
         found.read_string(self.credentials.read_text())
         self.keys = dict(found["profile embedded-cloud"])
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.endpoint}/_embedded_cloud/health", timeout=5):
+            return True
+        return False
 
     def __enter__(self) -> Cloud:
         return self

@@ -18,10 +18,11 @@ from typing import Any
 import boto3
 
 from bench.deploy import Cloud, own_package, run
-from bench.measuring import ROOT, interleaved, packed, percentile, say, spread
+from bench.measuring import ROOT, interleaved, packed, percentile, say, spread, wait_until
 
 QUEUE, TABLE, FUNCTION = "FinancialTransactionQueue", "RealTimeTransactions", "ProcessFinancialStream"
 UNITS = 10_000  # write units, so that the function is measured and not the table
+WAIT_SECONDS = 300.0  # the longest wait for anything
 LOOK_SECONDS = 0.02  # between looks for what is stored
 
 
@@ -43,8 +44,8 @@ class Flow:
     def map(self, enabled: bool) -> None:
         state = "Enabled" if enabled else "Disabled"
         self.clients["lambda"].update_event_source_mapping(UUID=self.mapping, Enabled=enabled)
-        while self.clients["lambda"].get_event_source_mapping(UUID=self.mapping)["State"] != state:
-            time.sleep(0.05)
+        read = self.clients["lambda"].get_event_source_mapping
+        wait_until(lambda: read(UUID=self.mapping)["State"] == state, WAIT_SECONDS, f"a mapping that is {state}")
 
     def send(self, count: int) -> list[str]:
         """Send so many transactions; their ids."""
@@ -70,11 +71,8 @@ class Flow:
         began = time.perf_counter()
         self.map(True)
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        left = 1
-        while left:
-            time.sleep(LOOK_SECONDS)
-            counts = self.clients["sqs"].get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
-            left = sum(map(int, counts.values()))
+        read = partial(self.clients["sqs"].get_queue_attributes, QueueUrl=self.url, AttributeNames=names)
+        wait_until(lambda: not sum(map(int, read()["Attributes"].values())), WAIT_SECONDS, "an empty queue", LOOK_SECONDS)
         took = time.perf_counter() - began
         if missing := set(ids) - self.stored(ids):
             raise RuntimeError(f"{len(missing)} of {count} transactions are not stored")
@@ -87,6 +85,8 @@ class Flow:
         began, due = time.perf_counter(), 0.0
         while due < seconds or sent:
             now = time.perf_counter() - began
+            if now > seconds + WAIT_SECONDS:
+                raise TimeoutError(f"{len(sent)} transactions were not stored within {WAIT_SECONDS:.0f} s")
             while due < seconds and due <= now:
                 (one,) = self.send(1)
                 sent[one] = began + due

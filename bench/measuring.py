@@ -40,6 +40,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def wait_until(condition: Callable[[], object], limit: float, what: str, pause: float = 0.02) -> None:
+    """Look until `condition` holds. Raises TimeoutError with `what` after `limit` seconds."""
+    end = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {limit:.0f} s: {what}")
+        time.sleep(pause)
+
+
 def interleaved(rounds: int, works: Mapping[str, Callable[[], Any]]) -> dict[str, list[Any]]:
     """What each piece of work returns in each round; one after the other in every round, so that a busy machine is busy for all."""
     found: dict[str, list[Any]] = {name: [] for name in works}
