@@ -116,7 +116,7 @@ class Producer:
                 self._close()
             if (due := self._sendable(now)) is not None:
                 self._send(due)
-            else:
+            elif self._held or self._has_more(now):
                 self.wait(self._wake, self._next_moment(now, room) - now)
             now = self.now()
         return self._log_the_end()

@@ -185,6 +185,14 @@ def test_a_drain_sends_all_and_draws_nothing():
     assert world.lines("stopped")[0]["reason"] == "drained" and world.clock.passed < 10
 
 
+@pytest.mark.parametrize("entries", [0, 1, 25])
+def test_a_drain_waits_for_nothing_where_the_queue_takes_all(entries: int):
+    world = World()
+    record(world, entries)
+    assert world.run(count=0, within=60.0) == 0
+    assert len(world.sent()) == entries and world.clock.passed == 0
+
+
 @pytest.mark.parametrize("within", [30.0, 600.0])
 def test_a_drain_gives_up_in_time(within: float):
     world = World(*[AWAY] * 10_000, latency=7.0)
