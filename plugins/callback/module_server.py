@@ -1,4 +1,4 @@
-"""Starts the process that runs the modules of this play on this machine."""
+"""Does once, before the play, what each task would do anew: loads filters and tests, and starts the process that runs modules."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 
 from ansible import constants
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import filter_loader, test_loader
 
 DOCUMENTATION = """
 name: module_server
 type: aggregate
-short_description: Starts the process that runs modules on the controller
+short_description: Starts the process that runs modules on the controller, and loads what every task needs
 description:
   - Half of the time of a play were the imports of its modules, most of all of boto3. The process that this starts,
     C(plugins/serve_modules.py), imports all of it once, while Ansible reads the playbook, and forks for each module that the connection
@@ -33,6 +34,9 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
+        # Else each task would load all filters and tests anew, as it runs in a fork of this process.
+        for loader in (filter_loader, test_loader):
+            list(loader.all())
         # Ansible deletes the directory when the play ends. Nobody else can enter it; its path can be too long for a socket.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"{constants.DEFAULT_LOCAL_TMP}/modules")
