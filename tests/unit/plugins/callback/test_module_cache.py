@@ -69,7 +69,7 @@ def packed(clone: Path) -> dict[Path, tuple[int, int]]:
 
 
 def test_the_plays_of_this_clone_keep_their_modules():
-    assert "\ncallbacks_enabled = module_cache\n" in (ROOT / "ansible.cfg").read_text()
+    assert "\ncallbacks_enabled = module_cache, module_server\n" in (ROOT / "ansible.cfg").read_text()
 
 
 def test_a_module_is_packed_once_for_all_plays(clone: Path):

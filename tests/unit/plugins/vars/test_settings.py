@@ -122,7 +122,12 @@ def test_a_name_that_begins_with_no_role_is_a_switch_of_one_play():
 
 def test_every_option_is_read_by_a_play_a_role_or_an_inventory():
     folders = ("playbooks", "roles", "files", "inventories", "plugins/filter")
-    files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.is_file() and file.parent.name != "meta"]
+    files = [
+        file
+        for folder in folders
+        for file in (ROOT / folder).rglob("*")
+        if file.is_file() and file.parent.name not in ("meta", "__pycache__")
+    ]
     read = {name for file in files for name in re.findall(r"\b[a-z_]+\b(?!:)", file.read_text())}
     assert set(OPTIONS) - read == set()
 
