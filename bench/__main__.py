@@ -13,10 +13,17 @@ import sys
 import time
 from pathlib import Path
 
-from bench import deploy, flow, processor, producer, report
+from bench import deploy, flow, growth, limits, processor, producer, report
 from bench.measuring import ROOT, WORK, say
 
-PARTS = {"deploy": deploy.measure, "processor": processor.measure, "producer": producer.measure, "flow": flow.measure}
+PARTS = {
+    "deploy": deploy.measure,
+    "limits": limits.measure,
+    "processor": processor.measure,
+    "producer": producer.measure,
+    "flow": flow.measure,
+    "growth": growth.measure,
+}
 
 
 def main() -> None:

@@ -24,10 +24,12 @@ AWS_LIKE = {"latency": 80, "time_scale": 1.0}
 QUICK = {"latency": 0, "time_scale": 0.02}
 
 
-def run(command: list[str], environment: dict[str, str], directory: Path = ROOT) -> None:
+def run(command: list[str], environment: dict[str, str], directory: Path = ROOT) -> str:
+    """What a command writes. Raises RuntimeError with it where it fails."""
     done = subprocess.run(command, env=environment, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+    return done.stdout
 
 
 def free_port() -> int:
@@ -70,24 +72,47 @@ class Cloud:
         self.process.wait(30)
 
 
+class Pipeline:
+    """Our plays, on an embedded cloud and with files of their own; what is left of them at the end is removed."""
+
+    def __init__(self, inventory: dict[str, Any] | None = None, **settings: Any) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        self.settings = settings | {
+            "embedded_cloud_port": free_port(),
+            "embedded_cloud_directory": str(self.directory),
+            "teardown_export_directory": str(self.directory / "exports"),
+        }
+        self.options = ["-i", "inventories/local"]
+        if inventory:
+            (self.directory / "hosts.yml").write_text(json.dumps(inventory))
+            self.options += ["-i", str(self.directory / "hosts.yml")]
+        # As a person's shell has it: Python keeps what it compiled.
+        unset = ("ANSIBLE_", "PYTHONDONTWRITEBYTECODE")
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
+        self.environment |= {"PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def run(self, playbook: str, *options: str, **settings: Any) -> str:
+        """What a playbook writes."""
+        command = [str(BIN / "ansible-playbook"), playbook, *self.options, *options, "-e", json.dumps(self.settings | settings)]
+        return run(command, self.environment)
+
+    def play(self, name: str, *options: str, **settings: Any) -> float:
+        """Seconds of the whole process."""
+        return seconds(lambda: self.run(f"{name}.yml", *options, **settings))
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if (self.directory / "supervisor" / "supervisord.conf").exists():
+            self.play("teardown", "-e", "discard_data=default")
+        shutil.rmtree(self.directory)
+
+
 def ours(latency: int, time_scale: float) -> dict[str, float]:
-    """Seconds of each play, whole processes. The cloud runs before the first, as for the peers."""
-    directory, port = Path(tempfile.mkdtemp(prefix="bench-")), free_port()
-    settings = {
-        "embedded_cloud_port": port,
-        "embedded_cloud_directory": str(directory),
-        "teardown_export_directory": str(directory / "exports"),
-        "embedded_cloud_latency": latency,
-        "embedded_cloud_time_scale": time_scale,
-    }
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    environment |= {"PATH": f"{BIN}:{os.environ['PATH']}"}
-
-    def play(name: str, *options: str) -> float:
-        command = [str(BIN / "ansible-playbook"), f"{name}.yml", *options, "-e", json.dumps(settings)]
-        return seconds(lambda: run(command, environment))
-
-    try:
+    """Seconds of each play. The cloud runs before the first, as for the peers."""
+    with Pipeline(embedded_cloud_latency=latency, embedded_cloud_time_scale=time_scale) as pipeline:
+        play = pipeline.play
         play("site", "--tags", "embedded_cloud")
         found = {"create": play("site"), "no change": play("site"), "check": play("site", "--check", "--diff"), "verify": play("verify")}
         found["teardown"] = play("teardown")
@@ -95,10 +120,6 @@ def ours(latency: int, time_scale: float) -> dict[str, float]:
         play("site")
         found["teardown, discard_data"] = play("teardown", "-e", "discard_data=default")
         return found
-    finally:
-        if (directory / "supervisor" / "supervisord.conf").exists():
-            play("teardown", "-e", "discard_data=default")
-        shutil.rmtree(directory)
 
 
 def terraform(latency: int, time_scale: float) -> dict[str, float]:

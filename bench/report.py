@@ -41,6 +41,18 @@ def deploy(results: dict[str, Any]) -> str:
     return text
 
 
+def limits(results: dict[str, Any]) -> str:
+    whole = {
+        "the whole process": "whole",
+        "the start of Ansible alone (`--version`)": "start",
+        "a playbook without tasks, with this inventory": "empty",
+    }
+    rows = [[what, cell(results["whole"][name], 2)] for what, name in whole.items()]
+    rows += [[f"play: {title}", cell(figure)] for title, figure in results["plays"].items()]
+    each = [[name, cell(figure, 3)] for name, figure in results["each"].items()]
+    return table(["no-change `site.yml`", "seconds"], rows) + "\n" + table(["each", "seconds"], each)
+
+
 def processor(results: dict[str, Any]) -> str:
     rows, starts = [], []
     for name, figures in results["figures"].items():
@@ -70,12 +82,30 @@ def flow(results: dict[str, Any]) -> str:
     return text + "\n" + table(["transactions a second", "p50, s", "p95, s", "p99, s"], delays)
 
 
+def growth(results: dict[str, Any]) -> str:
+    text = ""
+    for what, title in {"producers": "producers", "ledgers": "ledgers of producers of before", "transactions": "transactions"}.items():
+        rows = [[f"{int(number):,}", cell(one["no change"]), cell(one["verify"])] for number, one in results[what].items()]
+        text += table([title, "no change, s", "`verify.yml`, s"], rows) + "\n"
+    rows = [
+        [f"{int(number):,}", cell(one["cpu_seconds"]), cell(one["peak_mib"], 0), cell(one["read_units"], 0)]
+        for number, one in results["reconcile"].items()
+    ]
+    return text + table(["transactions reconciled", "CPU, s", "memory, MiB", "read units"], rows)
+
+
 SECTIONS = {
     "deploy": (
         "Deploy, verify, remove",
         deploy,
         "Whole processes, the cloud already running. Terraform has the same resources (bench/terraform); boto3 is a script that"
         " makes, reads or deletes them and compares nothing (bench/peers/boto3_deploy.py).",
+    ),
+    "limits": (
+        "Where the time of a no-change run goes",
+        limits,
+        "The rest is some thirty tasks: each is a process of Ansible's that resolves its variables, and ten of them run a module."
+        " Modules run in forks of a process that has imported what they import; beside that, what Ansible alone takes for them.",
     ),
     "processor": (
         "The processor",
@@ -93,6 +123,12 @@ SECTIONS = {
         flow,
         "On the embedded cloud, with all that it checks, on this machine's processors. The delay is from the call that sends a transaction"
         " until the table has it, with the mapping's default batch and no batching window.",
+    ),
+    "growth": (
+        "How it grows",
+        growth,
+        "A run that changes nothing reads no transaction. verify.yml compares every entry of every ledger with the table, so it grows"
+        " with them; and each producer is asked one after the other in groups of five (Ansible's forks), on this one machine.",
     ),
 }
 

@@ -1,8 +1,8 @@
 """Runs the modules of a play on this machine: a process that has imported what modules import, and forks for each of them.
 
-plugins/callback/module_server.py starts it, and plugins/connection/this_machine.py asks it. A connection to its socket is a request: one
-byte comes with the descriptors of three open files, which are the request as JSON, the module's output and its errors. The answer is the
-exit status as text. The server ends when its input does: no process of the play is left then.
+plugins/callback/module_server.py starts it, and plugins/connection/this_machine.py asks it. A connection to its socket is a request: a byte
+comes with two open files, for the module's output and its errors, and then the request as JSON. The answer is the exit status as text. The
+server ends when its input does: no process of the play is left then.
 """
 
 from __future__ import annotations
@@ -59,18 +59,17 @@ def next_request(listener: socket.socket) -> dict[str, Any]:
             continue
         listener.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+        _, outputs, _, _ = socket.recv_fds(connection, 1, 2)
         if child := os.fork():
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             status = status if status >= 0 else 128 - status  # as a shell has it
             with contextlib.suppress(OSError):  # who asked may have ended
                 connection.sendall(str(status).encode())
             os._exit(0)
-        connection.close()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        with open(descriptors[0], "rb") as file:
+        with connection, connection.makefile("rb") as file:
             request: dict[str, Any] = json.load(file)
-        for number, open_file in enumerate([os.open(os.devnull, os.O_RDONLY), *descriptors[1:]]):
+        for number, open_file in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
             os.dup2(open_file, number)
             os.close(open_file)
         return request

@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import ansible
 from ansible import constants
@@ -41,7 +42,7 @@ extends_documentation_fragment: [connection_pipelining]
 
 SITE_PACKAGES = Path(ansible.__file__).parents[1]
 # How Ansible runs a packed module of Python: the command, which is another for another user, and the end of the script that is its input.
-COMMAND = re.compile(rf"[ ']{re.escape(sys.executable)} && sleep 0'$")
+COMMAND = re.compile(rf"[ ']{re.escape(sys.executable)}( && sleep 0)?'?$")
 SCRIPT = re.compile(rb"\nmodule_fqn='([\w.]+)',\n(?:.*\n)*extensions=\{\},\nzip_data='([^']+)',\n\)\n$")
 # What Python reads when it starts.
 INTERPRETER_VARIABLES = ("PYTHON", "LD_", "DYLD_")
@@ -63,6 +64,11 @@ def connected(server: socket.socket) -> bool:
     return False
 
 
+def in_memory() -> IO[bytes]:
+    """A file without a name, of which nothing comes on a disk where the system has such files."""
+    return open(os.memfd_create("module"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+
+
 class Connection(LocalConnection):
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         """Run a command, or a packed module that is its input."""
@@ -78,11 +84,11 @@ class Connection(LocalConnection):
 
     def serve(self, server: socket.socket, script: str, environment: dict[str, str]) -> tuple[int, bytes, bytes]:
         """Let the server run a script. Returns its exit status, output and errors."""
-        with contextlib.ExitStack() as files:
-            request, output, errors = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
-            request.write(json.dumps({"script": script, "environment": environment, "directory": os.fsdecode(self.cwd)}).encode())
-            request.seek(0)
-            socket.send_fds(server, [b"."], [file.fileno() for file in (request, output, errors)])
+        request = {"script": script, "environment": environment, "directory": os.fsdecode(self.cwd)}
+        with in_memory() as output, in_memory() as errors:
+            socket.send_fds(server, [b"."], [output.fileno(), errors.fileno()])
+            server.sendall(json.dumps(request).encode())
+            server.shutdown(socket.SHUT_WR)
             status = server.recv(16)
             output.seek(0)
             errors.seek(0)

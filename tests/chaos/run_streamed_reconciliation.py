@@ -1,6 +1,7 @@
 """Reconciles so many made-up transactions with a table that is made up as it is read, to measure the memory that reconciling takes.
 
-Prints one JSON object: `counts`, `lost` (ids), `cpu_seconds`, `before_mib`, the memory before the first entry was read, and `peak_mib`.
+Prints one JSON object: `counts`, `lost` (ids), `cpu_seconds`, `read_units`, `before_mib`, the memory before the first entry was read, and
+`peak_mib`.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ def main() -> None:
     run.run()
     lost = [one.transaction_id for one in run.matcher.lost()]
     taken = {"before_mib": before, "peak_mib": peak_kib() / 1024, "cpu_seconds": time.process_time() - started}
+    taken["read_units"] = run.reader.capacity.used
     print(json.dumps({"counts": run.matcher.counts(), "lost": lost} | {name: round(value, 1) for name, value in taken.items()}))
 
 

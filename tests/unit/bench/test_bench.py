@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import measuring, report, services
+from bench import growth, limits, measuring, report, services
 
 SPREAD = {"median": 2.0, "min": 1.0, "max": 9.0, "n": 3}
 
@@ -40,6 +40,39 @@ def test_the_page_has_every_step_and_names_the_command():
     assert rows[0].count("2.0 (1.0 to 9.0)") == 2
     assert rows[1].count("2.0 (1.0 to 9.0)") == 1  # what a peer cannot do stays empty
     assert "The producer" not in text
+
+
+def test_every_part_has_a_section_with_its_figures():
+    grown = {"no change": SPREAD, "verify": SPREAD}
+    results = {
+        "limits": {
+            "whole": dict.fromkeys(("start", "empty", "whole"), SPREAD),
+            "plays": {"Run the producer": SPREAD},
+            "each": {"a task": SPREAD},
+        },
+        "growth": {
+            **{what: {"1": grown, "20000": grown} for what in ("producers", "ledgers", "transactions")},
+            "reconcile": {"10000": dict.fromkeys(("cpu_seconds", "peak_mib", "read_units"), SPREAD)},
+        },
+    }
+    text = report.page({name: found | {"machine": "a machine"} for name, found in results.items()})
+    assert "| play: Run the producer | 2.0 (1.0 to 9.0) |" in text
+    assert "| a task | 2.000 (1.000 to 9.000) |" in text
+    assert text.count("| 20,000 | 2.0 (1.0 to 9.0) | 2.0 (1.0 to 9.0) |") == 3
+    assert "| 10,000 | 2.0 (1.0 to 9.0) | 2 (1 to 9) | 2 (1 to 9) |" in text
+
+
+def test_the_time_of_a_play_is_read_from_its_line():
+    output = "Start the embedded cloud                0.3 s\n  CHANGED  3.0 s\nRun the producer    12.0 s\nDone in 13.1 s: 4 ok\n"
+    assert limits.plays(output) == {"Start the embedded cloud": 0.3, "Run the producer": 12.0}
+
+
+def test_more_producers_have_names_of_their_own():
+    hosts = growth.more_producers(2)["producers"]["hosts"]
+    assert {host: given["producer_service_name"] for host, given in hosts.items()} == {
+        "producer-2": "FinancialTransactionProducer2",
+        "producer-3": "FinancialTransactionProducer3",
+    }
 
 
 def call(url: str, operation: str, request: dict[str, object]) -> dict[str, object]:

@@ -51,6 +51,8 @@ def test_all_is_sent_and_marked_whatever_comes_back_when(plan: list[Any], durati
     # then all is marked, and each mark is of an entry that the queue took
     states = world.states()
     assert len(states) == count + 60 * drawn and set(states.values()) <= {"sent"}
+    answers = [(sequences, answer) for _, _, sequences, answer in senders.spans if not isinstance(answer, Exception)]
+    assert {sequences[int(one["Id"])] for sequences, answer in answers for one in answer["Successful"]} == set(states)
     refused = {(begin, end) for begin, end, _, answer in senders.spans if isinstance(answer, Exception)}
     for begin, end, sequences, _ in senders.spans:
         others = [each for each in senders.spans if each[0] < end - 1e-6 and begin < each[1] - 1e-6 and each[2] != sequences]
