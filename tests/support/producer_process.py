@@ -61,11 +61,12 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(400, json.dumps({"__type": f"com.amazonaws.sqs#{trouble}", "message": f"{trouble} for {TOKEN}"}))
         else:
             done = []
-            for entry in request["Entries"]:
-                self.server.received.append(json.loads(entry["MessageBody"])["transaction_id"])
-                self.server.bodies.append(entry["MessageBody"])
-                self.server.outbox_ids.append(entry["MessageAttributes"]["outbox_id"]["StringValue"])
-                done.append({"Id": entry["Id"], "MessageId": f"m-{next(self.server.numbers)}", "MD5OfMessageBody": "d"})
+            with self.server.one_at_a_time:
+                for entry in request["Entries"]:
+                    self.server.received.append(json.loads(entry["MessageBody"])["transaction_id"])
+                    self.server.bodies.append(entry["MessageBody"])
+                    self.server.outbox_ids.append(entry["MessageAttributes"]["outbox_id"]["StringValue"])
+                    done.append({"Id": entry["Id"], "MessageId": f"m-{next(self.server.numbers)}", "MD5OfMessageBody": "d"})
             self.reply(200, json.dumps({"Successful": done, "Failed": []}))
 
     def reply(self, status: int, text: str) -> None:
@@ -93,6 +94,7 @@ class Cloud(ThreadingHTTPServer):
         self.bodies: list[str] = []
         self.outbox_ids: list[str] = []
         self.numbers = itertools.count(1)
+        self.one_at_a_time = threading.Lock()
 
     @property
     def origin(self) -> str:
