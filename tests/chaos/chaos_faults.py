@@ -25,8 +25,8 @@ SENDS = ["sqs:SendMessage"]
 FAILPOINTS = (
     ("before-commit", "        entries = self._durably(lambda: self.outbox.add(draft))", True),
     ("after-commit", "        self._drawn += len(entries)", False),
-    ("before-request", "            answer = self._request(entries)", True),
-    ("after-request", "        self._outage = 0\n        taken", True),
+    ("before-request", "        return self._client.send_message_batch(", True),
+    ("after-request", "            self._mark(done)", True),
     ("after-mark", "        self._sent += len(done)", False),
 )
 
@@ -216,14 +216,14 @@ quarantine_is_assumed = patched_function(
 """,
     )
 )
-FAILED_REQUEST = "            self._outage += 1\n"
+FAILED_REQUEST = "            self._outage, self._failed = self._outage + 1, self.now()\n"
 DROPPED = "            self._mark({each: 'unknown' for each in batch.entries})\n            self._ready.remove(batch)\n            return\n"
 failed_requests_are_dropped = patched_producer(("sending.py", FAILED_REQUEST, DROPPED + FAILED_REQUEST))
 refusals_are_dropped = patched_producer(
     (
         "sending.py",
         FAILED_REQUEST,
-        "            if trouble.refused:\n" + "".join(f"    {line}\n" for line in DROPPED.splitlines()) + FAILED_REQUEST,
+        "            if why.refused:\n" + "".join(f"    {line}\n" for line in DROPPED.splitlines()) + FAILED_REQUEST,
     )
 )
 every_entry_counts_as_taken = patched_producer(
@@ -239,7 +239,7 @@ marked_before_it_is_sent = patched_producer(
         '        entries = [{"Id": str(n), "MessageBody": each.body,',
         '        self._mark({each: \'unknown\' for each in batch.entries})\n        entries = [{"Id": str(n), "MessageBody": each.body,',
     ),
-    ("sending.py", "        if done:\n            self._mark(done)\n", ""),
+    ("sending.py", "            self._mark(done)\n", "            pass\n"),
 )
 
 
