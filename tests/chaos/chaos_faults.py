@@ -239,7 +239,7 @@ marked_before_it_is_sent = patched_producer(
         '        entries = [{"Id": str(n), "MessageBody": each.body,',
         '        self._mark({each: \'unknown\' for each in batch.entries})\n        entries = [{"Id": str(n), "MessageBody": each.body,',
     ),
-    ("sending.py", "            self._mark(done)\n", "            pass\n"),
+    ("sending.py", "        if done := {", "        if done := {} and {"),
 )
 
 
