@@ -75,7 +75,7 @@ class Cloud:
 class Pipeline:
     """Our plays, on an embedded cloud and with files of their own; what is left of them at the end is removed."""
 
-    def __init__(self, inventory: dict[str, Any] | None = None, **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="bench-"))
         self.settings = settings | {
             "embedded_cloud_port": free_port(),
@@ -83,9 +83,6 @@ class Pipeline:
             "teardown_export_directory": str(self.directory / "exports"),
         }
         self.options = ["-i", "inventories/local"]
-        if inventory:
-            (self.directory / "hosts.yml").write_text(json.dumps(inventory))
-            self.options += ["-i", str(self.directory / "hosts.yml")]
         # As a person's shell has it: Python keeps what it compiled.
         unset = ("ANSIBLE_", "PYTHONDONTWRITEBYTECODE")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(unset)}

@@ -34,21 +34,19 @@ def plays(pipeline: Pipeline, rounds: int, **settings: Any) -> dict[str, dict[st
 
 
 def more_producers(count: int) -> dict[str, Any]:
-    """An inventory with so many producers beside the first, which use its instance's role."""
-    metadata = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{{ embedded_cloud_endpoint }}/_imds/" + NAME + "/"}
-    hosts = {
-        f"producer-{number}": {"producer_service_name": f"{NAME}{number}", "producer_service_environment": metadata}
-        for number in range(2, count + 2)
-    }
-    return {"producers": {"hosts": hosts}}
+    """An inventory with so many producers beside the first: other names for the same service, which is looked at for each."""
+    return {"producers": {"hosts": {f"producer-{number}": {"pipeline_root": str(ROOT)} for number in range(2, count + 2)}}}
 
 
 def by_producers(rounds: int, numbers: list[int]) -> dict[str, Any]:
     found = {}
-    for number in numbers:
-        with Pipeline(more_producers(number - 1)) as pipeline:
-            found[str(number)] = plays(pipeline, rounds)
-        say(f"{number} producers: {found[str(number)]}")
+    with Pipeline() as pipeline:
+        pipeline.play("site")
+        for number in numbers:
+            hosts = pipeline.directory / f"hosts-{number}.json"
+            hosts.write_text(json.dumps(more_producers(number - 1)))
+            found[str(number)] = spreads([{"no change": pipeline.play("site", "-i", str(hosts))} for _ in range(rounds)])
+            say(f"{number} producers: {found[str(number)]}")
     return found
 
 
