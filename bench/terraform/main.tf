@@ -115,7 +115,7 @@ resource "aws_dynamodb_table" "transactions" {
 resource "aws_sqs_queue" "quarantine" {
   name                       = "${local.queue}-dlq"
   message_retention_seconds  = 1209600
-  max_message_size           = 1048576
+  max_message_size           = 262144 # the most that this provider takes
   visibility_timeout_seconds = 30
   receive_wait_time_seconds  = 20
   sqs_managed_sse_enabled    = true
