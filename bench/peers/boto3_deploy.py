@@ -1,4 +1,4 @@
-"""The stack by bare boto3, as a script of one's own would make it: python boto3_deploy.py <create|read|delete> <package> [write units]."""
+"""The stack by bare boto3, as a script of one's own would make it: python boto3_deploy.py <create|read|delete> <package> [units]."""
 
 import json
 import sys
@@ -46,7 +46,7 @@ def create(package, units):
         TableName=TABLE,
         KeySchema=[{"AttributeName": "transaction_id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "transaction_id", "AttributeType": "S"}],
-        ProvisionedThroughput={"ReadCapacityUnits": 25, "WriteCapacityUnits": units},
+        ProvisionedThroughput={"ReadCapacityUnits": max(units, 25), "WriteCapacityUnits": units},
     )
     dead = sqs.create_queue(QueueName=f"{QUEUE}-dlq", Attributes={"MessageRetentionPeriod": "1209600"})["QueueUrl"]
     redrive = json.dumps({"deadLetterTargetArn": ARN.format("sqs", f"{QUEUE}-dlq"), "maxReceiveCount": 21})
