@@ -259,13 +259,13 @@ class Producer:
         return min([*moments, self._source.next_moment(now) if self._may_draw(room, now) else math.inf, self._look])
 
     def _request(self, entries: list[dict[str, Any]]) -> Any:
-        return self._client.send_message_batch(QueueUrl=self.settings.queue_url, Entries=entries)
+        client = self._client = self._client or self.connect()
+        return client.send_message_batch(QueueUrl=self.settings.queue_url, Entries=entries)
 
     def _start(self, batch: Batch, now: float) -> None:
         """Begin the request of a ready batch."""
         batch.started = now
         entries = [{"Id": str(n), "MessageBody": each.body, "MessageAttributes": each.attributes} for n, each in enumerate(batch.entries)]
-        self._client = self._client or self.connect()
         self.senders.start(batch, lambda: self._request(entries))
 
     def _note(self, finished: list[tuple[Batch, Any]]) -> None:

@@ -25,7 +25,7 @@ SENDS = ["sqs:SendMessage"]
 FAILPOINTS = (
     ("before-commit", "        entries = self._durably(lambda: self.outbox.add(draft))", True),
     ("after-commit", "        self._drawn += len(entries)", False),
-    ("before-request", "        return self._client.send_message_batch(", True),
+    ("before-request", "        return client.send_message_batch(", True),
     ("after-request", '        taken = {each["Id"]', True),
     ("after-mark", "        self._sent += len(done)", False),
 )

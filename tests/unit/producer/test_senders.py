@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 from fakes import client_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,6 +122,23 @@ def test_what_was_taken_is_marked_although_another_request_was_refused():
     assert world.run_from(None, senders=senders, count=0, within=600.0) == 0
     assert set(world.states().values()) == {"sent"}
     assert world.clients == 2  # the credentials were read again
+
+
+def test_credentials_that_cannot_be_read_for_a_while_are_an_outage():
+    # given a queue that refuses once, and a metadata service that then gives nothing twice
+    world, answers = World(take_all, REFUSED), [True, False, False]
+    record(world, 20)
+    connect = world.connect
+
+    def sometimes() -> World:
+        if answers and not answers.pop(0):
+            raise NoCredentialsError
+        return connect()
+
+    world.connect = sometimes  # type: ignore[method-assign]
+    assert world.run_from(None, senders=SideBySide(world.clock, itertools.repeat(1.0), 2), count=0, within=600.0) == 0
+    assert set(world.states().values()) == {"sent"} and not answers
+    assert [line["attempt"] for line in world.lines("retrying")] == [1, 2, 3]
 
 
 def test_a_first_request_that_is_refused_ends_it():

@@ -7,14 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from plays import wait_until
 
 ROOT = Path(__file__).resolve().parents[4]
 ANSIBLE = Path(sys.executable).parent / "ansible-playbook"
@@ -124,13 +123,6 @@ def here(clone: Path, *tasks: dict[str, Any], **given: str) -> list[Any]:
     return list(run(clone, list(tasks), {"here": "this_machine"}, **given)["here"].values())
 
 
-def wait_until(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def lasting(found: Any) -> Any:
     if isinstance(found, dict):
         return {name: lasting(value) for name, value in found.items() if name not in FLEETING}
@@ -222,12 +214,12 @@ def test_the_server_ends_with_its_play(clone: Path, ending: str):
     (clone / "hosts.yml").write_text(yaml.safe_dump(inventory({"one": "this_machine"})))
     (clone / "go").unlink(missing_ok=True)
     process = subprocess.Popen([ANSIBLE, "-i", "hosts.yml", "play.yml"], cwd=clone, env=environment(), stdout=subprocess.DEVNULL)
-    wait_until(lambda: len(servers()) >= 3)  # itself, who waits, and the module
+    wait_until(lambda: len(servers()) >= 3, 30, "the server, who waits for the module, and the module")
     if ending == "killed":
         process.kill()
     (clone / "go").touch()
     process.wait(30)
-    wait_until(lambda: not servers())
+    wait_until(lambda: not servers(), 30, "no server")
 
 
 INSTALLED = ["ansible.modules.copy", "ansible_collections.amazon.aws.plugins.modules.iam_role", "ansible.legacy.lambda_package"]
