@@ -37,8 +37,7 @@ def patches(root_access_key: str, context: RuleContext, rulebook: Rulebook, deli
         # Rules and capacity look at what is carried out, so they come before whatever splits or refuses a batch:
         # a statement that is denied, or an entry that a fault refuses, takes no capacity.
         *rulebook.patches(),
-        *dynamodb_patches.within_capacity(context),
-        *dynamodb_patches.BY_STATEMENT,
+        *dynamodb_patches.PATCHES,
         *sqs_patches.PATCHES,
         *sns_patches.PATCHES,
         *iam_patches.PATCHES,

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ministack.core import responses
@@ -22,35 +22,32 @@ class Refusal(NamedTuple):
 
 
 class Times:
-    """When events happened, and whether that is less than some of AWS's seconds ago. `scale` shortens AWS's seconds (0: no waiting)."""
+    """When an account's events happened, and whether less than some of AWS's seconds ago. `scale` shortens those (0: no waiting)."""
 
     def __init__(self, scale: float) -> None:
         self._scale = scale
-        self._noted: dict[tuple[str, str], float] = {}
+        self._noted: dict[tuple[str, str, str], float] = {}
 
     def scaled(self, seconds: float) -> float:
         """How long so many of AWS's seconds take here, in seconds."""
         return seconds * self._scale
 
     def note(self, event: str, key: str) -> None:
-        self._noted[event, key] = time.monotonic()
+        self._noted[responses.get_account_id(), event, key] = time.monotonic()
 
     def is_within(self, event: str, key: str, seconds: float) -> bool:
         """Whether `event` was noted for `key` less than `seconds` of AWS's ago."""
-        return time.monotonic() - self._noted.get((event, key), -math.inf) < self.scaled(seconds)
+        noted = self._noted.get((responses.get_account_id(), event, key), -math.inf)
+        return time.monotonic() - noted < self.scaled(seconds)
 
 
-@dataclass
+@dataclass(frozen=True)
 class RuleContext:
     """What a rule may read. `free_plan` says whether the account is on the Free account plan, which launches eligible types only."""
 
     times: Times
     moto: MotoBackend
     free_plan: bool = False
-    # Mappings that are being deleted, as Lambda described them last, by UUID.
-    deleted_mappings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # What is left of a table's capacity, by the table's id and the kind of unit: units, and the time when they were counted.
-    capacity: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     @property
     def ec2(self) -> Any:
@@ -64,8 +61,3 @@ Rule = Callable[[Call, RuleContext], Refusal | None]
 Note = Callable[[Call, bytes, RuleContext], None]
 # Changes MiniStack's answer to a call into AWS's.
 Rewrite = Callable[[Call, Answer, RuleContext], Answer]
-
-
-def account_key(name: str) -> str:
-    """The key of something that an account has once, such as a role."""
-    return f"{responses.get_account_id()}:{name}"

@@ -12,8 +12,6 @@ from typing import Any, cast
 
 from ministack.services import dynamodb
 
-from embedded_cloud.base.rules import RuleContext
-
 BURST_SECONDS = 300.0
 # The two kinds of units, as a table names them, and how many bytes of an item one unit is enough for.
 READ, WRITE = "ReadCapacityUnits", "WriteCapacityUnits"
@@ -23,29 +21,31 @@ Cost = tuple[str, str, float]
 Count = Callable[[dict[str, Any]], list[Cost]]
 # The bytes of the page that a query or a scan has just evaluated.
 evaluated: ContextVar[int] = ContextVar("evaluated", default=0)
+# What is left of a table's capacity, by the table's id and the kind of unit: units, and the time when they were counted.
+_remaining: dict[tuple[str, str], tuple[float, float]] = {}
 
 
-def fits(costs: Iterable[Cost], context: RuleContext) -> bool:
+def fits(costs: Iterable[Cost]) -> bool:
     """Take the units of one call, if the tables have all of them."""
     wanted: dict[tuple[str, str], float] = defaultdict(float)
     for name, kind, units in costs:
         wanted[dynamodb._normalize_table_name(name), kind] += units
     now = time.monotonic()
-    left = {_left(*one, now, context): units for one, units in wanted.items()}
+    left = {_left(*one, now): units for one, units in wanted.items()}
     if any(units > most for (_key, most), units in left.items()):
         return False
-    context.capacity |= {key: (most - units, now) for (key, most), units in left.items()}
+    _remaining.update({key: (most - units, now) for (key, most), units in left.items()})
     return True
 
 
-def _left(name: str, kind: str, now: float, context: RuleContext) -> tuple[tuple[str, str], float]:
+def _left(name: str, kind: str, now: float) -> tuple[tuple[str, str], float]:
     """Where a table's units are counted, and how many it has: infinite on demand, and for a missing table, which MiniStack reports."""
     table = _table(name) or {}
     key, each_second = (table.get("TableId", name), kind), float((table.get("ProvisionedThroughput") or {}).get(kind) or 0)
     if not each_second:
         return key, float("inf")
     most = each_second * BURST_SECONDS
-    units, counted = context.capacity.get(key, (most, now))
+    units, counted = _remaining.get(key, (most, now))
     return key, min(most, units + each_second * (now - counted))
 
 
@@ -165,17 +165,14 @@ def request(table: str, sent: dict[str, Any]) -> list[Cost]:
     return _change({"TableName": table, **sent.get("DeleteRequest", {})})
 
 
-def _only(kind: str, count: Count) -> Count:
-    return lambda call: [cost for cost in count(call) if cost[1] == kind]
-
-
+# Statements take units of either kind.
 WRITES: dict[str, Count] = {
     "PutItem": _put,
     "UpdateItem": _change,
     "DeleteItem": _change,
     "TransactWriteItems": _transaction,
-    "ExecuteStatement": _only(WRITE, statement),
-    "ExecuteTransaction": _only(WRITE, _statements),
+    "ExecuteStatement": statement,
+    "ExecuteTransaction": _statements,
 }
 
 READS: dict[str, Count] = {
@@ -183,6 +180,6 @@ READS: dict[str, Count] = {
     "Query": _page,
     "Scan": _page,
     "TransactGetItems": _transaction,
-    "ExecuteStatement": _only(READ, statement),
-    "ExecuteTransaction": _only(READ, _statements),
+    "ExecuteStatement": statement,
+    "ExecuteTransaction": _statements,
 }

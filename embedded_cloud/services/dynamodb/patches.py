@@ -7,7 +7,6 @@ API reference `AccessDenied` is a Code of BatchStatementError, and "a HTTP 200 r
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, cast
 
 from ministack.core import iam_actions, iam_evaluator, responses
@@ -15,8 +14,7 @@ from ministack.services import dynamodb
 
 from embedded_cloud.base import entry_faults
 from embedded_cloud.base.ministack_backend import Answer, json_answer, json_error
-from embedded_cloud.base.patching import Patch, wrap
-from embedded_cloud.base.rules import RuleContext
+from embedded_cloud.base.patching import wrap
 from embedded_cloud.services.dynamodb import capacity
 from embedded_cloud.services.dynamodb.capacity import Cost
 from embedded_cloud.services.dynamodb.rules import CODE, MESSAGE
@@ -40,7 +38,7 @@ def measure_page(original: Callable[..., Any], items: list[dict[str, Any]], *res
     return page, more
 
 
-def read_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
+def read_batch_within_capacity(original: Handler, call: dict[str, Any]) -> Answer:
     """BatchGetItem reads what the capacity allows and returns the rest. Amazon DynamoDB API Reference, BatchGetItem: "if none of the items
     can be processed due to insufficient provisioned throughput [...] ProvisionedThroughputExceededException", else the rest are
     UnprocessedKeys. Each item is rounded up by itself."""
@@ -53,7 +51,7 @@ def read_batch_within_capacity(context: RuleContext, original: Handler, call: di
     for table, wanted in call["RequestItems"].items():
         for key in wanted["Keys"]:
             cost = capacity.item_read(table, key, wanted.get("ConsistentRead"))
-            fits = capacity.fits(cost, context)
+            fits = capacity.fits(cost)
             costs += cost if fits else []
             (served if fits else refused).setdefault(table, wanted | {"Keys": []})["Keys"].append(key)
     if not served:
@@ -66,13 +64,13 @@ def read_batch_within_capacity(context: RuleContext, original: Handler, call: di
     return json_answer(document)
 
 
-def write_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
+def write_batch_within_capacity(original: Handler, call: dict[str, Any]) -> Answer:
     """BatchWriteItem carries out what the capacity allows; by its API reference the rest are UnprocessedItems, or the same exception."""
     accepted: dict[str, list[Any]] = {}
     refused: dict[str, list[Any]] = {}
     for table, requests in (call.get("RequestItems") or {}).items():
         for request in requests:
-            side = accepted if capacity.fits(capacity.request(table, request), context) else refused
+            side = accepted if capacity.fits(capacity.request(table, request)) else refused
             side.setdefault(table, []).append(request)
     if not refused:
         return original(call)
@@ -82,10 +80,10 @@ def write_batch_within_capacity(context: RuleContext, original: Handler, call: d
     return json_answer(json.loads(body) | {"UnprocessedItems": refused}) if status == 200 else (status, headers, body)
 
 
-def execute_batch_within_capacity(context: RuleContext, original: Handler, call: dict[str, Any]) -> Answer:
+def execute_batch_within_capacity(original: Handler, call: dict[str, Any]) -> Answer:
     """BatchExecuteStatement: each statement has its own error (Amazon DynamoDB API Reference, BatchStatementError, Code)."""
     costs = [capacity.statement(statement) for statement in call.get("Statements") or []]
-    throttled = [entry_faults.is_refused(number) or not capacity.fits(cost, context) for number, cost in enumerate(costs)]
+    throttled = [entry_faults.is_refused(number) or not capacity.fits(cost) for number, cost in enumerate(costs)]
     status, headers, body = _execute_the_rest(original, call, [_THROTTLED if refused else None for refused in throttled])
     reads = any(kind == capacity.READ for cost in costs for _table, kind, _units in cost)
     if status != 200 or not (reads or any(throttled)):
@@ -169,16 +167,12 @@ def _denial(action: str, arn: str, region: str) -> dict[str, Any] | None:
     return {"Error": {"Code": "AccessDenied", "Message": message}}
 
 
-def within_capacity(context: RuleContext) -> list[Patch]:
-    return [
-        wrap(dynamodb, "_paginate_evaluated_items", measure_page),
-        wrap(dynamodb, "_batch_get_item", partial(read_batch_within_capacity, context)),
-        wrap(dynamodb, "_batch_write_item", partial(write_batch_within_capacity, context)),
-        wrap(dynamodb, "_batch_execute_statement", partial(execute_batch_within_capacity, context)),
-    ]
-
-
-BY_STATEMENT = (
+# A statement that is denied takes no capacity: the last of two patches of one name is asked first.
+PATCHES = (
+    wrap(dynamodb, "_paginate_evaluated_items", measure_page),
+    wrap(dynamodb, "_batch_get_item", read_batch_within_capacity),
+    wrap(dynamodb, "_batch_write_item", write_batch_within_capacity),
+    wrap(dynamodb, "_batch_execute_statement", execute_batch_within_capacity),
     wrap(iam_actions, "dynamodb_transaction_checks", checks_by_statement),
     wrap(dynamodb, "_batch_execute_statement", authorise_batch_by_statement),
 )

@@ -18,7 +18,8 @@ MESSAGE = (
 def write_beyond_capacity(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon DynamoDB Developer Guide, "Provisioned capacity mode" and "Burst and adaptive capacity": "up to five minutes (300 seconds) of
     unused read and write capacity"; Amazon DynamoDB API Reference, PutItem, ProvisionedThroughputExceededException."""
-    return None if capacity.fits(capacity.WRITES[call.action](call.parameters), context) else Refusal(CODE, MESSAGE)
+    costs = [cost for cost in capacity.WRITES[call.action](call.parameters) if cost[1] == capacity.WRITE]
+    return None if capacity.fits(costs) else Refusal(CODE, MESSAGE)
 
 
 def read_within_capacity(call: Call, answer: Answer, context: RuleContext) -> Answer:
@@ -27,8 +28,8 @@ def read_within_capacity(call: Call, answer: Answer, context: RuleContext) -> An
     that is not there; Query and Scan round the sum of what they evaluated; eventually consistent reads take half, transactional twice."""
     if answer[0] != 200:
         return answer
-    costs = capacity.READS[call.action](call.parameters)
-    if not capacity.fits(costs, context):
+    costs = [cost for cost in capacity.READS[call.action](call.parameters) if cost[1] == capacity.READ]
+    if not capacity.fits(costs):
         return json_error(CODE, MESSAGE)
     if not costs or call.parameters.get("ReturnConsumedCapacity", "NONE") == "NONE":
         return answer

@@ -7,7 +7,7 @@ from ministack.services import iam
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 
 from embedded_cloud.base.calls import Call
-from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext, account_key
+from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext
 from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
 from embedded_cloud.services.ssm.public_parameters import named_by_image
 
@@ -83,7 +83,7 @@ def profile_unknown(call: Call, context: RuleContext) -> Refusal | None:
     profile = name or arn.rpartition("/")[2]
     if not profile:
         return None
-    unseen = context.times.is_within("profile made", account_key(profile), PROPAGATION_SECONDS)
+    unseen = context.times.is_within("profile made", profile, PROPAGATION_SECONDS)
     if profile in iam._instance_profiles and not unseen:
         return None
     kind = "name" if name else "arn"

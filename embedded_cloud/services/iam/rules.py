@@ -3,7 +3,7 @@
 from ministack.core import iam_evaluator
 
 from embedded_cloud.base.calls import Call
-from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext, account_key
+from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext
 
 # How long other services do not know a change in IAM. AWS gives no figure ("eventually consistent"); 5 to 10 seconds were observed.
 PROPAGATION_SECONDS = 10.0
@@ -17,7 +17,7 @@ def root_assumes_a_role(call: Call, context: RuleContext) -> Refusal | None:
 
 
 def _note(event: str, parameter: str) -> Note:
-    return lambda call, answer, context: context.times.note(event, account_key(call.value(parameter)))
+    return lambda call, answer, context: context.times.note(event, call.value(parameter))
 
 
 RULES: dict[str, tuple[Rule, ...]] = {"sts:AssumeRole": (root_assumes_a_role,)}

@@ -4,7 +4,7 @@ from ministack.core import responses
 from ministack.services import iam, lambda_svc
 
 from embedded_cloud.base.calls import Call
-from embedded_cloud.base.rules import Refusal, RuleContext, account_key
+from embedded_cloud.base.rules import Refusal, RuleContext
 from embedded_cloud.iam import authorization
 from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
 
@@ -20,7 +20,7 @@ def role_cannot_be_assumed(call: Call, context: RuleContext) -> Refusal | None:
         return None
     name = call.value("Role").rpartition("/")[2]
     role = iam._roles.get(name)
-    known = role is not None and not context.times.is_within("role made", account_key(name), PROPAGATION_SECONDS)
+    known = role is not None and not context.times.is_within("role made", name, PROPAGATION_SECONDS)
     account, region = responses.get_account_id(), responses.get_region()
     # AWS documents neither key for execution roles; public reports have both, the function's ARN without a version.
     keys = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:lambda:{region}:{account}:function:{function_name(call)}"}

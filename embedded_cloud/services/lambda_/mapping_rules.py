@@ -1,6 +1,5 @@
 """Event source mappings between queues and functions: what Lambda refuses and MiniStack accepts, and a mapping's states of transition."""
 
-import contextvars
 import json
 import re
 from typing import Any, cast
@@ -10,7 +9,7 @@ from ministack.services import iam, lambda_svc, sqs
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.ministack_backend import Answer, json_answer
-from embedded_cloud.base.rules import Refusal, RuleContext, account_key
+from embedded_cloud.base.rules import Refusal, RuleContext
 from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
 from embedded_cloud.services.lambda_.function_rules import invalid
 
@@ -21,6 +20,8 @@ NEEDED_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
 TRANSITION_SECONDS = 10.0
 
 _STATES = ("Deleting", "Creating", "Enabling", "Disabling", "Updating")
+# Mappings that are being deleted, as Lambda described them last, by UUID.
+_deleted: dict[str, dict[str, Any]] = {}
 
 
 def batch_too_large(call: Call, context: RuleContext) -> Refusal | None:
@@ -73,7 +74,7 @@ def role_may_not_receive(call: Call, context: RuleContext) -> Refusal | None:
     if function is None or queue is None:
         return None
     role = function["config"]["Role"].rpartition("/")[2]
-    unseen = context.times.is_within("role's permissions given", account_key(role), PROPAGATION_SECONDS)
+    unseen = context.times.is_within("role's permissions given", role, PROPAGATION_SECONDS)
     name, arn = function["config"]["FunctionName"], queue["attributes"]["QueueArn"]
     missing = NEEDED_ACTIONS[0] if unseen else missing_action(role, name, arn)
     return invalid(f"The provided execution role does not have permissions to call {missing} on SQS") if missing else None
@@ -93,7 +94,7 @@ def note_mapping(call: Call, answer: bytes, context: RuleContext) -> None:
     mapping = json.loads(answer)
     state = {"Create": "Creating", "Delete": "Deleting"}.get(call.action[:6])
     if state == "Deleting":
-        context.deleted_mappings[mapping["UUID"]] = mapping
+        _deleted[mapping["UUID"]] = mapping | {"State": state}
     elif state is None:
         enabled = call.parameters.get("Enabled")
         state = "Updating" if enabled is None else "Enabling" if enabled else "Disabling"
@@ -125,8 +126,7 @@ def _state_of_transition(uuid: str, context: RuleContext) -> str | None:
 
 
 def _being_deleted(context: RuleContext) -> list[dict[str, Any]]:
-    deleted = context.deleted_mappings.items()
-    return [mapping | {"State": "Deleting"} for uuid, mapping in deleted if _state_of_transition(uuid, context)]
+    return [mapping for uuid, mapping in _deleted.items() if _state_of_transition(uuid, context)]
 
 
 def _is_asked_for(call: Call, mapping: dict[str, Any]) -> bool:
@@ -167,7 +167,6 @@ def missing_action(role: str, function: str, queue_arn: str) -> str | None:
     limits = iam_evaluator._permissions_boundary(iam._roles, role, account)
 
     def is_allowed(action: str) -> bool:
-        iam_evaluator.pin_request_origin("127.0.0.1", True)  # Lambda calls over TLS, however the request came
         context = iam_evaluator.EvalContext(
             principal_arn=f"arn:aws:sts::{account}:assumed-role/{role}/{function}",
             principal_type="AssumedRole",
@@ -175,10 +174,11 @@ def missing_action(role: str, function: str, queue_arn: str) -> str | None:
             action=f"sqs:{action}",
             resource_arn=queue_arn,
             region=responses.get_region(),
+            secure_transport=True,  # Lambda calls over TLS, however the request came
         )
         by_identity = iam_evaluator.evaluate(context, policies, *limits)
         policy = iam_evaluator._resource_policy("sqs", queue_arn)
         decided = iam_evaluator.combine_resource_policy(by_identity, context, *policy, limits=tuple(limits)) if policy else by_identity
         return bool(decided.decision == "Allow")
 
-    return next((action for action in NEEDED_ACTIONS if not contextvars.copy_context().run(is_allowed, action)), None)
+    return next((action for action in NEEDED_ACTIONS if not is_allowed(action)), None)

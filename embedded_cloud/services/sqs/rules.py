@@ -8,7 +8,7 @@ from ministack.core import responses
 from ministack.services import sqs
 
 from embedded_cloud.base.calls import Call
-from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext, account_key
+from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext
 
 REUSE_SECONDS = 60.0
 LARGEST_BATCH = 1_048_576
@@ -61,7 +61,7 @@ def note_deleted(call: Call, answer: bytes, context: RuleContext) -> None:
 
 
 def _queue_key(name: str) -> str:
-    return account_key(f"{responses.get_region()}:{name}")
+    return f"{responses.get_region()}:{name}"
 
 
 def message_size(message: dict[str, Any]) -> int:
