@@ -31,13 +31,13 @@ class Call:
     def iam_action(self) -> str:
         return f"{'cloudwatch' if self.service == 'monitoring' else self.service}:{self.action}"
 
+    def flat(self) -> list[tuple[str, str]]:
+        """The name and value of every parameter; of a list, each of its values."""
+        return [(name, str(one)) for name, value in self.parameters.items() for one in (value if isinstance(value, list) else [value])]
+
     def values(self, name: str) -> list[str]:
         """The values of a parameter: of a single one, of a list (`Names`) or of a form's list (`Names.member.1`, `InstanceId.1`)."""
-        found: list[str] = []
-        for key, value in self.parameters.items():
-            if re.fullmatch(rf"{re.escape(name)}((\.member)?\.\d+)?", key):
-                found += [str(item) for item in value] if isinstance(value, list) else [str(value)]
-        return found
+        return [value for key, value in self.flat() if re.fullmatch(rf"{re.escape(name)}((\.member)?\.\d+)?", key)]
 
     def value(self, name: str) -> str:
         return next(iter(self.values(name)), "")

@@ -1,6 +1,5 @@
 """Who may do what. MiniStack's own code decides it, also for the requests that moto answers."""
 
-import json
 import uuid
 from typing import Any
 
@@ -65,12 +64,12 @@ def new_session(arn: str, user_id: str, account: str, expires: float | None) -> 
 async def refusal(request: Request, call: Call, moto: MotoBackend) -> Response | None:
     """AWS's answer to a call that its signature or the policies do not allow; None when it is allowed."""
     region = extract_region(request.headers, request.query)
-    tags = await ec2_permissions.tags_of_named(call, moto, region)
+    tags = await moto.run(lambda: ec2_permissions.tags_of_named(call, moto, region))
     key = _pin(request)
     for action, arn, context in _checks(request, call, region, responses.get_account_id(), tags):
         denied = iam_evaluator.enforce(key, action, call.service, region, resource_arn=arn, service_context=context)
         if isinstance(denied, iam_evaluator.AuthError):
-            return _authentication_failure(request, call.service, denied, action)
+            return _authentication_failure(request, call.service, denied)
         if denied:
             said = {"headers": request.headers, "resource_arn": arn, "explicit_deny": denied.decision == "Deny"}
             told = iam_actions.access_denied_response(call.service, action, denied.principal_arn, str(uuid.uuid4()), **said)
@@ -88,21 +87,17 @@ def error(request_headers: dict[str, str], service: str, code: str, message: str
 def trusts_service(role: dict[str, Any], service: str, account: str, region: str, keys: dict[str, str] | None = None) -> bool:
     """Whether the trust policy of a role lets a service (ec2.amazonaws.com) assume it. `keys` are the condition keys that the service
     sends: EC2 none that AWS documents; for Lambda see function_rules."""
-    document = role["AssumeRolePolicyDocument"]
-    document = json.loads(document) if isinstance(document, str) else document
-    found = document["Statement"]
     context = iam_evaluator.EvalContext(
         principal_arn=service,
         principal_type="Service",
         principal_account=account,
         action="sts:AssumeRole",
-        resource_arn=role["Arn"],
+        resource_arn=role["Arn"],  # a trust policy names no resource, and so is about this one
         region=region,
         service_context={name.lower(): value for name, value in (keys or {}).items()},
     )
-    # A trust policy names no resource: it is the resource.
-    about_the_role = {"Statement": [one | {"Resource": role["Arn"]} for one in (found if isinstance(found, list) else [found])]}
-    return bool(iam_evaluator.evaluate_resource_policy(about_the_role, context, service=service).decision == "Allow")
+    decided = iam_evaluator.evaluate_resource_policy(role["AssumeRolePolicyDocument"], context, service=service)
+    return bool(decided.decision == "Allow")
 
 
 def _function_credentials(config: dict[str, Any]) -> dict[str, str]:
@@ -153,8 +148,8 @@ def _resources(call: Call, region: str, account: str) -> list[str]:
     return named + call.values("ResourceARN") or ["*"]
 
 
-def _authentication_failure(request: Request, service: str, failure: Any, action: str = "") -> Response:
-    return _response(request.headers, *ministack_app._credential_failure(service, action, str(uuid.uuid4()), failure, request.headers))
+def _authentication_failure(request: Request, service: str, failure: Any) -> Response:
+    return _response(request.headers, *ministack_app._credential_failure(service, "", str(uuid.uuid4()), failure, request.headers))
 
 
 def _response(request_headers: dict[str, str], status: int, headers: dict[str, str], body: bytes) -> Response:

@@ -33,17 +33,18 @@ _NEEDED_BY = {"RunInstances": ("security-group", "subnet")}
 _BY_PARAMETER = "resolve:ssm:"
 
 
-async def tags_of_named(call: Call, moto: MotoBackend, region: str) -> Tags:
-    """The tags of the resources that a call names, by their identifiers."""
-    names = {name for _kind, name in _named(call)} if call.service == "ec2" else set()
-    return await moto.run(lambda: _tags(moto, region, names)) if names else {}
+def image_parameter(call: Call) -> str:
+    """The public parameter that the ImageId of a launch names; empty when it is an image's id."""
+    image = call.value("ImageId") if call.action == "RunInstances" else ""
+    return image.removeprefix(_BY_PARAMETER) if image.startswith(_BY_PARAMETER) else ""
 
 
-def _tags(moto: MotoBackend, region: str, names: set[str]) -> Tags:
+def tags_of_named(call: Call, moto: MotoBackend, region: str) -> Tags:
+    """The tags of the resources that a call to EC2 names, by their identifiers. Runs on moto's thread."""
     used = [backend for backend in moto.backends("ec2") if backend.region_name == region]
     # A call may also name an instance by the association of its profile.
     behind = {one.association_id: one.instance_id for backend in used for one in backend.iam_instance_profile_associations.values()}
-    tagged = {name: behind.get(name, name) for name in names}
+    tagged = {name: behind.get(name, name) for _kind, name in _named(call)}
     return {name: dict(backend.tags[one]) for backend in used for name, one in tagged.items() if one in backend.tags}
 
 
@@ -57,28 +58,24 @@ def checks(call: Call, region: str, account: str, tags: Tags, request_tags: dict
     named += [(kind, "*") for kind in _NEEDED_BY.get(call.action, ()) if kind not in kinds]
     keys = {one: request_tags | {f"aws:ResourceTag/{name}": value for name, value in of_one.items()} for one, of_one in tags.items()}
     found = [(call.iam_action, _arn(kind, name, region, account), keys.get(name, request_tags)) for kind, name in named]
-    for kind in sorted({value for key, value in _flat(call) if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", key)}):
+    for kind in sorted({value for key, value in call.flat() if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", key)}):
         found.append(("ec2:CreateTags", _arn(kind, "*", region, account), request_tags | {"ec2:CreateAction": call.action}))
-    image = call.value("ImageId")
-    if image.startswith(_BY_PARAMETER):
-        found.append(("ssm:GetParameters", f"arn:aws:ssm:{region}::parameter/{image.removeprefix(_BY_PARAMETER).strip('/')}", {}))
+    parameter = image_parameter(call)
+    if parameter:
+        found.append(("ssm:GetParameters", f"arn:aws:ssm:{region}::parameter/{parameter.strip('/')}", {}))
     return found or [(call.iam_action, "*", request_tags)]
 
 
 def _named(call: Call) -> list[tuple[str, str]]:
     """(type, identifier) of every resource that a call names, once each."""
     found: dict[tuple[str, str], None] = {}
-    for key, value in _flat(call):
+    for key, value in call.flat():
         parameter = _PARAMETER.fullmatch(key)
         if parameter:
             found[_NAMED_BY[parameter.group(1)], value] = None
         elif re.fullmatch(r"ResourceId\.\d+", key):
             found[_TYPE_OF_ID.get(value.partition("-")[0], "*"), value] = None
     return list(found)
-
-
-def _flat(call: Call) -> list[tuple[str, str]]:
-    return [(key, str(value)) for key, values in call.parameters.items() for value in (values if isinstance(values, list) else [values])]
 
 
 def _arn(kind: str, name: str, region: str, account: str) -> str:

@@ -8,8 +8,8 @@ from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYP
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.rules import Note, Refusal, Rule, RuleContext
+from embedded_cloud.iam.ec2_permissions import image_parameter
 from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
-from embedded_cloud.services.ssm.public_parameters import named_by_image
 
 # How long an instance is pending. AWS gives no figure; some seconds were observed.
 PENDING_SECONDS = 5.0
@@ -23,7 +23,7 @@ _INSTANCE_IN_ANSWER = re.compile(r"<instanceId>(i-[0-9a-f]+)</instanceId>")
 def image_unknown(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon EC2 Developer Guide, "Error codes for the Amazon EC2 API": InvalidAMIID.Malformed, InvalidAMIID.NotFound."""
     image = call.value("ImageId")
-    if not image or named_by_image(call) or image in context.ec2.amis:
+    if not image or image_parameter(call) or image in context.ec2.amis:
         return None
     if not _IMAGE.fullmatch(image):
         return Refusal("InvalidAMIID.Malformed", f'Invalid id: "{image}" (expecting "ami-...")')
@@ -32,7 +32,7 @@ def image_unknown(call: Call, context: RuleContext) -> Refusal | None:
 
 def image_parameter_missing(call: Call, context: RuleContext) -> Refusal | None:
     """Amazon EC2 User Guide, "Reference AMIs using Systems Manager parameters": `resolve:ssm:<name>`. The text of this refusal is ours."""
-    name = named_by_image(call)
+    name = image_parameter(call)
     if not name or context.moto.backend("ssm", context.ec2.region_name).get_parameter(name) is not None:
         return None
     return Refusal("InvalidParameterValue", f"The SSM parameter {name} of ImageId {call.value('ImageId')} does not exist")

@@ -3,14 +3,14 @@
 from dataclasses import replace
 from urllib.parse import urlencode
 
-from ministack.core.router import extract_region
+from ministack.core import responses
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.messages import Request
 from embedded_cloud.base.moto_backend import MotoBackend
+from embedded_cloud.iam.ec2_permissions import image_parameter
 
 PREFIX = "/aws/service/"
-RESOLVE = "resolve:ssm:"
 
 
 def asks_for_public_parameters(call: Call) -> bool:
@@ -20,18 +20,11 @@ def asks_for_public_parameters(call: Call) -> bool:
     return reads and bool(names) and all(f"{name}/".startswith(PREFIX) for name in names)
 
 
-def named_by_image(call: Call) -> str:
-    """The public parameter that the ImageId of a launch names; empty when it is an image's id."""
-    image = call.value("ImageId") if call.action == "RunInstances" else ""
-    return image.removeprefix(RESOLVE) if image.startswith(RESOLVE) else ""
-
-
 async def with_image_resolved(request: Request, call: Call, moto: MotoBackend) -> Request:
     """RunInstances as moto understands it: with the image itself where the request names a public parameter, which exists."""
-    name = named_by_image(call)
+    name = image_parameter(call)
     if not name:
         return request
-    region = extract_region(request.headers, request.query)
-    parameter = await moto.run(lambda: moto.backend("ssm", region).get_parameter(name))
+    parameter = await moto.run(lambda: moto.backend("ssm", responses.get_region()).get_parameter(name))
     form = urlencode(call.parameters | {"ImageId": [parameter.value]}, doseq=True)  # the signature was checked before
     return replace(request, body=form.encode()) if request.body else replace(request, query_string=form)

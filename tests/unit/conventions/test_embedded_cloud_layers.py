@@ -24,7 +24,7 @@ LAYERS = (
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # One service may use what another one says of itself: here, what uses it.
-SERVICES = {"iam": {"ec2", "lambda_"}, "ssm": {"ec2"}}
+SERVICES = {"iam": {"ec2", "lambda_"}}
 
 
 def imported(file: Path) -> Iterator[str]:
