@@ -21,7 +21,7 @@ class ClientTokens:
 
     async def answer(self, request: Request, call: Call, make: Callable[[], Awaitable[Response]]) -> Response:
         """The answer of `make`. A known token gets its first answer again, or a refusal when the parameters differ."""
-        token = call.value("ClientToken") if (call.service, call.action) == ("ec2", "RunInstances") else ""
+        token = call.value("ClientToken") if call.name == "ec2:RunInstances" else ""
         if not token:
             return await make()
         key = extract_region(request.headers, request.query), token

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ministack.services import iam
-from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociation, IamInstanceProfileAssociationBackend
+from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociationBackend
 from moto.ec2.models.instance_types import InstanceTypeBackend
 from moto.ec2.models.instances import InstanceBackend
 
@@ -33,28 +33,18 @@ def keep_metadata_options(original: Callable[..., Any], backend: InstanceBackend
     return original(backend, instance_id, **known | {name: value for name, value in sent.items() if value is not None})
 
 
-def keep_id_when_attached(original: Callable[..., Any], association: IamInstanceProfileAssociation, *rest: Any, **named: Any) -> None:
+def keep_profile_id(original: Callable[..., Any], backend: Any, *arguments: Any, **named: Any) -> Any:
     """An instance keeps the id that its profile had when it was attached. moto invents one, and shows the association's id."""
-    original(association, *rest, **named)
-    _keep_id(association)
-
-
-def keep_id_when_replaced(original: Callable[..., Any], backend: Any, *arguments: Any, **named: Any) -> Any:
     association = original(backend, *arguments, **named)
-    _keep_id(association)
-    return association
-
-
-def _keep_id(association: IamInstanceProfileAssociation) -> None:
     profile = association.iam_instance_profile
-    known = iam._instance_profiles.get_scoped(association.ec2_backend.account_id, None, profile.name)
+    known = iam._instance_profiles.get_scoped(backend.account_id, None, profile.name)
     profile.id = known["InstanceProfileId"] if known else profile.id
-    attached = {"Arn": profile.arn, "Id": profile.id}
-    association.ec2_backend.modify_instance_attribute(association.instance_id, "iam_instance_profile", attached)
+    backend.modify_instance_attribute(association.instance_id, "iam_instance_profile", {"Arn": profile.arn, "Id": profile.id})
+    return association
 
 
 PATCHES = (
     wrap(InstanceBackend, "modify_instance_metadata_options", keep_metadata_options),
-    wrap(IamInstanceProfileAssociation, "__init__", keep_id_when_attached),
-    wrap(IamInstanceProfileAssociationBackend, "replace_iam_instance_profile_association", keep_id_when_replaced),
+    wrap(IamInstanceProfileAssociationBackend, "associate_iam_instance_profile", keep_profile_id),
+    wrap(IamInstanceProfileAssociationBackend, "replace_iam_instance_profile_association", keep_profile_id),
 )
