@@ -1,21 +1,24 @@
 """Functions, versions and mappings as Lambda keeps them, where MiniStack differs."""
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable
 from typing import Any
 
+from ministack.core import iam_evaluator, lambda_runtime
 from ministack.core.responses import get_account_id
-from ministack.services import lambda_svc
+from ministack.services import cloudwatch_logs, lambda_svc
 
 from embedded_cloud.base.ministack_backend import Answer, json_answer, json_error
 from embedded_cloud.base.patching import Patch, replace, wrap
 from embedded_cloud.base.rules import Times
-from embedded_cloud.services.lambda_ import log_permissions
 from embedded_cloud.services.lambda_.function_rules import UPDATE_SECONDS
 from embedded_cloud.services.lambda_.mapping_rules import missing_action
 from embedded_cloud.services.lambda_.version_rules import LATEST, weights_of
+
+logger = logging.getLogger(__name__)
 
 # How long it is remembered whether a role may read a queue: a mapping polls many times a second.
 PERMISSION_SECONDS = 1.0
@@ -107,6 +110,24 @@ def refuse_second_mapping(original: Callable[..., Answer], data: dict[str, Any])
     return original(data)
 
 
+def write_log_as_the_role(original: Callable[..., None], function: dict[str, Any], *arguments: Any, **options: Any) -> None:
+    """A function writes its log with the permissions of its role. MiniStack always writes it, and makes the log group too. The calls and
+    their resources are those of "Lambda execution role" and of AWS's denials: CreateLogGroup when there is no group, then CreateLogStream
+    on the group's streams, and PutLogEvents on the one stream. When one is denied nothing is written; the invocation goes on."""
+    config = function.get("config") or function
+    _arn, partition, _lambda, region, account, *_rest = config["FunctionArn"].split(":")
+    group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
+    arn = f"arn:{partition}:logs:{region}:{account}:log-group:{group}"
+    needed = [] if group in cloudwatch_logs._log_groups else [("logs:CreateLogGroup", f"{arn}:log-stream:")]
+    needed += [("logs:CreateLogStream", f"{arn}:log-stream:"), ("logs:PutLogEvents", f"{arn}:log-stream:of-this-invocation")]
+    key = lambda_runtime.execution_credentials(config)["AWS_ACCESS_KEY_ID"]
+    denied = next((action for action, arn in needed if iam_evaluator.enforce(key, action, "logs", region, resource_arn=arn)), None)
+    if denied is None:
+        original(function, *arguments, **options)
+    else:
+        logger.warning("A function's log was not written: its role may not %s", denied)
+
+
 def _qualifier(function: str) -> str:
     """What follows a function's name; empty for $LATEST, which is what the plain name invokes."""
     found = lambda_svc._resolve_name_and_qualifier(function)[1]
@@ -126,5 +147,5 @@ PATCHES = (
     wrap(lambda_svc, "_sqs_esm_concurrency", poll_as_the_role),
     wrap(lambda_svc, "_list_esms", list_by_qualifier),
     wrap(lambda_svc, "_create_esm", refuse_second_mapping),
-    wrap(lambda_svc, "_emit_lambda_logs", log_permissions.write_as_the_role),
+    wrap(lambda_svc, "_emit_lambda_logs", write_log_as_the_role),
 )
