@@ -7,7 +7,7 @@ from typing import Any
 
 from embedded_cloud.base import calls, messages, ministack_backend
 from embedded_cloud.base.calls import Call, UnclearCallError
-from embedded_cloud.base.messages import Receive, Request, Response, Send
+from embedded_cloud.base.messages import Message, Receive, Request, Response, Send
 from embedded_cloud.base.moto_backend import MotoBackend
 from embedded_cloud.control.pages import PREFIX as CONTROL_PREFIX
 from embedded_cloud.control.pages import ControlPages
@@ -95,11 +95,13 @@ class Router:
 
     async def _handle_iam(self, scope: dict[str, Any], request: Request, receive: Receive, send: Send) -> None:
         """MiniStack's answer. What succeeded is repeated to moto before the client hears of it, so that its next call to EC2 finds it."""
-        status, answer = await ministack_backend.collect(scope, request.body, receive)
-        if 200 <= status < 300:
-            await self._repeat_to_moto(request)
-        for message in answer:
+
+        async def repeat_and_send(message: Message) -> None:
+            if message["type"] == "http.response.start" and 200 <= message["status"] < 300:
+                await self._repeat_to_moto(request)
             await send(message)
+
+        await ministack_backend.handle(scope, request.body, receive, repeat_and_send)
 
     async def _repeat_to_moto(self, request: Request) -> None:
         try:

@@ -62,9 +62,7 @@ async def _stop_signal() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
     logger.warning("Stopping")
-    last_resort = threading.Timer(6.0, _end, [1])  # the process ends in any case
-    last_resort.daemon = True
-    last_resort.start()
+    threading.Timer(6.0, _end, [1]).start()  # the process ends in any case
     # This comes first: a request that waits for a function would delay the end.
     await asyncio.to_thread(lambda_runtime.reset)
 

@@ -1,6 +1,7 @@
 """MiniStack, in this process: its ASGI application, and answers in its own form."""
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from ministack.app import app
 from ministack.core import responses
@@ -11,16 +12,10 @@ from embedded_cloud.base.messages import Application, Message, Receive, Send
 Answer = tuple[int, dict[str, str], bytes]
 
 application: Application = app
+json_answer: Callable[..., Answer] = responses.json_response
+json_error: Callable[..., Answer] = responses.error_response_json
 
 _READY_PAGE = {"type": "http", "method": "GET", "path": "/_ministack/ready", "query_string": b"", "headers": [], "http_version": "1.1"}
-
-
-def json_answer(value: Any, status: int = 200) -> Answer:
-    return cast(Answer, responses.json_response(value, status))
-
-
-def json_error(code: str, message: str, status: int = 400) -> Answer:
-    return cast(Answer, responses.error_response_json(code, message, status))
 
 
 async def handle(scope: dict[str, Any], body: bytes, receive: Receive, send: Send) -> None:
@@ -37,20 +32,14 @@ async def handle(scope: dict[str, Any], body: bytes, receive: Receive, send: Sen
     await application(secure, receive_body_first, send)
 
 
-async def collect(scope: dict[str, Any], body: bytes, receive: Receive) -> tuple[int, list[Message]]:
-    """The status of MiniStack's answer (0 when it gave none) and the answer itself, which nobody was sent yet."""
-    answer: list[Message] = []
-
-    async def keep(message: Message) -> None:
-        answer.append(message)
-
-    await handle(scope, body, receive, keep)
-    return next((message["status"] for message in answer if message["type"] == "http.response.start"), 0), answer
-
-
 async def is_ready() -> bool:
-    async def nothing_more() -> Message:
-        return {"type": "http.disconnect"}
+    statuses: list[int | None] = []
 
-    status, _answer = await collect(_READY_PAGE, b"", nothing_more)
-    return status == 200
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        statuses.append(message.get("status"))
+
+    await application(_READY_PAGE, receive, send)
+    return 200 in statuses

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,6 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from embedded_cloud.base.messages import Request, Response
-
-logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -34,9 +31,7 @@ class MotoBackend:
 
     def run_later(self, seconds: float, function: Callable[[], object]) -> None:
         """The same after some seconds, without waiting for it."""
-        timer = threading.Timer(seconds, self._executor.submit, [contextvars.copy_context().run, function])
-        timer.daemon = True
-        timer.start()
+        threading.Timer(seconds, self._executor.submit, [contextvars.copy_context().run, function]).start()
 
     async def handle(self, request: Request) -> Response:
         """moto's answer. moto checks neither the signature nor the policies: the caller must have done that."""
@@ -66,8 +61,4 @@ class MotoBackend:
         await self.run(lambda: [self.backend(service, region) for service in ("ec2", "cloudwatch")])
 
     async def is_ready(self, region: str) -> bool:
-        try:
-            return await self.run(lambda: bool(self.backend("ec2", region).vpcs))
-        except Exception:
-            logger.exception("moto does not answer")
-            return False
+        return await self.run(lambda: bool(self.backend("ec2", region).vpcs))
