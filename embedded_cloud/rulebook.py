@@ -41,31 +41,20 @@ class Rulebook:
 
     async def refusal(self, request: Request, call: Call) -> Response | None:
         """AWS's refusal of a call that moto would carry out."""
-        if call.name not in self.rules:
-            return None
         refused = await self.context.moto.run(lambda: self._first_refusal(call))
         return authorization.error(request.headers, call.service, *refused) if refused else None
 
     async def succeeded(self, call: Call, response: Response) -> None:
         """moto carried out a call."""
-        if call.name in self.notes and response.status < 300:
+        if response.status < 300:
             await self.context.moto.run(lambda: self._note(call, response.body))
 
-    async def _handle(
-        self,
-        service: str,
-        original: Callable[..., Any],
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        body: bytes,
-        query: dict[str, list[str]],
-    ) -> Answer:
-        call = self._read_call(service, method, path, headers, body, query)
-        refused = self._first_refusal(call)
-        if refused:
+    async def _handle(self, service: str, original: Callable[..., Any], *request: Any) -> Answer:
+        call = self._read_call(service, *request)
+        if refused := self._first_refusal(call):
+            _method, _path, headers, _body, _query = request
             return authorization.error(headers, service, *refused)
-        answer: Answer = await original(method, path, headers, body, query)
+        answer: Answer = await original(*request)
         if 200 <= answer[0] < 300:
             self._note(call, answer[2])
         rewrite = self.rewrites.get(call.name)
@@ -73,8 +62,7 @@ class Rulebook:
 
     def _handle_queue(self, action: str, original: Callable[..., Any], data: dict[str, Any], url: str) -> Any:
         call = Call("sqs", action, data | {"QueueUrl": data.get("QueueUrl") or url})
-        refused = self._first_refusal(call)
-        if refused:
+        if refused := self._first_refusal(call):
             raise sqs._Err(*refused)
         answer = original(data, url)
         self._note(call, b"")
@@ -96,4 +84,4 @@ class Rulebook:
             is_asked_about = f"{service}:{action}" in self.rules or f"{service}:{action}" in self.rewrites
             return Call(service, action, json_object(body) if is_asked_about else {})
         form = {**query, **parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)}
-        return Call(service, next(iter(form.get("Action", [])), ""), form)
+        return Call(service, form.get("Action", [""])[0], form)

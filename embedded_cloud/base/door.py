@@ -73,11 +73,10 @@ class Door:
 
     def _refused_for(self, scope: dict[str, Any]) -> str:
         """Why a request is not admitted; empty when it is."""
-        names = [bytes(name).lower() for name, _value in scope["headers"]]
         hosts = [bytes(value).lower() for name, value in scope["headers"] if bytes(name).lower() == b"host"]
         if hosts not in [[f"{name}:{self.port}".encode()] for name in ("127.0.0.1", "localhost", "[::1]")]:
             return "the Host header must name this machine and this port, once"
-        if any(_BROWSERS_HEADERS.fullmatch(name) for name in names) or scope["method"] == "OPTIONS":
+        if scope["method"] == "OPTIONS" or any(_BROWSERS_HEADERS.fullmatch(bytes(name).lower()) for name, _value in scope["headers"]):
             return "this cloud does not answer browsers"
         if not bytes(scope["raw_path"]).startswith(b"/"):
             return "the request line must name a path, and no host"

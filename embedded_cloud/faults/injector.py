@@ -121,8 +121,7 @@ class _ActiveSettings:
 
     @property
     def shown(self) -> dict[str, Any]:
-        found = asdict(self.settings)
-        return {name: value for name, value in found.items() if name in ("rate", "seed", "latency_ms") or value}
+        return {name: value for name, value in asdict(self.settings).items() if name in ("rate", "seed", "latency_ms") or value}
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -133,8 +132,7 @@ class _ActiveSettings:
         if self.settings == FaultSettings():
             return False
         from_role = "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in request.query
-        is_asked_for = not self.settings.actions or action in self.settings.actions
-        if from_role != self.settings.roles or not is_asked_for:
+        if from_role != self.settings.roles or (self.settings.actions and action not in self.settings.actions):
             return False
         queue = self.settings.queue  # which SQS's JSON protocol names
         return not queue or str(messages.json_object(request.body).get("QueueUrl")).rpartition("/")[2] == queue

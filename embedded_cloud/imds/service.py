@@ -27,14 +27,14 @@ REFRESH_SECONDS = 900
 Session = tuple[dict[str, str], float]
 
 _CREDENTIALS = "latest/meta-data/iam/security-credentials/"
-# Values of the identity document by their path below latest/meta-data/.
+# Values of the identity document by their path.
 _LEAVES = {
-    "instance-id": "instanceId",
-    "instance-type": "instanceType",
-    "ami-id": "imageId",
-    "local-ipv4": "privateIp",
-    "placement/region": "region",
-    "placement/availability-zone": "availabilityZone",
+    "latest/meta-data/instance-id": "instanceId",
+    "latest/meta-data/instance-type": "instanceType",
+    "latest/meta-data/ami-id": "imageId",
+    "latest/meta-data/local-ipv4": "privateIp",
+    "latest/meta-data/placement/region": "region",
+    "latest/meta-data/placement/availability-zone": "availabilityZone",
 }
 
 
@@ -59,9 +59,29 @@ class Instance:
         return self.identity["accountId"]
 
 
-async def running_instance(moto: MotoBackend, name: str) -> Instance:
-    """The one running instance whose id or Name tag is `name`; UnavailableError when there is none, or more than one."""
-    found = await moto.run(lambda: _running_instances(moto, name))
+def running_instance(moto: MotoBackend, name: str) -> Instance:
+    """The one running instance whose id or Name tag is `name`; UnavailableError when there is none, or more than one. Runs on moto's
+    thread."""
+    found = []
+    for backend in moto.backends("ec2"):
+        for instance in backend.all_instances():
+            if instance.state != "running" or name not in (instance.id, backend.tags.get(instance.id, {}).get("Name")):
+                continue
+            identity = {
+                "accountId": moto.account,
+                "architecture": instance.architecture,
+                "availabilityZone": instance.placement.zone,
+                "imageId": instance.image_id,
+                "instanceId": instance.id,
+                "instanceType": instance.instance_type,
+                "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "privateIp": instance.private_ip or "",
+                "region": backend.region_name,
+                "version": "2017-09-30",
+            }
+            association = backend.iam_instance_profile_associations.get(instance.id)
+            profile = association.iam_instance_profile if association else None
+            found.append(Instance(identity, profile.name if profile else "", profile.id if profile else ""))
     if len(found) != 1:
         raise UnavailableError(f"{len(found) or 'no'} running instances have the id or the Name tag {name}; exactly one is expected")
     return found[0]
@@ -99,7 +119,7 @@ class MetadataService:
         if "x-forwarded-for" in request.headers:
             return messages.text(403, "Forbidden: the request came through a proxy")
         try:
-            instance = await running_instance(self._moto, name)
+            instance = await self._moto.run(lambda: running_instance(self._moto, name))
             if path == "latest/api/token":
                 return self._token(request, instance)
             if request.method != "GET":
@@ -123,9 +143,8 @@ class MetadataService:
         return messages.text(200, token, x_aws_ec2_metadata_token_ttl_seconds=seconds)
 
     def _metadata(self, instance: Instance, path: str) -> Response:
-        leaf = _LEAVES.get(path.removeprefix("latest/meta-data/"))
-        if leaf and path.startswith("latest/meta-data/"):
-            return messages.text(200, instance.identity[leaf])
+        if path in _LEAVES:
+            return messages.text(200, instance.identity[_LEAVES[path]])
         if path == "latest/dynamic/instance-identity/document":
             return messages.as_json(200, instance.identity)
         if path.rstrip("/") + "/" == _CREDENTIALS:
@@ -157,27 +176,3 @@ class MetadataService:
 
 def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _running_instances(moto: MotoBackend, name: str) -> list[Instance]:
-    found = []
-    for backend in moto.backends("ec2"):
-        for instance in backend.all_instances():
-            if instance.state != "running" or name not in (instance.id, backend.tags.get(instance.id, {}).get("Name")):
-                continue
-            identity = {
-                "accountId": moto.account,
-                "architecture": instance.architecture,
-                "availabilityZone": instance.placement.zone,
-                "imageId": instance.image_id,
-                "instanceId": instance.id,
-                "instanceType": instance.instance_type,
-                "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "privateIp": instance.private_ip or "",
-                "region": backend.region_name,
-                "version": "2017-09-30",
-            }
-            association = backend.iam_instance_profile_associations.get(instance.id)
-            profile = association.iam_instance_profile if association else None
-            found.append(Instance(identity, profile.name if profile else "", profile.id if profile else ""))
-    return found
