@@ -26,24 +26,38 @@ MERCHANTS = (
 )
 
 
-class SyntheticTransactions:
-    """Random transactions and the gaps between them; the same `seed` (None: a new stream) gives the same of both."""
+class SyntheticSource:
+    """Transactions at random moments; the same `seed` (None: a new stream) gives the same transactions and gaps between them."""
 
-    def __init__(self, rate: float, seed: int | None) -> None:
+    path = None
+
+    def __init__(self, rate: float, seed: int | None, now: float) -> None:
         self._rate = rate
         self._seeded = seed is not None
         self._elapsed = 0.0
         # Two generators, so that the rate (which draws gaps) does not change the contents. Nothing here guards a secret.
         self._contents = random.Random(f"{seed} contents" if self._seeded else None)
         self._gaps = random.Random(f"{seed} gaps" if self._seeded else None)
+        self._arrival = now + self._gap()
 
-    def gap(self) -> float:
+    def next_moment(self, now: float) -> float:
+        self._arrival = max(self._arrival, now - CATCH_UP_SECONDS)
+        return self._arrival
+
+    def draw(self, now: float, limit: int) -> Draft:
+        draft = Draft()
+        while self._arrival <= now and len(draft.messages) < limit:
+            draft.messages.append(self._transaction())
+            self._arrival += self._gap()
+        return draft
+
+    def _gap(self) -> float:
         """Seconds until the next transaction: exponential, of mean 1 / rate."""
         gap = self._gaps.expovariate(self._rate)
         self._elapsed += gap
         return gap
 
-    def draw(self) -> Message:
+    def _transaction(self) -> Message:
         """The next transaction: id (UUID4), user, amount (two decimals, never a float), currency, UTC timestamp, merchant."""
         contents = self._contents
         name, currency, _, low, high = contents.choices(MERCHANTS, weights=[each[2] for each in MERCHANTS])[0]
@@ -56,26 +70,3 @@ class SyntheticTransactions:
         body = f'{{"transaction_id":"{transaction_id}","user_id":"{user}","amount":{amount},"currency":"{currency}",'
         body += f'"timestamp":"{timestamp}","merchant":{json.dumps(name, ensure_ascii=False)}}}'
         return Message(transaction_id, body, amount, timestamp)
-
-
-class SyntheticSource:
-    """The source of synthetic transactions, at random moments."""
-
-    path = None
-
-    def __init__(self, rate: float, seed: int | None, now: float) -> None:
-        self._stream = SyntheticTransactions(rate, seed)
-        self._arrival = now + self._stream.gap()
-
-    def next_moment(self, now: float) -> float:
-        """When the next one comes."""
-        self._arrival = max(self._arrival, now - CATCH_UP_SECONDS)
-        return self._arrival
-
-    def draw(self, now: float, limit: int) -> Draft:
-        """The transactions that have come, `limit` at most."""
-        draft = Draft()
-        while self._arrival <= now and len(draft.messages) < limit:
-            draft.messages.append(self._stream.draw())
-            self._arrival += self._stream.gap()
-        return draft

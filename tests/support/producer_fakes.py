@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from outbox_records import Message
 from producer_settings import Settings
 from senders import Senders
 from sending import SENDERS, Producer, Source
-from synthetic_transactions import SyntheticTransactions
+from synthetic_transactions import SyntheticSource
 
 URL = "http://127.0.0.1:4566/000000000000/FinancialTransactionQueue"
 
@@ -165,5 +166,5 @@ def fail(*ids: str, fault: bool = False) -> Callable[[list[dict]], dict]:
 
 
 def stream_of(count: int, seed: int = 1, rate: float = 1.0) -> list[dict[str, Any]]:
-    stream = SyntheticTransactions(rate, seed)
-    return [json.loads(stream.draw().body, parse_float=Decimal) for _ in range(count) if stream.gap() >= 0]
+    drawn = SyntheticSource(rate, seed, 0.0).draw(math.inf, count).messages
+    return [json.loads(each.body, parse_float=Decimal) for each in drawn]

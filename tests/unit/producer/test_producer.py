@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from producer_fakes import URL, stream_of
 from producer_settings import Settings, read_settings
-from synthetic_transactions import SyntheticTransactions
+from synthetic_transactions import SyntheticSource
 
 VARIABLES = {"QUEUE_URL": URL, "AWS_REGION": "us-east-1", "PRODUCER_STATE_DIRECTORY": "/state"}
 
@@ -141,7 +143,7 @@ def test_an_amount_is_a_number_with_two_decimals_and_was_never_a_float():
 
 
 def test_a_body_is_compact_json_in_which_the_amount_has_no_quotes():
-    body = SyntheticTransactions(1.0, 1).draw().body
+    body = SyntheticSource(1.0, 1, 0.0).draw(math.inf, 1).messages[0].body
     written = json.loads(body, parse_float=lambda text: f"<{text}>")
     compact = json.dumps(written, separators=(",", ":"), ensure_ascii=False)
     assert body == compact.replace('"<', "").replace('>"', "")
@@ -167,7 +169,7 @@ def test_the_rate_changes_nothing_but_the_timestamps_of_a_seeded_stream():
 
 
 def test_no_seed_gives_a_new_stream_with_the_time_of_day():
-    one, other = (json.loads(SyntheticTransactions(1.0, None).draw().body) for _ in range(2))
+    one, other = (json.loads(SyntheticSource(1.0, None, 0.0).draw(math.inf, 1).messages[0].body) for _ in range(2))
     assert one["transaction_id"] != other["transaction_id"] and abs(json_age(one)) < 60
 
 
@@ -176,8 +178,11 @@ def json_age(found: dict) -> float:
 
 
 def test_the_gaps_are_exponential_around_the_rate():
-    stream = SyntheticTransactions(4.0, 5)
-    gaps = [stream.gap() for _ in range(20_000)]
+    stream, moments = SyntheticSource(4.0, 5, 0.0), [0.0]
+    for _ in range(20_000):
+        moments.append(stream.next_moment(0.0))
+        stream.draw(moments[-1], 1)
+    gaps = [after - before for before, after in pairwise(moments)]
     mean = sum(gaps) / len(gaps)
     assert mean == pytest.approx(0.25, rel=0.03)
     assert sum(gap > mean for gap in gaps) / len(gaps) == pytest.approx(0.368, abs=0.015)  # e^-1 of an exponential

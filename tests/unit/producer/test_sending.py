@@ -20,7 +20,7 @@ from outbox_records import Entry
 from producer_fakes import URL, World, fail, stream_of, take_all, wanted
 from sending import Batch, Producer
 from sqs_client import SendError, explain
-from synthetic_transactions import SyntheticSource, SyntheticTransactions
+from synthetic_transactions import SyntheticSource
 
 NO_OUTBOX: Any = None
 
@@ -54,9 +54,10 @@ def test_a_transaction_waits_no_longer_than_the_linger():
     # given one transaction a minute or so, when five are sent, then each goes alone, five seconds after it was drawn
     world = World()
     world.run(rate=1 / 60, count=5, linger=5.0)
-    arrivals, stream = [], SyntheticTransactions(1 / 60, 1)
+    arrivals, stream = [], SyntheticSource(1 / 60, 1, 0.0)
     for _ in range(5):
-        arrivals.append((arrivals[-1] if arrivals else 0) + stream.gap())
+        arrivals.append(stream.next_moment(0.0))
+        stream.draw(arrivals[-1], 1)
     assert [len(ids) for _, ids in world.requests] == [1] * 5
     assert [moment for moment, _ in world.requests[:4]] == pytest.approx([each + 5 for each in arrivals[:4]])
 
