@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
+from feed import Feed
+from feed_stdin import StdinFeed
 from outbox import PRUNE_SHARE, Outbox
 from outbox_error import OutboxError
-from outbox_records import REJECTED_LINES, Draft, Entry, Usage
+from outbox_records import REJECTED_LINES, Entry, Usage
 from producer_settings import EXIT_OK, EXIT_UNSENT, MAX_BYTES, Settings
 from senders import Senders
 from sqs_client import REQUEST_SECONDS, explain, plain
@@ -29,20 +31,9 @@ LOOK_SECONDS = 2.0  # between looks for what other commands changed in the outbo
 SAY_FULL_SECONDS = 60.0  # between lines that say that the outbox is full
 
 T = TypeVar("T")
-
-
-class Source(Protocol):
-    """Where transactions come from. `next_moment` is when to draw again (math.inf: never); `draw` returns what there is, `limit` at most.
-
-    `path` is not None for a feed. A feed is asked also when there is no room for transactions, so that no change of its files is missed.
-    """
-
-    @property
-    def path(self) -> str | None: ...
-
-    def next_moment(self, now: float) -> float: ...
-
-    def draw(self, now: float, limit: int) -> Draft: ...
+# Where transactions come from. `next_moment` is when to draw again (math.inf: never); `draw` returns what there is, `limit` at most.
+# `path` is not None for a feed. A feed is asked also when there is no room for transactions, so that no change of its files is missed.
+Source = SyntheticSource | StdinFeed | Feed
 
 
 @dataclass
