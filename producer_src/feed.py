@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from feed_files import CHUNK_BYTES, HASHED_BYTES, POLL_SECONDS, FeedFile, Unreadable
+from feed_files import HASHED_BYTES, POLL_SECONDS, FeedFile, Unreadable
 from outbox_error import OutboxError
 from outbox_records import Draft, LostPlace, Message, Position
 from producer_settings import Settings
@@ -50,7 +50,6 @@ class Feed:
         self._waits = False  # whether the log says that there is none
 
     def next_moment(self, now: float) -> float:
-        """When to look again; never (math.inf) after the end."""
         return self._moment
 
     def draw(self, now: float, limit: int) -> Draft:
@@ -80,29 +79,30 @@ class Feed:
         self._look(0.0, Draft())
         size = lines = 0
         for file in self._open.values():
-            at, last = file.position.offset, b"\n"
-            while chunk := os.pread(file.handle, CHUNK_BYTES, at):
-                at, lines, last = at + len(chunk), lines + chunk.count(b"\n"), chunk
-            size, lines = size + at - file.position.offset, lines + (not last.endswith(b"\n"))
+            start, unread = file.position.offset, file.unread
+            end, complete = file.count_lines(start + unread, start)
+            size, lines = size + unread, lines + complete + (end < start + unread)
         return size, lines
 
     # --- lines -------------------------------------------------------------------------------------------------------
 
     def _read(self, file: FeedFile, limit: int, now: float, draft: Draft) -> None:
         found, line = Draft(), None
-        final = file.packed or not self._settings.follow or (file.away and self._is_quiet(file, now))
-        while found.size < limit and (next_ := file.next_line(line, final)):
-            line = next_
-            found.take(line.parsed(file.position.name, self._settings.message_bytes))
-        if found.size < limit and not final and file.left_behind and self._is_quiet(file, now):
+        quiet = self._is_quiet(file, now)
+        final = file.packed or not self._settings.follow or (file.away and quiet)
+        for each in file.lines():
+            complete = each.ended or final
+            if not complete and not (file.left_behind and quiet):
+                break
+            parsed = each.parsed(file.position.name, self._settings.message_bytes)
             # It seems that nobody writes to it any more. A whole transaction without a line end is taken; a fragment waits for its rest.
-            last = file.next_line(line, True)
-            whole = last.parsed(file.position.name, self._settings.message_bytes) if last else None
-            if last and isinstance(whole, Message):
-                line = last
-                found.take(whole)
+            if not complete and not isinstance(parsed, Message):
+                break
+            line = each
+            found.take(parsed)
+            if found.size == limit:
+                break
         file.stuck = line is None
-        file.forget_read()
         if line is None:
             return
         if file.size < line.after or not file.begins_as(file.position):  # the file may have other content now
@@ -134,10 +134,8 @@ class Feed:
         if new:
             self._sort(new, there)
         self._look_for_missing(there, now, draft)
-        names = [name for name, _ in there.values()]
-        self.found = (
-            self.path in names or bool(self._open) or any(self._known[key].state == "done" for key in there.keys() & self._known.keys())
-        )
+        done = any(row.state == "done" for key, row in self._known.items() if key in there)
+        self.found = done or bool(self._open) or any(name == self.path for name, _ in there.values())
         begun, stamp = self._known[BEGUN], "" if self.found else NOT_FOUND
         if begun.stamp != stamp:
             self._keep(replace(begun, stamp=stamp), draft)
@@ -271,7 +269,7 @@ class Feed:
             file.go_to(size, 0)
             self._keep(replace(file.position, state="copy", stamp=_stamp(entry)), draft)
         elif self._is_calm(there):
-            file.go_to(*file.lines_before(known))
+            file.go_to(*file.count_lines(known))
             self._follow(file, now, "opened", draft)
             return
         file.close()
@@ -291,9 +289,7 @@ class Feed:
 
     def _is_calm(self, there: dict[Key, Entry]) -> bool:
         """Whether no file has changed since this look began; otherwise a copy may be taken for a new file."""
-        return there.keys() <= self._scan().keys() and all(
-            file.size >= file.position.offset and file.begins_as(file.position) for file in self._open.values()
-        )
+        return there.keys() <= self._scan().keys() and all(file.begins_as(file.position) for file in self._open.values())
 
     def _look_for_missing(self, there: dict[Key, Entry], now: float, draft: Draft) -> None:
         """Report missing files that were not read to their ends as lost; keep the records of the others for some time."""

@@ -7,8 +7,10 @@ import gzip
 import hashlib
 import lzma
 import os
+import shutil
 import tempfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +40,11 @@ class Line:
     content: bytes
     after: int
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has a line end."""
+        return self.after > self.start + self.length
+
     def parsed(self, source: str, message_bytes: int) -> Message | Rejected | None:
         """The transaction, or the line with the reason why it is not one; None for a blank line."""
         content, length = self.content, self.length
@@ -51,17 +58,29 @@ class Line:
         return Rejected(source, self.number, self.start, length, found, content) if content.strip() else None
 
 
+class Cutter:
+    """Cuts what is read into lines, from one that begins at `start`, with `lines` before it. `line` is the one that has no end yet."""
+
+    def __init__(self, start: int = 0, lines: int = 0) -> None:
+        self.line = Line(lines + 1, start, 0, b"", start)
+
+    def cut(self, chunk: bytes) -> Iterator[Line]:
+        """The lines that end in the next bytes."""
+        *parts, rest = chunk.split(b"\n")
+        for part in parts:
+            line = self._longer(part, 1)
+            self.line = Line(line.number + 1, line.after, 0, b"", line.after)
+            yield line
+        self.line = self._longer(rest, 0)
+
+    def _longer(self, part: bytes, ending: int) -> Line:
+        line = self.line
+        content = line.content + part[: KEPT_BYTES - len(line.content)]
+        return Line(line.number, line.start, line.length + len(part), content, line.after + len(part) + ending)
+
+
 class Unreadable(Exception):
     """A compressed file that is incomplete, or of an unknown kind."""
-
-
-def _unpacked(packed: Any) -> bytes:
-    try:
-        return bytes(packed.read(CHUNK_BYTES))
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        if getattr(error, "errno", None) is not None:  # the disk's; gzip and bz2 raise an OSError without errno for bad data
-            raise
-        raise Unreadable(f"not whole: {error}") from error
 
 
 class FeedFile:
@@ -74,8 +93,7 @@ class FeedFile:
         self.away = False  # whether it is no longer in the directory
         self.left_behind = False  # whether another file has the feed's name, or it is away
         self.stuck = False  # whether its unread part has no line end
-        self._window, self._at = b"", 0  # bytes that were read, and their offset
-        self._scanned = 0  # there is no line end before this offset
+        self._cutter = Cutter()
 
     def close(self) -> None:
         os.close(self.handle)
@@ -89,18 +107,20 @@ class FeedFile:
         try:
             if not opener:
                 raise Unreadable("compressed with zstd, expected gzip, bzip2 or xz")
-            with tempfile.TemporaryFile(dir=directory) as plain:
-                with os.fdopen(os.dup(self.handle), "rb") as raw, opener(raw) as packed:
-                    while chunk := _unpacked(packed):
-                        plain.write(chunk)
+            with tempfile.TemporaryFile(dir=directory) as plain, os.fdopen(os.dup(self.handle), "rb") as raw, opener(raw) as packed:
+                shutil.copyfileobj(packed, plain, CHUNK_BYTES)
                 plain.flush()
                 return FeedFile(os.dup(plain.fileno()), self.position, packed=True)
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            if getattr(error, "errno", None) is not None:  # the disk's; gzip and bz2 raise an OSError without errno for bad data
+                raise
+            raise Unreadable(f"not whole: {error}") from error
         finally:
             self.close()
 
-    def lines_before(self, size: int) -> tuple[int, int]:
-        """Where the last complete line within so many bytes ends, and the number of lines up to there."""
-        at = lines = end = 0
+    def count_lines(self, size: int, start: int = 0) -> tuple[int, int]:
+        """Where the last complete line from `start` up to `size` bytes ends, and how many there are."""
+        at, end, lines = start, start, 0
         while chunk := os.pread(self.handle, min(CHUNK_BYTES, size - at), at):
             lines += chunk.count(b"\n")
             end = at + chunk.rfind(b"\n") + 1 if b"\n" in chunk else end
@@ -139,44 +159,14 @@ class FeedFile:
         mark = offset or min(HASHED_BYTES, size)
         place = {"offset": offset, "line": line, "mark": mark, "fingerprint": self.print_of(mark), "seen": max(size, offset)}
         self.position = replace(self.position, **place, state="open", waiting=0)  # type: ignore[arg-type]
-        self._scanned = 0
+        self._cutter = Cutter(offset, line)
 
-    def next_line(self, before: Line | None, final: bool) -> Line | None:
-        """The line after `before`, or after its place; None if there is no complete one. `final`: the last line needs no end."""
-        start, number = (before.after, before.number) if before else (self.position.offset, self.position.line)
-        at, ending = max(start, self._scanned), 1
-        while (end := self._find(at)) < 0:
-            at = self._at + len(self._window)
-            if self._fill(start):
-                continue
-            if not final or at <= start:
-                self._scanned = at if at - start > KEPT_BYTES else 0  # do not scan a long line again each time
-                return None
-            end, ending = at, 0
-            break
-        return Line(number + 1, start, end - start, self._read(start, min(end - start, KEPT_BYTES)), end + ending)
-
-    def forget_read(self) -> None:
-        """Forget the bytes that were read: they may have been written again."""
-        self._window = b""
-
-    def _find(self, at: int) -> int:
-        """The offset of the next line end in the window, from `at` on; -1 if there is none."""
-        if not self._at <= at <= self._at + len(self._window):
-            self._window, self._at = b"", at
-        found = self._window.find(b"\n", at - self._at)
-        return found + self._at if found >= 0 else -1
-
-    def _fill(self, start: int) -> bool:
-        """Read on at the end of the window, and keep only the line from `start` on (if it is kept whole); False at the end of the file."""
-        end = self._at + len(self._window)
-        more = os.pread(self.handle, CHUNK_BYTES, end)
-        kept = self._window[max(0, start - self._at) :] if end - start <= KEPT_BYTES else b""
-        if more:
-            self._at, self._window = end - len(kept), kept + more
-        return bool(more)
-
-    def _read(self, at: int, length: int) -> bytes:
-        if self._at <= at and at + length <= self._at + len(self._window):
-            return self._window[at - self._at : at - self._at + length]
-        return os.pread(self.handle, length, at)
+    def lines(self) -> Iterator[Line]:
+        """The lines after its place; the last one may have no end."""
+        line = self._cutter.line
+        if line.start != self.position.offset or line.length <= KEPT_BYTES:  # a longer one is not read again each time
+            self._cutter = Cutter(self.position.offset, self.position.line)
+        while chunk := os.pread(self.handle, CHUNK_BYTES, self._cutter.line.after):
+            yield from self._cutter.cut(chunk)
+        if self._cutter.line.length:
+            yield self._cutter.line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from feed_stdin import StdinFeed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from outbox_error import OutboxError
-from outbox_records import Draft
+from outbox_records import Draft, Position
 from producer_fakes import World, in_memory, wanted
 
 
@@ -53,14 +54,39 @@ def test_a_line_of_any_length_is_read_in_bounded_memory(directory: Path, monkeyp
     monkeypatch.setattr(feed_files, "KEPT_BYTES", 1_000)
     monkeypatch.setattr(feed_files, "CHUNK_BYTES", 100)
     path = directory / "feed"
-    path.write_text(line("a") + "x" * 50_000 + "\n" + line("b"))
-    reader, largest, drafts = Reader(path), 0, []
-    for _ in range(10):
-        drafts.append(reader.draw(1))
-        largest = max(largest, *(len(each._window) for each in reader.feed._open.values()))
+    path.write_text(line("a") + "x" * 500_000 + "\n" + line("b"))
+    reader = Reader(path)
+    tracemalloc.start()
+    drafts = [reader.draw(1) for _ in range(10)]
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     (rejected,) = [each for draft in drafts for each in draft.rejected]
-    assert (rejected.length, rejected.reason, rejected.content, rejected.offset) == (50_000, "too_large", b"x" * 1_000, len(line("a")))
-    assert [each.transaction_id for draft in drafts for each in draft.messages] == ["a", "b"] and largest < 1_500
+    assert (rejected.length, rejected.reason, rejected.content, rejected.offset) == (500_000, "too_large", b"x" * 1_000, len(line("a")))
+    assert [each.transaction_id for draft in drafts for each in draft.messages] == ["a", "b"] and largest < 100_000
+
+
+def test_a_long_line_without_an_end_is_read_once_and_what_is_before_it_as_often_as_it_is_not_taken(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(feed_files, "KEPT_BYTES", 1_000)
+    path, read, pread = directory / "feed", [], os.pread
+    path.write_text(line("a") + "x" * 5_000)
+    file = feed_files.FeedFile(os.open(path, os.O_RDONLY), Position(str(path), 1, 1, str(path)))
+    monkeypatch.setattr(feed_files.os, "pread", lambda *of: read.append(pread(*of)) or read[-1])
+    # given that nothing is taken, then both are there again
+    first, long = file.lines()
+    assert (first.ended, long.ended, long.start, long.length) == (True, False, len(line("a")), 5_000)
+    assert list(file.lines()) == [first, long]
+    # given that the first is taken, then of the other one only what is added is read
+    file.go_to(first.after, first.number)
+    assert list(file.lines()) == [long]
+    read.clear()
+    with path.open("a") as more:
+        more.write("y\n" + line("b"))
+    whole, last = file.lines()
+    assert (whole.number, whole.length, whole.content, last.number, last.ended) == (2, 5_001, b"x" * 1_000, 3, True)
+    assert sum(map(len, read)) == len("y\n" + line("b"))
+    file.close()
 
 
 # The place in a file
@@ -158,6 +184,17 @@ def test_stdin_gives_what_there_is_never_waits_and_has_no_checkpoint(pipe: int):
     assert [each.transaction_id for each in feed.draw(3.0, 10).messages] == ["b"]
     feed.draw(4.0, 10)
     assert feed.next_moment(5.0) == float("inf")
+
+
+def test_nothing_is_taken_from_stdin_while_there_is_no_room(pipe: int):
+    feed = StdinFeed(262_144)
+    os.write(pipe, (line("a") + line("b")).encode())
+    os.close(pipe)
+    assert feed.draw(0.0, 0) == Draft()
+    assert [each.transaction_id for each in feed.draw(1.0, 1).messages] == ["a"]
+    assert feed.draw(2.0, 0) == Draft() and feed.next_moment(2.0) < float("inf")
+    assert [each.transaction_id for each in feed.draw(3.0, 9).messages] == ["b"]
+    assert feed.draw(4.0, 9) == Draft() and feed.next_moment(4.0) == float("inf")
 
 
 # With the producer

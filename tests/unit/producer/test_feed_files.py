@@ -7,7 +7,7 @@ import gzip
 import lzma
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -249,15 +249,16 @@ def test_a_file_that_is_overwritten_while_it_is_read_gives_no_line_of_two_conten
     write(path, *names(1, 12))
     reader = Reader(path)
     reader.draw(1)
-    new, next_line = [f"new-{number}" for number in range(20)], FeedFile.next_line
+    new, lines = [f"new-{number}" for number in range(20)], FeedFile.lines
 
-    def overwrite(file: FeedFile, before: Line | None, final: bool) -> Line | None:
-        if before and before.number == 3:
-            write(path, *new, mode="r+")
-        return next_line(file, before, final)
+    def overwrite(file: FeedFile) -> Iterator[Line]:
+        for each in lines(file):
+            yield each
+            if each.number == 3:
+                write(path, *new, mode="r+")
 
     with monkeypatch.context() as patched:
-        patched.setattr(FeedFile, "next_line", overwrite)
+        patched.setattr(FeedFile, "lines", overwrite)
         assert reader.draw().messages == []
     assert reader.read() == new and reader.wait() == [] and [each.line for each in reader.lost] == [1]
 
