@@ -59,9 +59,7 @@ COLUMNS = [each.name for each in dataclasses.fields(Position)]  # of feed_file
 class Outbox:
     """The database in `directory`. Whoever sends from it opens it `exclusive`: a lock that ends with the process. Raises OutboxError."""
 
-    def __init__(
-        self, directory: str | os.PathLike[str], exclusive: bool = False, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, directory: str | Path, exclusive: bool = False, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.directory = Path(directory)
         self.path = self.directory / FILE
         self._now = now
@@ -89,7 +87,7 @@ class Outbox:
 
     # --- the service -------------------------------------------------------------------------------------------------
 
-    def record_start(self, feed: str | None = None) -> None:
+    def record_start(self, feed: str | None) -> None:
         """Commit that the service starts, and its feed. It shows that commits are possible."""
         with self._transaction():
             self._connection.execute("UPDATE ledger SET started_at = ?, feed = ?", (utc(self._now()), feed))
@@ -209,23 +207,17 @@ class Outbox:
 
     def value(self, query: str, *values: object) -> Any:
         """The first column of the first row of a query; None if there is no row."""
-        with self._errors():
-            row = self._connection.execute(query, values).fetchone()
-        return row[0] if row else None
+        rows = self.rows(query, *values)
+        return rows[0][0] if rows else None
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._errors():
             return self._connection.execute(query, values).fetchall()
 
-    def only_read(self) -> None:
-        """Refuse all changes from here on."""
-        self._connection.execute("PRAGMA query_only = ON")
-
     def integrity_errors(self) -> list[str]:
         """The errors that SQLite's quick_check finds in the file."""
         try:
-            with self._errors():
-                return [text for (text,) in self._connection.execute("PRAGMA quick_check(5)") if text != "ok"]
+            return [text for (text,) in self.rows("PRAGMA quick_check(5)") if text != "ok"]
         except OutboxError as error:
             return [str(error)]
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import io
 import json
 import os
 import re
@@ -26,7 +25,6 @@ WHERE sequence > ? AND sequence <= ? AND recorded_at >= ? ORDER BY sequence LIMI
 
 
 def ledger(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """List what was recorded and sent: as JSON lines, with a last line that proves the list complete, or as a table."""
     about = """Lists what was recorded and sent, in the order it was recorded; the service may run or not.
 
 --json ends with a line {"ledger": ..., "entries": N, "first": sequence, "last": sequence, "exported_at": ...}: without it the list is
@@ -50,9 +48,7 @@ cut off.
 
 
 def outbox(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Show what is unsent: counts, bytes, age, and the first entries."""
-    about = f"Shows what the outbox holds, and the first {SHOWN} unsent entries."
-    options = Options("outbox", about, environment)
+    options = Options("outbox", f"Shows what the outbox holds, and the first {SHOWN} unsent entries.", environment)
     options.add_argument("--json", action="store_true", help="one JSON object, without the list")
     options.add_argument("--check", action="store_true", help="let SQLite check the whole file: the errors that it finds")
     found = options.read(arguments)
@@ -87,7 +83,6 @@ def resend(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Settle the sent entries up to a sequence."""
     options = Options("reconciled", "Settles the sent entries up to a sequence: they may then be pruned when room is needed.", environment)
     number = checked(int, within(1), "a sequence, 1 or more")
     options.add_argument("--through", type=number, required=True, metavar="N", help="the last sequence that is settled")
@@ -105,7 +100,6 @@ def reconciled(arguments: Sequence[str], environment: Mapping[str, str]) -> None
 
 
 def rejected(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """List the rejected lines that are kept, or remove some."""
     about = """Lists the rejected lines of a feed as JSON lines: number, source, line, offset, length, reason, rejected_at, content.
 
 Bytes that are not UTF-8 are shown as \\xNN. Of a line longer than 1 MiB the first MiB is kept; a file still has the rest at the offset."""
@@ -113,7 +107,6 @@ Bytes that are not UTF-8 are shown as \\xNN. Of a line longer than 1 MiB the fir
 
 
 def lost(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """List the lost places of a feed, or remove some."""
     about = """Lists the lost places of a feed as JSON lines: number, feed, file, offset, line, reason, found_at.
 
 The content of the file after so many bytes (lines) may not be in the ledger. Look for those lines in a copy of the file, give the ones
@@ -232,13 +225,10 @@ def _moment(text: str) -> str:
 
 @contextlib.contextmanager
 def _opened(directory: str, changing: bool = False) -> Iterator[Outbox]:
-    held = Outbox(directory)
-    try:
+    with contextlib.closing(Outbox(directory)) as held:
         if not changing:
-            held.only_read()
+            held.rows("PRAGMA query_only = ON")
         yield held
-    finally:
-        held.close()
 
 
 @contextlib.contextmanager
@@ -252,12 +242,11 @@ def _written(path: Path | None) -> Iterator[TextIO]:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with open(handle, "wb") as raw:
-                with gzip.open(raw, "wb", compresslevel=6) if path.suffix == ".gz" else contextlib.nullcontext(raw) as packed:
-                    text = io.TextIOWrapper(packed, encoding="utf-8")
+                plain = path.suffix != ".gz"
+                with open(handle, "w", encoding="utf-8", closefd=False) if plain else gzip.open(raw, "wt", 6, "utf-8") as text:
                     yield text
-                    text.flush()
-                    text.detach()
-                os.fsync(raw.fileno())
+                raw.flush()
+                os.fsync(handle)
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
