@@ -174,10 +174,10 @@ class Table:
 
     def store(self, states: list[RecordState]) -> None:
         """Inserts the first record of each id; compares every other with what the table then holds."""
-        by_id: dict[str, list[RecordState]] = {}
+        by_id: dict[str, RecordState] = {}
         for state in states:
-            by_id.setdefault(state.key, []).append(state)
-        firsts = [same_id[0] for same_id in by_id.values()]
+            by_id.setdefault(state.key, state)
+        firsts = by_id.values()
         plain = [(state, item_bytes(state.item)) for state in firsts if self.statement(state.item)]
         for group in groups(plain, MAX_STATEMENTS, MAX_INSERT_BYTES):
             self.insert(group)
@@ -186,13 +186,12 @@ class Table:
                 self.put(state)
         held = {state.key: state.item for state in firsts if state.outcome is Outcome.STORED}
         held |= self.read([state for state in firsts if state.reason is Reason.UNREAD_DUPLICATE])
-        for same_id in by_id.values():
-            for state in same_id:
-                if state.key in held:
-                    if state.outcome is not Outcome.STORED:
-                        state.settle_against(held[state.key])
-                elif state is not same_id[0]:
-                    state.retry(Reason.SAME_ID_PENDING, transaction_id=bounded(state.key), first=same_id[0].record["messageId"])
+        for state in states:
+            if state.key in held:
+                if state.outcome is not Outcome.STORED:
+                    state.settle_against(held[state.key])
+            elif state is not by_id[state.key]:
+                state.retry(Reason.SAME_ID_PENDING, transaction_id=bounded(state.key), first=by_id[state.key].record["messageId"])
 
     def statement(self, item: Item) -> str:
         """The conditional insert of an item with these names; "" if PartiQL cannot express them."""
