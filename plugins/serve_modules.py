@@ -27,8 +27,6 @@ from typing import Any, NoReturn
 IMPORTS = (
     "ansible.module_utils._internal._ansiballz._loader",
     "ansible_collections.amazon.aws.plugins.module_utils.modules",
-    "shutil",
-    "tempfile",
     "zipfile",
 )
 
