@@ -234,8 +234,8 @@ class Producer:
             self._open = None
 
     def _may_start(self, now: float) -> bool:
-        """Whether one more request may begin: after one that failed, only one at a time."""
-        return now <= self._last_start and self.senders.under_way < (1 if self._outage else self.senders.count)
+        """Whether one more request may begin: before the first success, and after one that failed, only one at a time."""
+        return now <= self._last_start and self.senders.under_way < (self.senders.count if self._sent and not self._outage else 1)
 
     def _sendable(self, now: float) -> Batch | None:
         """The first batch that is due, if a request may begin."""
@@ -291,7 +291,7 @@ class Producer:
         batch.due = self._retry(batch.attempts, batch, reason="FailedEntries", failed=failed, what_to_do=advice)
 
     def _note_failure(self, batch: Batch, error: Exception) -> None:
-        """Hold all requests for a while. Those that were under way when one failed are of the same outage."""
+        """Hold all requests for a while. Those that were under way when one failed are of the same outage, unless a success has ended it."""
         if not isinstance(error, BotoCoreError | ClientError):
             raise error
         why = explain(error, self.settings)
@@ -299,7 +299,7 @@ class Producer:
             raise why from error
         self._client = None if why.refused else self._client  # to read the credentials again
         began, batch.started = batch.started or 0.0, None
-        if began >= self._failed:
+        if not self._outage or began >= self._failed:
             self._outage, self._failed = self._outage + 1, self.now()
             self._hold = self._retry(self._outage, batch, reason=why.code, detail=why.detail, what_to_do=why.what_to_do)
 

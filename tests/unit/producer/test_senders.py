@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 from fakes import client_error
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from outbox import Outbox
 from outbox_records import Draft
@@ -41,6 +41,7 @@ def record(world: World, count: int) -> None:
     st.integers(0, 200),
     st.booleans(),
 )
+@example([take_all] * 12 + [AWAY] * 2, [0.01, 0.5, 0.5, 0.0, 0.5], 71, True)  # a success between two failures
 def test_all_is_sent_and_marked_whatever_comes_back_when(plan: list[Any], durations: list[float], count: int, drawn: bool):
     # given entries of before, and more that are drawn, and a queue that in the end takes all
     world = World(*plan)
@@ -108,7 +109,7 @@ def test_what_comes_together_shares_a_commit():
 
 def test_an_outage_counts_once_for_all_that_were_under_way():
     # given four requests under way as the queue goes away for a moment
-    world = World(*[AWAY] * SENDERS)
+    world = World(take_all, *[AWAY] * SENDERS)
     record(world, 100)
     world.run_from(None, senders=SideBySide(world.clock, itertools.repeat(1.0)), count=0, within=600.0)
     assert [line["attempt"] for line in world.lines("retrying")] == [1]
@@ -139,6 +140,15 @@ def test_credentials_that_cannot_be_read_for_a_while_are_an_outage():
     assert world.run_from(None, senders=SideBySide(world.clock, itertools.repeat(1.0), 2), count=0, within=600.0) == 0
     assert set(world.states().values()) == {"sent"} and not answers
     assert [line["attempt"] for line in world.lines("retrying")] == [1, 2, 3]
+
+
+def test_the_first_request_is_alone_until_it_succeeds():
+    # given a first request that takes longer than a refusal would
+    world = World(take_all, REFUSED)
+    record(world, 100)
+    senders = SideBySide(world.clock, itertools.chain([3.0], itertools.repeat(0.1)))
+    assert world.run_from(None, senders=senders, count=0, within=600.0) == 0
+    assert set(world.states().values()) == {"sent"} and sorted(begin for begin, *_ in senders.spans)[1] >= 3.0
 
 
 def test_a_first_request_that_is_refused_ends_it():
