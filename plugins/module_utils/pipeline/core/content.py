@@ -5,6 +5,7 @@ It shares no code with the function on purpose: a function that rounds money mus
 
 from __future__ import annotations
 
+import contextlib
 import json
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
@@ -123,25 +124,18 @@ def differing(body: Body, item: Item) -> list[str]:
 def remembered(amount: str | None, timestamp: str | None) -> Body:
     """What a ledger still knows of an entry whose body it no longer has."""
     body: Body = {}
-    if amount is not None and isinstance(number := _number_or_none(amount), Decimal):
-        body[AMOUNT] = number
+    if amount is not None:
+        with contextlib.suppress(InvalidOperation):
+            body[AMOUNT] = Decimal(amount)
     if timestamp is not None:
         body[TIMESTAMP] = timestamp
     return body
 
 
-def _number_or_none(text: str) -> Decimal | None:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        return None
-
-
 def fingerprint(body: Body, leave_out: frozenset[str] = frozenset()) -> bytes:
     """Equal for equal content, whatever the spelling and the order of members; fields left out do not count."""
-    return sha256(
-        _canonical({name: value for name, value in body.items() if name not in leave_out}).encode("utf-8", "surrogatepass")
-    ).digest()
+    kept = {name: value for name, value in body.items() if name not in leave_out}
+    return sha256(_canonical(kept).encode()).digest()
 
 
 def _canonical(value: Any) -> str:

@@ -76,23 +76,20 @@ def _base64(value: Any) -> str:
 class JsonLinesWriter:
     """Takes the records of one file, compressed as they come; `count` is how many there are."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        # Without a name and a time: the same records make the same file.
-        self._zipped = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
-        self.count = 0
+    def __init__(self, zipped: gzip.GzipFile) -> None:
+        self._zipped, self.count = zipped, 0
 
     def add(self, record: dict[str, Any]) -> None:
         self._zipped.write(to_json(record).encode() + b"\n")
         self.count += 1
 
-    def close(self) -> None:
-        self._zipped.close()
-
 
 @contextlib.contextmanager
 def write_json_lines(path: Path, closing: Callable[[int], dict[str, Any]] | None = None) -> Iterator[JsonLinesWriter]:
     """An atomic file of JSON lines; `closing` makes its last line from the number of the others."""
-    with atomic_file(path) as file, contextlib.closing(JsonLinesWriter(file)) as lines:
+    # Without a name and a time in the gzip: the same records make the same file.
+    with atomic_file(path) as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as zipped:
+        lines = JsonLinesWriter(zipped)
         yield lines
         if closing:
             lines.add(closing(lines.count))
@@ -130,12 +127,10 @@ class ClosedLines:
         try:
             with gzip.open(self._path, "rt", encoding="utf-8") as lines:
                 yield from enumerate(lines, start=1)
-        except (EOFError, zlib.error) as error:
+        except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
             self.line += 1
-            raise self._error(f"it is cut off or damaged ({error})") from error
-        except (gzip.BadGzipFile, UnicodeDecodeError) as error:
-            self.line += 1
-            raise self._error(f"it is no gzip of JSON lines ({error})") from error
+            what = "cut off or damaged" if isinstance(error, EOFError | zlib.error) else "no gzip of JSON lines"
+            raise self._error(f"it is {what} ({error})") from error
 
     def _document(self, text: str) -> dict[str, Any]:
         try:
