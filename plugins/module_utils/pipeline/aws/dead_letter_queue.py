@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -60,22 +60,17 @@ class QuarantinedMessage:
     @classmethod
     def read(cls, message: dict[str, Any]) -> QuarantinedMessage:
         """From a message of ReceiveMessage with all its attributes."""
-        attributes = message.get("MessageAttributes", {})
-        system = message["Attributes"]
-
-        def text(name: str) -> str | None:
-            value: str | None = attributes.get(name, {}).get("StringValue")
-            return value
-
+        attributes, system = message.get("MessageAttributes", {}), message["Attributes"]
+        texts = {name: value.get("StringValue") for name, value in attributes.items()}
         return cls(
             message_id=message["MessageId"],
             receipt_handle=message["ReceiptHandle"],
             body=message["Body"],
             attributes=attributes,
-            reason=text("reason") or RETRIES_EXHAUSTED,
-            detail=text("detail") or "",
-            outbox_id=text("outbox_id"),
-            source_message_id=text("source_message_id"),
+            reason=texts.get("reason") or RETRIES_EXHAUSTED,
+            detail=texts.get("detail") or "",
+            outbox_id=texts.get("outbox_id"),
+            source_message_id=texts.get("source_message_id"),
             transaction_id=transaction_id_in(message["Body"]),
             sent_at=datetime.fromtimestamp(int(system["SentTimestamp"]) / 1000, UTC),
             receive_count=int(system["ApproximateReceiveCount"]),
@@ -116,8 +111,8 @@ class Sweep:
     up.
     """
 
-    def __init__(self, sqs: Any, url: str, clock: Clock, seconds: float, bodies: bool, progress: Callable[[int], object] | None) -> None:
-        self._sqs, self._url, self._clock, self._bodies, self._progress = sqs, url, clock, bodies, progress
+    def __init__(self, sqs: Any, url: str, clock: Clock, seconds: float, bodies: bool) -> None:
+        self._sqs, self._url, self._clock, self._bodies = sqs, url, clock, bodies
         self._end = clock.monotonic() + seconds
         self._held: dict[str, QuarantinedMessage] = {}
         self._deleted: set[str] = set()
@@ -208,8 +203,6 @@ class Sweep:
             if message.message_id in self._deleted:
                 again.append(message)
         self.delete(again)
-        if new and self._progress:
-            self._progress(len(self._held))
         return new
 
     def _is_all(self) -> bool:
@@ -221,15 +214,13 @@ class Sweep:
 
 
 @contextlib.contextmanager
-def sweep(
-    sqs: Any, url: str, clock: Clock, seconds: float, progress: Callable[[int], object] | None = None, *, bodies: bool = True
-) -> Iterator[Sweep]:
+def sweep(sqs: Any, url: str, clock: Clock, seconds: float, *, bodies: bool = True) -> Iterator[Sweep]:
     """A sweep that has received nothing yet: take its `arrivals`, at the pace of the work with each of them.
 
     All of it, with that work, may take no more than `seconds`: if this process is killed, the messages stay hidden for so long and for
-    MARGIN_SECONDS more. `progress` is told how many are held. Without `bodies`, the held messages (not the arriving ones) have no content.
+    MARGIN_SECONDS more. Without `bodies`, the held messages (not the arriving ones) have no content.
     """
-    found = Sweep(sqs, url, clock, seconds, bodies, progress)
+    found = Sweep(sqs, url, clock, seconds, bodies)
     try:
         yield found
     finally:

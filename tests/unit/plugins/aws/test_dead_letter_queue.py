@@ -296,11 +296,3 @@ def test_no_message_is_hidden_for_longer_than_sqs_allows(sqs: Any, url: str):
     send(sqs, url, "one")
     with swept(sqs, url, system_clock(), 100_000) as found:
         assert found.complete
-
-
-def test_progress_is_how_many_are_swept(sqs: Any, url: str):
-    told: list[int] = []
-    send(sqs, url, *map(str, range(12)))
-    with swept(sqs, url, system_clock(), 30, told.append):
-        pass
-    assert told == [10, 12]
