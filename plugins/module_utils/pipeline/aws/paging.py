@@ -10,6 +10,8 @@ from botocore.exceptions import ClientError
 from ..core.errors import error_code
 
 Answer = TypeVar("Answer")
+# What IAM, DynamoDB, Lambda and (in two ways) SQS answer for what does not exist.
+ABSENT = frozenset({"NoSuchEntity", "ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 
 
 def pages(client: Any, operation: str, key: str, **request: Any) -> list[Any]:
@@ -17,7 +19,7 @@ def pages(client: Any, operation: str, key: str, **request: Any) -> list[Any]:
     return [entry for page in client.get_paginator(operation).paginate(**request) for entry in page.get(key) or []]
 
 
-def unless_missing(call: Callable[..., Answer], missing: Iterable[str], **request: Any) -> Answer | None:
+def unless_missing(call: Callable[..., Answer], missing: Iterable[str] = ABSENT, **request: Any) -> Answer | None:
     """The answer of one call, or None when its error code is one of `missing`. Other errors are raised."""
     try:
         return call(**request)
