@@ -7,7 +7,7 @@ Clients are passed in, one for each service; boto3 clients may be shared between
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -115,17 +115,13 @@ def mend(resources: Sequence[Mapping[str, Any]], clients: Mapping[str, Any], clo
 def _type_of(resource: Mapping[str, Any]) -> ResourceType:
     kind = TYPES.get(resource["type"])
     if kind is None:
-        raise ExpectationError(f"{resource['name']}: there is no type {resource['type']!r}. Types: {_listed(TYPES)}.")
+        raise ExpectationError(f"{resource['name']}: there is no type {resource['type']!r}. Types: {', '.join(TYPES)}.")
     unknown = sorted(set(resource.get("expected") or {}) - set(kind.properties))
     if unknown:
         raise ExpectationError(
-            f"{resource['type']} {resource['name']}: there is no property {_listed(unknown)}. Properties: {_listed(kind.properties)}."
+            f"{resource['type']} {resource['name']}: there is no property {', '.join(unknown)}. Properties: {', '.join(kind.properties)}."
         )
     return kind
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _expected(resource: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict, snake_dict_to_camel_dict
+
 from ..aws.paging import pages, unless_missing
-from ..aws.queue import QUEUE_ABSENT
 from ..core.canonical import boolean, document, number, structure, text, text_map, text_set
 from .resource_type import LAST_CHANGE, Mender, ResourceType, always, canonicals, found_in, lacks, page, tag_dict
-
-NO_TABLE = ("ResourceNotFoundException",)
-CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-SNAKE = re.compile(r"_([a-z])")
 
 TABLE = {
     "status": (text, "TableStatus"),
@@ -46,7 +42,7 @@ QUEUE = {
 
 def read_table(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     dynamodb = clients["dynamodb"]
-    answer = unless_missing(dynamodb.describe_table, NO_TABLE, TableName=name)
+    answer = unless_missing(dynamodb.describe_table, TableName=name)
     if answer is None:
         return None
     table = answer["Table"]
@@ -65,9 +61,9 @@ def read_table(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
 
 def read_queue(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     sqs = clients["sqs"]
-    queue = unless_missing(sqs.get_queue_url, QUEUE_ABSENT, QueueName=name)
+    queue = unless_missing(sqs.get_queue_url, QueueName=name)
     # A queue may go between the two calls.
-    answer = queue and unless_missing(sqs.get_queue_attributes, QUEUE_ABSENT, QueueUrl=queue["QueueUrl"], AttributeNames=["All"])
+    answer = queue and unless_missing(sqs.get_queue_attributes, QueueUrl=queue["QueueUrl"], AttributeNames=["All"])
     if not queue or not answer:
         return None
     attributes = answer.get("Attributes") or {}
@@ -84,7 +80,7 @@ def read_queue(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
 
 def _json_setting(value: str | None) -> Any:
     """A JSON attribute with its keys in snake case."""
-    return {CAPITAL.sub("_", key).lower(): item for key, item in json.loads(value).items()} if value else None
+    return camel_dict_to_snake_dict(json.loads(value)) if value else None
 
 
 def update_table(request: Callable[[Any], dict[str, Any]]) -> Mender:
@@ -110,7 +106,7 @@ def set_attributes(attributes: Callable[[Any], dict[str, str]]) -> Mender:
 
 def _as_setting(wanted: dict[str, Any] | None) -> str:
     """The JSON text of a setting in snake case; empty for none."""
-    return json.dumps({SNAKE.sub(lambda match: match[1].upper(), key): value for key, value in wanted.items()}) if wanted else ""
+    return json.dumps(snake_dict_to_camel_dict(wanted)) if wanted else ""
 
 
 TYPES = {

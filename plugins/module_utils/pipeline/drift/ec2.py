@@ -10,8 +10,6 @@ from ..aws.paging import pages, unless_missing
 from ..core.canonical import boolean, number, public_key, rules, text, text_map, text_set
 from .resource_type import ResourceType, agreed, canonicals, found_in, kept_id, page, tag_dict
 
-VOLUME_PROPERTIES = frozenset({"root_volume_type", "root_volume_encrypted", "root_volume_size"})
-
 INSTANCE = {
     "state": (text, "State.Name"),
     "instance_type": (text, "InstanceType"),
@@ -67,16 +65,19 @@ def read_instances(clients: Mapping[str, Any], name: str, expected: Mapping[str,
     instances = living_instances(ec2, name)
     if not instances:
         return None
-    volumes = _root_volumes(ec2, instances) if VOLUME_PROPERTIES & expected.keys() else {}
+    volume_ids = [volume_id for volume_id in map(_root_volume_id, instances) if volume_id]
+    volumes: dict[str, dict[str, Any]] = {}
+    if volume_ids and {"root_volume_type", "root_volume_encrypted", "root_volume_size"} & expected.keys():
+        volumes = {volume["VolumeId"]: volume for volume in pages(ec2, "describe_volumes", "Volumes", VolumeIds=volume_ids)}
     now = None
     if "instance_profile_id" in expected:
-        answer = unless_missing(clients["iam"].get_instance_profile, ("NoSuchEntity",), InstanceProfileName=expected["instance_profile"])
+        answer = unless_missing(clients["iam"].get_instance_profile, InstanceProfileName=expected["instance_profile"])
         now = answer["InstanceProfile"]["InstanceProfileId"] if answer else None
     described = [_instance(instance, volumes.get(_root_volume_id(instance), {}), now) for instance in instances]
     found = {"count": len(instances)} | {name: agreed(instance[name] for instance in described) for name in INSTANCE}
     found["ids"] = [instance["InstanceId"] for instance in instances]
     found["stopped"] = [instance["InstanceId"] for instance in instances if instance["State"]["Name"] == "stopped"]
-    return found | {"root_volumes": [volume for instance in instances if (volume := _root_volume_id(instance))]}
+    return found | {"root_volumes": volume_ids}
 
 
 def start(clients: Mapping[str, Any], name: str, wanted: Any, found: Mapping[str, Any]) -> bool:
@@ -111,13 +112,6 @@ def _root_volume_id(instance: Mapping[str, Any]) -> str:
     # An emulated image may name its root device differently from the instance: then the only device is the root.
     root = (roots or devices)[0] if roots or len(devices) == 1 else {}
     return str((root.get("Ebs") or {}).get("VolumeId", ""))
-
-
-def _root_volumes(ec2: Any, instances: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    ids = [volume_id for volume_id in map(_root_volume_id, instances) if volume_id]
-    if not ids:
-        return {}
-    return {volume["VolumeId"]: volume for volume in pages(ec2, "describe_volumes", "Volumes", VolumeIds=ids)}
 
 
 def read_key_pair(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -11,7 +11,6 @@ from ..release.mapping import describe, list_mappings
 from ..release.versions import LATEST, Note, differing, is_checked, weights
 from .resource_type import ResourceType, agreed, always, canonicals, found_in, kept_id, page, put_or_delete
 
-MISSING = ("ResourceNotFoundException",)
 # The tag with the id of the role that the function was made for: its grant to read its environment is for that id, not for the name.
 ROLE_TAG = "RoleId"
 
@@ -41,14 +40,14 @@ FUNCTION = {
 def read_function(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     """With an alias, code and configuration are those of the alias's version, or of $LATEST if there is no such alias."""
     client, alias = clients["lambda"], expected.get("alias")
-    answer = unless_missing(client.get_function, MISSING, FunctionName=name)
+    answer = unless_missing(client.get_function, FunctionName=name)
     if answer is None:
         return None
-    behind = unless_missing(client.get_function_configuration, MISSING, FunctionName=name, Qualifier=alias) if alias else None
+    behind = unless_missing(client.get_function_configuration, FunctionName=name, Qualifier=alias) if alias else None
     settings = behind or answer["Configuration"]
     tags = answer.get("Tags") or {}
     role = (expected.get("role") or settings["Role"]).rpartition("/")[2]
-    now = unless_missing(clients["iam"].get_role, ("NoSuchEntity",), RoleName=role) if "role_id" in expected else None
+    now = unless_missing(clients["iam"].get_role, RoleName=role) if "role_id" in expected else None
     return found_in(settings, FUNCTION) | {
         "role_id": kept_id(tags.get(ROLE_TAG), now["Role"]["RoleId"] if now else None),
         "alias": alias,
@@ -62,7 +61,7 @@ def read_alias(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any
     """An alias named as Lambda qualifies a function: name, colon, alias."""
     client = clients["lambda"]
     function, _, alias_name = name.partition(":")
-    alias = unless_missing(client.get_alias, MISSING, FunctionName=function, Name=alias_name)
+    alias = unless_missing(client.get_alias, FunctionName=function, Name=alias_name)
     if alias is None:
         return None
     live, latest = (client.get_function_configuration(FunctionName=function, Qualifier=one) for one in (alias["FunctionVersion"], LATEST))

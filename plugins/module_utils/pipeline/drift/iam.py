@@ -9,8 +9,6 @@ from ..aws.paging import pages, unless_missing
 from ..core.canonical import document, number, text, text_map, text_set
 from .resource_type import ResourceType, always, canonicals, found_in, lacks, page, put_or_delete, tag_dict
 
-MISSING = ("NoSuchEntity",)
-
 ROLE = {
     "trust_policy": (document, "AssumeRolePolicyDocument"),
     "managed_policies": (text_set, ""),
@@ -25,7 +23,7 @@ ROLE = {
 
 def read_role(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
     iam = clients["iam"]
-    answer = unless_missing(iam.get_role, MISSING, RoleName=name)
+    answer = unless_missing(iam.get_role, RoleName=name)
     if answer is None:
         return None
     found = found_in(answer["Role"], ROLE) | {"tags": tag_dict(answer["Role"].get("Tags"))}
@@ -52,7 +50,7 @@ def read_managed_policy(clients: Mapping[str, Any], name: str, expected: Mapping
 
 
 def read_instance_profile(clients: Mapping[str, Any], name: str, expected: Mapping[str, Any]) -> dict[str, Any] | None:
-    answer = unless_missing(clients["iam"].get_instance_profile, MISSING, InstanceProfileName=name)
+    answer = unless_missing(clients["iam"].get_instance_profile, InstanceProfileName=name)
     if answer is None:
         return None
     profile = answer["InstanceProfile"]

@@ -9,6 +9,14 @@ from ..aws.paging import pages
 from ..core.canonical import boolean, document, number, text, text_map, text_set
 from .resource_type import Mender, ResourceType, canonicals, found_in, put_or_delete, tag_dict
 
+LOG_GROUP = {
+    "retention_in_days": (number, "retentionInDays"),
+    "kms_key_id": (text, "kmsKeyId"),
+    "log_group_class": (text, ""),
+    "metric_filters": (text_set, ""),
+    "subscription_filters": (text_set, ""),
+    "tags": (text_map, ""),
+}
 ALARM = {
     "metric_name": (text, "MetricName"),
     "namespace": (text, "Namespace"),
@@ -35,11 +43,7 @@ def read_log_group(clients: Mapping[str, Any], name: str, expected: Mapping[str,
     group = next((item for item in groups if item["logGroupName"] == name), None)
     if group is None:
         return None
-    found: dict[str, Any] = {
-        "retention_in_days": group.get("retentionInDays"),
-        "kms_key_id": group.get("kmsKeyId"),
-        "log_group_class": group.get("logGroupClass", "STANDARD"),
-    }
+    found = found_in(group, LOG_GROUP) | {"log_group_class": group.get("logGroupClass", "STANDARD")}
     for kind in ("metric", "subscription"):
         if f"{kind}_filters" in expected:
             filters = pages(logs, f"describe_{kind}_filters", f"{kind}Filters", logGroupName=name)
@@ -117,14 +121,7 @@ TYPES = {
         label="log group",
         services=("logs",),
         read=read_log_group,
-        properties={
-            "retention_in_days": number,
-            "kms_key_id": text,
-            "log_group_class": text,
-            "metric_filters": text_set,
-            "subscription_filters": text_set,
-            "tags": text_map,
-        },
+        properties=canonicals(LOG_GROUP),
         menders={
             "retention_in_days": put_or_delete(
                 "logs", "logGroupName", "retentionInDays", "put_retention_policy", "delete_retention_policy"

@@ -105,13 +105,9 @@ def agreed(values: Iterable[Any]) -> Any:
     return distinct[0] if len(distinct) == 1 else Disagreement(tuple(distinct))
 
 
-# Found for an id that something keeps, while the resource of that name still has this id.
-CURRENT = "current"
-
-
 def kept_id(kept: str | None, now: str | None) -> str:
-    """CURRENT, or both ids: a resource that was deleted and made again has the same name and ARN, but another id."""
-    return CURRENT if kept and kept == now else f"{kept or 'none'}, and it is {now or 'none'} now"
+    """`current`, or both ids: a resource that was deleted and made again has the same name and ARN, but not the id that was kept."""
+    return "current" if kept and kept == now else f"{kept or 'none'}, and it is {now or 'none'} now"
 
 
 def tag_dict(tags: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
