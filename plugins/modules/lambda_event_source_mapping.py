@@ -55,7 +55,7 @@ foreign_mappings: {description: Mappings from the queue to other functions., ret
 """
 
 from ansible.module_utils.pipeline.core.clock import system_clock
-from ansible.module_utils.pipeline.core.module import argument_spec, failing
+from ansible.module_utils.pipeline.core.module import argument_spec, failing, with_diff
 from ansible.module_utils.pipeline.release.mapping import MappingError, MappingManager, MappingSettings
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
@@ -72,9 +72,7 @@ def main() -> None:
             f"Mapping {foreign['uuid']} feeds the same queue to {foreign['function_arn']}, so the two split its messages. "
             "It is not ours and was left alone: delete it if it should not be there."
         )
-    found = vars(outcome).copy()
-    diff = {"before": found.pop("before"), "after": found.pop("after")}
-    module.exit_json(**found, diff=diff)
+    module.exit_json(**with_diff(outcome))
 
 
 if __name__ == "__main__":

@@ -52,14 +52,12 @@ deleted: {description: Versions that were deleted., returned: always, type: list
 checks: {description: As of M(pipeline_probe). On failure only the failed ones., returned: always, type: list, elements: dict}
 """
 
-from typing import Any
-
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
-from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least
+from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least, with_diff
 from ansible.module_utils.pipeline.probe.options import clients_of
 from ansible.module_utils.pipeline.release.probe import ReleaseProbes
-from ansible.module_utils.pipeline.release.run import Outcome, RefusedError, ReleaseRun, failed
+from ansible.module_utils.pipeline.release.run import RefusedError, ReleaseRun, failed
 from ansible.module_utils.pipeline.release.versions import ReleaseError, Releases
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
@@ -76,16 +74,10 @@ def main() -> None:
             outcome = run.release(probes.directly) if options["state"] == "released" else run.confirm(probes.through_queue, probes.written)
     except RefusedError as error:
         # Ansible prints the whole result before the message: passed checks would bury the failed ones.
-        module.fail_json(msg=str(error), **result(error.outcome) | {"checks": failed(error.outcome.checks)})
+        module.fail_json(msg=str(error), **with_diff(error.outcome) | {"checks": failed(error.outcome.checks)})
     except Interruption as signalled:
         module.fail_json(msg=f"Interrupted by {signalled}. The probe removed its own records; run site.yml again to continue the release.")
-    module.exit_json(**result(outcome))
-
-
-def result(outcome: Outcome) -> dict[str, Any]:
-    found = vars(outcome).copy()
-    diff = {"before": found.pop("before"), "after": found.pop("after")}
-    return found | {"diff": diff if outcome.changed else {"before": {}, "after": {}}}
+    module.exit_json(**with_diff(outcome))
 
 
 if __name__ == "__main__":

@@ -44,8 +44,6 @@ records:
 summary: {description: The result in words., returned: always, type: str}
 """
 
-from pathlib import Path
-
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.release.run import roll_back
@@ -67,8 +65,7 @@ def main() -> None:
         if moved:
             # An invocation that began before the alias moved may still write.
             clock.wait((releases.configuration(withdrawn) or {}).get("Timeout", 0))
-        path = Path(options["records_directory"]) / f"{options['function']}-{withdrawn}.jsonl"
-        written = written_by(module.client("dynamodb"), options["table"], withdrawn, path, options["read_units"], clock)
+        written = written_by(module.client("dynamodb"), options, withdrawn, clock)
     module.exit_json(**found, records=vars(written), summary=f"Version {version} is live, version {withdrawn} is withdrawn. {written}")
 
 

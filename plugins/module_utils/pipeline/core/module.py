@@ -1,4 +1,4 @@
-"""What the modules have in common: options from their DOCUMENTATION, least values, and errors that fail the module."""
+"""What the modules have in common: options from their DOCUMENTATION, least values, errors that fail the module, and results."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def require_least(options: Mapping[str, Any], **least: float) -> None:
     for name, smallest in least.items():
         if options[name] < smallest:
             raise OptionError(f"{name} must be at least {smallest}: found {options[name]}")
+
+
+def with_diff(outcome: Any) -> dict[str, Any]:
+    """The fields of an outcome as a module returns them, its `before` and `after` as the diff."""
+    result = vars(outcome).copy()
+    return {"diff": {"before": result.pop("before"), "after": result.pop("after")}, **result}
 
 
 @contextlib.contextmanager

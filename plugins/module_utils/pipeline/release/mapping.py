@@ -17,7 +17,6 @@ from ..core.errors import error_code
 # States in which AWS answers ResourceInUseException to every change. Source: EventSourceMappingConfiguration, Lambda API reference.
 MOVING_STATES = frozenset({"Creating", "Enabling", "Disabling", "Updating"})
 BUSY_ERRORS = frozenset({"ResourceInUseException", "ResourceConflictException"})
-MISSING = ("ResourceNotFoundException",)
 
 # Lambda sees a new role's policy after some seconds, but a wrong one never: so this wait is shorter than wait_timeout.
 PERMISSION_PATIENCE_SECONDS = 60.0
@@ -41,15 +40,15 @@ class MappingSettings:
 
     batch_size: int = 10
     maximum_batching_window: int = 0
-    function_response_types: tuple[str, ...] = ("ReportBatchItemFailures",)
+    function_response_types: list[str] = field(default_factory=lambda: ["ReportBatchItemFailures"])
     maximum_concurrency: int | None = None
     enabled: bool = True
-    filters: tuple[str, ...] = ()
+    filters: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> MappingSettings:
         """From the options of the module lambda_event_source_mapping."""
-        return cls(function_response_types=tuple(options["function_response_types"]), **{name: options[name] for name in LIMITS})
+        return cls(**{name: options[name] for name in (*LIMITS, "function_response_types")})
 
     def check(self) -> None:
         """Raise MappingError for the first setting out of AWS's limits."""
@@ -62,9 +61,6 @@ class MappingSettings:
                 f"batch_size is {self.batch_size} with maximum_batching_window {self.maximum_batching_window}: AWS refuses a "
                 f"batch over {BATCH_WITHOUT_WINDOW} without a window. Set maximum_batching_window to 1 or more, or a smaller batch_size."
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass
@@ -96,7 +92,7 @@ def managed_properties(mapping: dict[str, Any]) -> dict[str, Any]:
 
 def list_mappings(client: Any, **by: str) -> list[dict[str, Any]]:
     """Every mapping that ListEventSourceMappings gives for `EventSourceArn` or `FunctionName`; none when that does not exist."""
-    return unless_missing(lambda: pages(client, "list_event_source_mappings", "EventSourceMappings", **by), MISSING) or []
+    return unless_missing(lambda: pages(client, "list_event_source_mappings", "EventSourceMappings", **by)) or []
 
 
 def describe(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -108,10 +104,6 @@ def describe(mapping: dict[str, Any]) -> dict[str, Any]:
 def _differing(mapping: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     found = managed_properties(mapping)
     return [name for name, value in wanted.items() if found[name] != value]
-
-
-def _message(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Message", ""))
 
 
 def _unqualified(function_arn: str) -> str:
@@ -140,7 +132,7 @@ class MappingManager:
         every error of Lambda that a retry cannot solve.
         """
         settings.check()
-        wanted = settings.as_dict()
+        wanted = asdict(settings)
         ours, foreign = self._settled()
         live = [mapping for mapping in ours if mapping["State"] != "Deleting"]
         exact = [mapping for mapping in live if mapping["FunctionArn"] == self.function_arn]
@@ -199,12 +191,13 @@ class MappingManager:
         try:
             created = self._persist(self.client.create_event_source_mapping, self._appeared, **pair, **request)
         except ClientError as error:
-            if error_code(error) in MISSING:
+            if error_code(error) == "ResourceNotFoundException":
                 raise MappingError(f"Function {self.function_arn} does not exist: deploy it before its mapping.") from error
-            if PERMISSION_NOT_SEEN_YET.search(_message(error)):
+            if PERMISSION_NOT_SEEN_YET.search(str(error)):
                 raise MappingError(
-                    f"Lambda may not read queue {self.event_source_arn} after {PERMISSION_PATIENCE_SECONDS:g} seconds: {_message(error)} "
-                    "Allow the function's role sqs:ReceiveMessage, sqs:DeleteMessage and sqs:GetQueueAttributes on the queue."
+                    f"Lambda may not read queue {self.event_source_arn} after {PERMISSION_PATIENCE_SECONDS:g} seconds: "
+                    f"{error.response['Error']['Message']} Allow the function's role sqs:ReceiveMessage, sqs:DeleteMessage and "
+                    "sqs:GetQueueAttributes on the queue."
                 ) from error
             raise
         mapping = self._settled_mapping(created["UUID"])
@@ -226,7 +219,7 @@ class MappingManager:
     def _delete(self, mappings: list[dict[str, Any]]) -> None:
         for mapping in mappings:
             if mapping["State"] != "Deleting":
-                unless_missing(partial(self._persist, self.client.delete_event_source_mapping), MISSING, UUID=mapping["UUID"])
+                unless_missing(partial(self._persist, self.client.delete_event_source_mapping), UUID=mapping["UUID"])
         for mapping in mappings:
             for _ in self._attempts(f"mapping {mapping['UUID']} to be gone"):
                 if self._get(mapping["UUID"]) is None:
@@ -247,7 +240,7 @@ class MappingManager:
         return dict(spelling[name] for name in names)
 
     def _get(self, uuid: str) -> dict[str, Any] | None:
-        return unless_missing(self.client.get_event_source_mapping, MISSING, UUID=uuid)
+        return unless_missing(self.client.get_event_source_mapping, UUID=uuid)
 
     def _settled_mapping(self, uuid: str, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
         """The mapping once it is at rest and as wanted, if given: a read right after a change may still show the old settings."""
@@ -267,7 +260,7 @@ class MappingManager:
                 return call(**request)
             except ClientError as error:
                 busy = error_code(error) in BUSY_ERRORS
-                unseen = error_code(error) == "InvalidParameterValueException" and PERMISSION_NOT_SEEN_YET.search(_message(error))
+                unseen = error_code(error) == "InvalidParameterValueException" and PERMISSION_NOT_SEEN_YET.search(str(error))
                 if not busy and not (unseen and self.clock.monotonic() - started < PERMISSION_PATIENCE_SECONDS):
                     raise
                 answer = until() if busy else None

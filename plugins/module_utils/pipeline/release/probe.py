@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..aws.queue import read_counters
@@ -30,8 +29,7 @@ class ReleaseProbes:
 
     def directly(self, version: str) -> list[Check]:
         """The checks of records that the version is invoked with. It is invoked again for what its role may not do yet."""
-        seconds = self._options["timeout"]
-        sender = VersionSender(self._functions, self._options["function"], version, self._clock, seconds, uuid.uuid4)
+        sender = VersionSender(self._functions, self._options["function"], version, self._clock, self._options["timeout"], uuid.uuid4)
         return self._run(sender, version, direct=True)
 
     def through_queue(self, version: str) -> list[Check]:
@@ -57,8 +55,7 @@ class ReleaseProbes:
     def written(self, version: str) -> Written:
         """What the version wrote, read after its last invocation: one that began before the alias moved may still write."""
         self._clock.wait((self._releases.configuration(version) or {}).get("Timeout", 0))
-        path = Path(self._options["records_directory"]) / f"{self._options['function']}-{version}.jsonl"
-        return written_by(self._clients.dynamodb, self._options["table"], version, path, self._options["read_units"], self._clock)
+        return written_by(self._clients.dynamodb, self._options, version, self._clock)
 
     def _run(self, sender: Sender, version: str, *, direct: bool) -> list[Check]:
         targets = targets_of(self._options, version, direct)

@@ -66,7 +66,12 @@ class ReleaseRun:
         latest = self._releases.configuration("$LATEST") if self._check_mode else self._releases.at_rest()
         held = self._releases.configuration(live) if live.isdecimal() else None
         if held and latest and not differing(held, latest):
-            return self._alone(alias, note, outcome)
+            # The alias already points to the right version; remove others that share its invocations.
+            if shared := weights(alias):
+                outcome.changed, outcome.before, outcome.after = True, {"weights": shared}, {"weights": {}}
+                if not self._check_mode:
+                    self._releases.move(alias, live, note)
+            return outcome
         outcome.changed = True
         outcome.before = {"version": live} if live else {}
         outcome.after = {"version": "a new one"}
@@ -127,15 +132,6 @@ class ReleaseRun:
             f"other content than was sent, put it right from the ledger: {REPAIR}. {FIX}",
             outcome,
         )
-
-    def _alone(self, alias: dict[str, Any] | None, note: Note, outcome: Outcome) -> Outcome:
-        """The alias already points to the right version; remove others that share its invocations."""
-        shared = weights(alias)
-        if alias and shared:
-            outcome.changed, outcome.before, outcome.after = True, {"weights": shared}, {"weights": {}}
-            if not self._check_mode:
-                self._releases.move(alias, alias["FunctionVersion"], note)
-        return outcome
 
     def _still(self, live: str) -> str:
         return f"Version {live} is live as before." if live else "No version is live: the queue keeps its messages until one is."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,16 @@ class Written:
         return f"{found} (a scan of {self.units:g} read units{ended})."
 
 
-def written_by(client: Any, table: str, version: str, path: Path, read_units: float, clock: Clock) -> Written:
+def written_by(client: Any, options: Mapping[str, Any], version: str, clock: Clock) -> Written:
     """Scan the table for what the version wrote, into a file of JSON lines of `transaction_id` and `processed_at_utc`.
 
-    A scan reads the whole table, consistently, a unit for each 4 KB; it ends once it has used `read_units`, which the table's burst has to
-    give. Never raises for what AWS answers.
+    `options` are those of the modules lambda_release and lambda_rollback. A scan reads the whole table, consistently, a unit for each 4 KB;
+    it ends once it has used `read_units`, which the table's burst has to give. Never raises for what AWS answers.
     """
-    found, reader = Written(version, str(path)), TableReader(client, table, clock)
+    path = Path(options["records_directory"]) / f"{options['function']}-{version}.jsonl"
+    found, reader = Written(version, str(path)), TableReader(client, options["table"], clock)
     pages = reader.pages(
-        read_units,
+        options["read_units"],
         FilterExpression="processor_version = :version",
         ExpressionAttributeValues={":version": {"S": version}},
         ProjectionExpression="transaction_id, processed_at_utc",

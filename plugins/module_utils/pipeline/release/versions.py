@@ -19,7 +19,6 @@ from ..core.clock import Clock, polls
 from ..core.errors import error_code
 
 LATEST = "$LATEST"
-MISSING = ("ResourceNotFoundException",)
 # What a version keeps of the function's configuration: "Manage Lambda function versions", Lambda developer guide. Tags and reserved
 # concurrency are the function's own.
 SETTINGS = (
@@ -104,10 +103,10 @@ class Releases:
 
     def configuration(self, qualifier: str) -> dict[str, Any] | None:
         """The function as one version or alias has it, None when there is none."""
-        return unless_missing(self._client.get_function_configuration, MISSING, FunctionName=self.function, Qualifier=qualifier)
+        return unless_missing(self._client.get_function_configuration, FunctionName=self.function, Qualifier=qualifier)
 
     def alias(self) -> dict[str, Any] | None:
-        return unless_missing(self._client.get_alias, MISSING, FunctionName=self.function, Name=self.name)
+        return unless_missing(self._client.get_alias, FunctionName=self.function, Name=self.name)
 
     def versions(self) -> list[str]:
         """The numbers of the published versions, the newest last."""
@@ -170,18 +169,17 @@ class Releases:
         )
 
     def prune(self, kept: int) -> list[str]:
-        """Delete all but the newest `kept` versions; never one that is live, was live before, was withdrawn, or has an alias."""
+        """Delete all but the newest `kept` versions, 1 or more; never one that is live, was live before, was withdrawn or has an alias."""
         alias = self.alias()
         note = Note.of(alias)
         spared = {(alias or {}).get("FunctionVersion"), note.previous, note.withdrawn, *weights(alias)}
-        existing = self.versions()
         deleted = []
-        for version in existing[: max(len(existing) - kept, 0)]:
+        for version in self.versions()[:-kept]:
             # Without a version, DeleteFunction deletes the function.
             if version in spared or not version.isdecimal():
                 continue
             try:
-                unless_missing(partial(self._persist, self._client.delete_function), MISSING, FunctionName=self.function, Qualifier=version)
+                unless_missing(partial(self._persist, self._client.delete_function), FunctionName=self.function, Qualifier=version)
                 deleted.append(version)
             except ClientError as error:
                 if error_code(error) != "ResourceConflictException":

@@ -32,8 +32,9 @@ def table(aws: None) -> Any:
     return make_table(boto3.client("dynamodb", "us-east-1"))
 
 
-def written_by(table: Any, path: Path, read_units: float = 1000) -> Written:
-    return version_records.written_by(table, TABLE, "7", path, read_units, FakeClock())
+def written_by(table: Any, directory: Path, read_units: float = 1000) -> Written:
+    options = {"function": "f", "table": TABLE, "records_directory": str(directory), "read_units": read_units}
+    return version_records.written_by(table, options, "7", FakeClock())
 
 
 def store(client: Any, count: int, version: str | None) -> None:
@@ -46,7 +47,7 @@ def store(client: Any, count: int, version: str | None) -> None:
 def test_what_another_version_wrote_or_nobody_knows_who_is_left_out(table: Any, tmp_path: Path):
     for count, version in ((3, "7"), (2, "8"), (1, "77"), (1, None)):
         store(table, count, version)
-    found = written_by(Pages(table), tmp_path / "new" / "seven.jsonl")
+    found = written_by(Pages(table), tmp_path / "new")
     assert (found.count, sorted(found.ids), found.complete, found.error) == (3, ["7-0", "7-1", "7-2"], True, "")
     lines = [json.loads(line) for line in Path(found.path).read_text().splitlines()]
     assert sorted(line["transaction_id"] for line in lines) == ["7-0", "7-1", "7-2"]
@@ -55,39 +56,39 @@ def test_what_another_version_wrote_or_nobody_knows_who_is_left_out(table: Any, 
 
 def test_the_read_units_are_counted_and_said(table: Any, tmp_path: Path):
     store(table, 3, "7")
-    found = written_by(Pages(table), tmp_path / "file")
+    found = written_by(Pages(table), tmp_path)
     assert found.units >= 30
     assert f"(a scan of {found.units:g} read units)" in str(found)
 
 
 def test_reads_are_consistent(table: Any, tmp_path: Path):
     pages = Pages(table)
-    written_by(pages, tmp_path / "file")
+    written_by(pages, tmp_path)
     assert all(request["ConsistentRead"] for request in pages.requests)
 
 
 def test_a_scan_ends_when_its_units_are_used_and_says_so(table: Any, tmp_path: Path):
     store(table, 9, "7")
-    found = written_by(Pages(table), tmp_path / "file", 40)
+    found = written_by(Pages(table), tmp_path, 40)
     assert (found.units, found.complete) == (40, False)
     assert "reading ended before the end of the table (the read units ran out)" in str(found)
 
 
 def test_an_error_ends_a_scan_with_what_was_found_so_far(table: Any, tmp_path: Path):
     store(table, 9, "7")
-    found = written_by(Pages(table, fails_at=4), tmp_path / "file")
+    found = written_by(Pages(table, fails_at=4), tmp_path)
     assert (found.count, found.complete) == (3, False)
     assert "AccessDeniedException (Scan): refused" in str(found)
 
 
 def test_few_are_listed_and_all_are_in_the_file(table: Any, tmp_path: Path):
     store(table, LISTED + 5, "7")
-    found = written_by(table, tmp_path / "file")
+    found = written_by(table, tmp_path)
     assert (found.count, len(found.ids)) == (LISTED + 5, LISTED)
-    assert len((tmp_path / "file").read_text().splitlines()) == LISTED + 5
+    assert len((tmp_path / "f-7.jsonl").read_text().splitlines()) == LISTED + 5
     assert ", ...; all are in" in str(found)
-    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "f-7.jsonl"]
 
 
 def test_a_version_that_wrote_nothing_is_said_to_have(table: Any, tmp_path: Path):
-    assert "Version 7 wrote 0 of the records in the table (a scan of" in str(written_by(table, tmp_path / "file"))
+    assert "Version 7 wrote 0 of the records in the table (a scan of" in str(written_by(table, tmp_path))
