@@ -1,6 +1,4 @@
 #!/usr/bin/python
-"""Count what a teardown would destroy."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""

@@ -1,6 +1,4 @@
 #!/usr/bin/python
-"""Write what a pipeline holds to files that outlive it."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -42,13 +40,11 @@ lines: {description: A sentence for each file., returned: always, type: list, el
 files: {description: "Of each file C(name), C(source), C(records), C(bytes), C(sha256).", returned: always, type: list, elements: dict}
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.pipeline.aws.paging import unless_missing
-from ansible.module_utils.pipeline.aws.queue import QUEUE_ABSENT
 from ansible.module_utils.pipeline.aws.read_capacity import BURST_SECONDS, ReadCapacity
-from ansible.module_utils.pipeline.aws.table import TABLE_ABSENT, TableReader
+from ansible.module_utils.pipeline.aws.table import TableReader
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.module import argument_spec, failing
 from ansible.module_utils.pipeline.core.terminal import printable
@@ -63,8 +59,8 @@ def main() -> None:
     wanted, clock = module.params, system_clock()
     dynamodb, sqs = module.client("dynamodb"), module.client("sqs")
     with failing(module, CANNOT):
-        table = unless_missing(dynamodb.describe_table, TABLE_ABSENT, TableName=wanted["table"])
-        queue = unless_missing(sqs.get_queue_url, QUEUE_ABSENT, QueueName=wanted["dead_letter_queue"])
+        table = unless_missing(dynamodb.describe_table, TableName=wanted["table"])
+        queue = unless_missing(sqs.get_queue_url, QueueName=wanted["dead_letter_queue"])
         is_anything = bool(table or queue or wanted["ledgers"])
         if module.check_mode or not is_anything:
             module.exit_json(changed=is_anything, directory="", lines=[], files=[])
@@ -81,7 +77,7 @@ def main() -> None:
                     made.quarantine(sqs, queue["QueueUrl"], clock, wanted["timeout"])
         except (ExportError, OSError) as error:
             module.fail_json(msg=printable(f"{CANNOT}: {error}"))
-    module.exit_json(changed=True, directory=str(made.directory), lines=made.lines, files=[asdict(file) for file in made.files])
+    module.exit_json(changed=True, directory=str(made.directory), lines=made.lines, files=made.files)
 
 
 if __name__ == "__main__":

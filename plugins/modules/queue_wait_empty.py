@@ -1,6 +1,4 @@
 #!/usr/bin/python
-"""Wait until a queue is empty."""
-
 from __future__ import annotations
 
 DOCUMENTATION = r"""

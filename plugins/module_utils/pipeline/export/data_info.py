@@ -6,7 +6,6 @@ from typing import Any
 
 from ..aws.instances import living_instances
 from ..aws.paging import pages, unless_missing
-from ..aws.table import TABLE_ABSENT
 
 
 def count_items(client: Any, table: str) -> dict[str, Any]:
@@ -14,7 +13,7 @@ def count_items(client: Any, table: str) -> dict[str, Any]:
 
     The count is DescribeTable's own, which costs no read units and is up to six hours old.
     """
-    answer = unless_missing(client.describe_table, TABLE_ABSENT, TableName=table)
+    answer = unless_missing(client.describe_table, TableName=table)
     described = answer["Table"] if answer else {}
     counted = {"item_count": described.get("ItemCount", 0), "protected": described.get("DeletionProtectionEnabled", False)}
     return {"name": table, "state": "present" if answer else "absent", **counted}

@@ -8,7 +8,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,9 @@ from ..core.clock import Clock
 from ..core.files import ClosedLines, DamagedFileError, JsonLinesWriter, atomic_file, make_directory, sync_directory, write_json_lines
 from ..quarantine.archive import archived
 
-MANIFEST = "export.json"
-
 
 class ExportError(Exception):
     """Something could not be exported whole; the message says what, and how much of it is known."""
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of an export: what it has (`source`), how many records, its size in bytes, and its SHA-256."""
-
-    name: str
-    source: str
-    records: int
-    bytes: int
-    sha256: str
 
 
 @contextlib.contextmanager
@@ -43,10 +29,12 @@ def export(directory: Path, stamp: str, environment: str) -> Iterator[Export]:
     partial = directory / f".{stamp}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     make_directory(partial)
-    made = Export(partial, environment, stamp)
+    made = Export(partial)
     try:
         yield made
-        made.finish()
+        manifest = {"environment": environment, "exported_at": stamp, "files": made.files}
+        with atomic_file(partial / "export.json") as file:
+            file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n")
         made.directory = _renamed(partial, directory / stamp)
         sync_directory(directory)
     finally:
@@ -54,11 +42,13 @@ def export(directory: Path, stamp: str, environment: str) -> Iterator[Export]:
 
 
 class Export:
-    """The files of one export; `directory` is where they are."""
+    """The files of one export; `directory` is where they are.
 
-    def __init__(self, directory: Path, environment: str, stamp: str) -> None:
-        self.directory, self.files = directory, list[File]()
-        self._environment, self._stamp = environment, stamp
+    `files` has of each its `name`, what it has (`source`), how many `records`, its size in `bytes`, and its `sha256`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.files = directory, list[dict[str, Any]]()
 
     def table(self, reader: TableReader, name: str) -> None:
         """Every item, as {"Item": ...} in DynamoDB's own JSON, which keeps every digit and which ImportTable reads."""
@@ -92,16 +82,10 @@ class Export:
         host = path.name.removesuffix(".rejected.jsonl.gz")
         self._copy(path, f"rejected-{host}.jsonl.gz", f"rejected lines of {host}", records)
 
-    def finish(self) -> None:
-        """Writes the list of the files."""
-        made = {"environment": self._environment, "exported_at": self._stamp, "files": [asdict(file) for file in self.files]}
-        with atomic_file(self.directory / MANIFEST) as file:
-            file.write(json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n")
-
     @property
     def lines(self) -> list[str]:
         """A sentence for each file."""
-        return [f"{file.source}: {file.records:,} in {file.name} ({file.bytes:,} bytes)" for file in self.files]
+        return [f"{file['source']}: {file['records']:,} in {file['name']} ({file['bytes']:,} bytes)" for file in self.files]
 
     @contextlib.contextmanager
     def _file(self, name: str, source: str) -> Iterator[JsonLinesWriter]:
@@ -116,7 +100,8 @@ class Export:
 
     def _note(self, path: Path, source: str, records: int) -> None:
         with path.open("rb") as file:
-            self.files.append(File(path.name, source, records, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()))
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.files.append({"name": path.name, "source": source, "records": records, "bytes": path.stat().st_size, "sha256": digest})
 
 
 def whole_ledger(path: Path) -> int:
