@@ -8,7 +8,6 @@ from typing import Any
 from ..core.clock import Clock, polls
 from .paging import unless_missing
 
-QUEUE_ABSENT = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 COUNTERS = {
     "visible": "ApproximateNumberOfMessages",
     "in_flight": "ApproximateNumberOfMessagesNotVisible",
@@ -24,9 +23,8 @@ def read_counters(client: Any, url: str) -> dict[str, int]:
 
 def count_messages(client: Any, queue: str) -> dict[str, Any]:
     """The queue's `name`, `state`, and approximate numbers `visible`, `in_flight`, `delayed`; other AWS errors are raised."""
-    counters = unless_missing(lambda: read_counters(client, client.get_queue_url(QueueName=queue)["QueueUrl"]), QUEUE_ABSENT)
-    absent = {"state": "absent", **dict.fromkeys(COUNTERS, 0)}
-    return {"name": queue} | (absent if counters is None else {"state": "present", **counters})
+    counters = unless_missing(lambda: read_counters(client, client.get_queue_url(QueueName=queue)["QueueUrl"]))
+    return {"name": queue, "state": "present" if counters else "absent", **(counters or dict.fromkeys(COUNTERS, 0))}
 
 
 def total_of(queue: dict[str, Any]) -> int:

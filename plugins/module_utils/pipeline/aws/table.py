@@ -30,7 +30,6 @@ PATIENCE_SECONDS = 120
 # API_DeleteItem.html: an expression has 4 KB at most; so many fields of a changed item tell it from any other.
 CONDITION_FIELDS = 40
 
-TABLE_ABSENT = frozenset({"ResourceNotFoundException"})
 Plan = dict[str, Any]
 Answer = TypeVar("Answer")
 
