@@ -55,7 +55,7 @@ checks: {description: As of M(pipeline_probe). On failure only the failed ones.,
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing, require_least, with_diff
-from ansible.module_utils.pipeline.probe.options import clients_of
+from ansible.module_utils.pipeline.probe.run import clients_of
 from ansible.module_utils.pipeline.release.probe import ReleaseProbes
 from ansible.module_utils.pipeline.release.run import RefusedError, ReleaseRun, failed
 from ansible.module_utils.pipeline.release.versions import ReleaseError, Releases

@@ -63,13 +63,10 @@ transaction_ids: {description: "The ids sent, the invalid record's last.", retur
 left_behind: {description: Those of its records that are not known to be gone., returned: when not in check mode, type: list, elements: str}
 """
 
-import uuid
-
 from ansible.module_utils.pipeline.core.clock import system_clock
 from ansible.module_utils.pipeline.core.interruption import Interruption, interruptible
 from ansible.module_utils.pipeline.core.module import OptionError, argument_spec, failing
-from ansible.module_utils.pipeline.probe.options import clients_of, targets_of, thresholds_of
-from ansible.module_utils.pipeline.probe.run import PipelineProbe
+from ansible.module_utils.pipeline.probe.run import PipelineProbe, clients_of, targets_of, thresholds_of
 from ansible.module_utils.pipeline.probe.senders import QueueSender
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
@@ -83,7 +80,7 @@ def main() -> None:
         module.exit_json(changed=False, skipped=True, msg="The probe sends nothing in check mode, so it has nothing to check.")
     clients, clock = clients_of(module), system_clock()
     sender = QueueSender(clients.sqs, options["queue_url"], clock)
-    probe = PipelineProbe(clients, targets_of(options), thresholds, sender, clock, uuid.uuid4)
+    probe = PipelineProbe(clients, targets_of(options), thresholds, sender, clock)
     try:
         with interruptible():
             probe.run(options["timeout"], options["log_timeout"])

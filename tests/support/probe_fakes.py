@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -104,12 +103,8 @@ class World:
         """Through the queue, or with a version by invoking it directly."""
         clock = self.clock
         targets = Targets(self.queue_url, self.dead_letter_url, TABLE, LOG_GROUP, version, bool(version))
-        sender = (
-            VersionSender(self, "function", version, clock, seconds, uuid.uuid4)
-            if version
-            else QueueSender(self.sqs, self.queue_url, clock)
-        )
-        return PipelineProbe(self.clients, targets, Thresholds(HIGH, MEDIUM), sender, clock, uuid.uuid4)
+        sender = VersionSender(self, "function", version, clock, seconds) if version else QueueSender(self.sqs, self.queue_url, clock)
+        return PipelineProbe(self.clients, targets, Thresholds(HIGH, MEDIUM), sender, clock)
 
     def run(self, timeout: float = 20, log_timeout: float = 20, version: str = "") -> Outcome:
         self.passed = 0.0

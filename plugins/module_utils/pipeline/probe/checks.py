@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from ..aws.table import Lookup
-from ..core.bounded_json import decode
 from ..core.checks import Check, make_check
+from ..core.content import read_body
 from .dead_letter import QuarantineReader
 from .logs import LogFindings
 from .records import Record, Sample, wrong_amount, wrong_fields, wrong_time, wrong_version
@@ -20,7 +20,6 @@ INVALID_REASON = "amount_missing"
 DETAIL_LIMIT = 1024
 STORED = "probe: its transactions are stored"
 PROCESSED_BY = "probe: a published version processed them"
-LOGGED = ("probe: function logs name every id", "probe: invalid record is in the function's log with its reason")
 OTHER_CODE = "The function's code is not the one in lambda_src: run site.yml."
 OTHER_THRESHOLDS = f"The function's thresholds (HIGH_VALUE_THRESHOLD, MEDIUM_VALUE_THRESHOLD) are not the settings', or: {OTHER_CODE}"
 
@@ -106,7 +105,7 @@ def log_checks(
     waited = f"unchecked within {findings.seconds:.0f} s: "
     return [
         make_check(
-            LOGGED[0],
+            "probe: function logs name every id",
             not missing,
             f'{len(samples)} ids in "Successfully processed" lines',
             waited * late_ids + f"{len(samples) - len(missing)}" + (f", missing {', '.join(missing)}{why}" if missing else ""),
@@ -115,7 +114,7 @@ def log_checks(
             unchecked=late_ids,
         ),
         make_check(
-            LOGGED[1],
+            "probe: invalid record is in the function's log with its reason",
             not problems,
             f"a Record failed line with reason {INVALID_REASON}, source_message_id {message_id}, outcome quarantined",
             waited * late_invalid + ("; ".join(problems) or "that line"),
@@ -136,9 +135,8 @@ def quarantine_checks(targets: Targets, invalid: Record, message_id: str, reader
     where = f"Look for {invalid.outbox_id} in {targets.log_group}; see that the function's role may send to {queue}."
 
     def of_message(name: str, passed: bool, expected: str, found: str, seconds: float = 0.0) -> Check:
-        if message is None:
-            return make_check(f"probe: invalid record{name}", False, expected, absent, seconds=seconds, remedy=where)
-        return make_check(f"probe: invalid record{name}", passed, expected, found, seconds=seconds, remedy=OTHER_CODE)
+        found, remedy = (found, OTHER_CODE) if message else (absent, where)
+        return make_check(f"probe: invalid record{name}", passed, expected, found, seconds=seconds, remedy=remedy)
 
     reason_found = f"reason {_bounded(reason)}" + ("; SQS gave up on it, not the function" if reason is None else "")
     marks = [] if _is_detail(detail) else [f"detail is {_bounded(detail)}"]
@@ -181,12 +179,7 @@ def _marks(found: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]:
 
 
 def _is_detail(text: str | None) -> bool:
-    if text is None or len(text.encode()) > DETAIL_LIMIT:
-        return False
-    try:
-        return isinstance(decode(text), dict)
-    except ValueError:
-        return False
+    return text is not None and len(text.encode()) <= DETAIL_LIMIT and read_body(text) is not None
 
 
 def _bounded(value: Any) -> str:

@@ -41,8 +41,17 @@ class QuarantineReader:
         """Sweep until the wanted message is received or the time is over; at least once."""
         started = self._clock.monotonic()
         for left in polls(self._clock, seconds, first=0.5, longest=5.0):
-            failure = self._sweep(left)
-            if any(map(self._is_wanted, self.ours)) or (failure and is_lasting(failure)):
+            with sweep(self._client, self._url, self._clock, min(max(left, 2.0), SWEEP_SECONDS)) as found:
+                for message in found.arrivals():
+                    if self._is_wanted(message):
+                        break
+                own = [message for message in found.messages if self._is_ours(message)]
+                found.keep(own)
+                self.ours = sorted([*self.ours, *own], key=self._is_wanted, reverse=True)
+                self.others = max(self.others, len(found.messages))
+            self.unreleased += found.unreleased
+            self.error = found.error
+            if any(map(self._is_wanted, self.ours)) or (found.failure and is_lasting(found.failure)):
                 break
         self.seconds += self._clock.monotonic() - started
 
@@ -55,16 +64,3 @@ class QuarantineReader:
         except AWS_ERRORS as error:
             return explain(error)
         return ""
-
-    def _sweep(self, left: float) -> Exception | None:
-        with sweep(self._client, self._url, self._clock, min(max(left, 2.0), SWEEP_SECONDS)) as found:
-            for message in found.arrivals():
-                if self._is_wanted(message):
-                    break
-            own = [message for message in found.messages if self._is_ours(message)]
-            found.keep(own)
-            self.ours = sorted([*self.ours, *own], key=self._is_wanted, reverse=True)
-            self.others = max(self.others, len(found.messages))
-        self.unreleased += found.unreleased
-        self.error = found.error
-        return found.failure

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..core.bounded_json import decode
 from ..core.clock import Clock, polls
+from ..core.content import read_body
 from ..core.errors import AWS_ERRORS, explain, is_lasting
 
 # FilterLogEvents returns no more events in one call.
@@ -73,10 +73,8 @@ def _complete(wanted: Wanted, findings: LogFindings) -> bool:
     return wanted.transaction_ids <= findings.named and invalid is not None and wanted.is_final(invalid)
 
 
-def _note(line: dict[str, Any] | None, wanted: Wanted, findings: LogFindings) -> None:
+def _note(line: dict[str, Any], wanted: Wanted, findings: LogFindings) -> None:
     findings.lines += 1
-    if line is None:
-        return
     ids = line.get("transaction_ids")
     if line.get("message") == "Successfully processed" and isinstance(ids, list):
         findings.named |= wanted.transaction_ids.intersection(one for one in ids if isinstance(one, str))
@@ -84,15 +82,15 @@ def _note(line: dict[str, Any] | None, wanted: Wanted, findings: LogFindings) ->
         findings.invalid = line
 
 
-def _lines(client: Any, group: str, since: datetime) -> Iterator[dict[str, Any] | None]:
-    """Every line as its JSON object, or None for one that is none. No filter pattern: clouds differ in what one means."""
+def _lines(client: Any, group: str, since: datetime) -> Iterator[dict[str, Any]]:
+    """The JSON object of every line, an empty one if it has none. No filter pattern: clouds differ in what one means."""
     start = int(since.timestamp() * 1000)
     arguments: dict[str, Any] = {"logGroupName": group, "startTime": start, "limit": EVENTS_PER_CALL}
     while True:
         response = client.filter_log_events(**arguments)
         events = response.get("events", [])
         for event in events:
-            yield _parse(event["message"])
+            yield read_body("{" + event["message"].partition("{")[2]) or {}
         token = response.get("nextToken")
         if token:
             arguments["nextToken"] = token
@@ -102,11 +100,3 @@ def _lines(client: Any, group: str, since: datetime) -> Iterator[dict[str, Any] 
             arguments.pop("nextToken", None)
         else:
             return
-
-
-def _parse(message: str) -> dict[str, Any] | None:
-    try:
-        parsed = decode(message[message.find("{") :]) if "{" in message else None
-    except ValueError:
-        return None
-    return parsed if isinstance(parsed, dict) else None

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
+
+from ..core.content import OWN_FIELDS
+from ..core.module import OptionError
 
 CENT = Decimal("0.01")
 # Cents that a binary float cannot hold, or changes when multiplied by a hundred; the largest also shows rounding to single precision.
 CENTS = (Decimal("0.07"), Decimal("4.35"), Decimal("19.99"), Decimal("1234567.89"))
 # Thresholds stay where Decimal's default 28 digits leave room for cents.
 LARGEST = 10**20
-# What the function adds to a transaction.
-ADDED = frozenset({"transaction_category", "processed_at_utc", "processor_version"})
 # How far the clocks of this machine and of the function may be apart.
 CLOCK_SKEW = timedelta(minutes=10)
 
@@ -29,17 +30,17 @@ class Thresholds:
 
     @classmethod
     def parse(cls, high: str, medium: str) -> Thresholds:
-        """From decimal strings; ValueError says which is wrong and why."""
+        """From decimal strings. Raises OptionError."""
         parsed = {}
         for name, text in (("high_value_threshold", high), ("medium_value_threshold", medium)):
             try:
                 parsed[name] = Decimal(text)
             except InvalidOperation:
-                raise ValueError(f"{name} must be a decimal number such as 1000.00: found {text!r}") from None
+                raise OptionError(f"{name} must be a decimal number such as 1000.00: found {text!r}") from None
             if not parsed[name].is_finite() or not 0 <= parsed[name] < LARGEST:
-                raise ValueError(f"{name} must be at least 0 and below {LARGEST}: found {text!r}")
+                raise OptionError(f"{name} must be at least 0 and below {LARGEST}: found {text!r}")
         if parsed["medium_value_threshold"] > parsed["high_value_threshold"]:
-            raise ValueError(f"medium_value_threshold must be at most high_value_threshold: found {medium!r} and {high!r}")
+            raise OptionError(f"medium_value_threshold must be at most high_value_threshold: found {medium!r} and {high!r}")
         return cls(high=parsed["high_value_threshold"], medium=parsed["medium_value_threshold"])
 
     def category(self, amount: Decimal) -> str:
@@ -62,13 +63,9 @@ class Sample(Record):
     """A good transaction: `fields` is its body parsed (numbers as Decimal), `boundary` marks a threshold's edge."""
 
     fields: dict[str, Any]
+    amount: Decimal
     category: str
     boundary: bool
-
-    @property
-    def amount(self) -> Decimal:
-        amount: Decimal = self.fields["amount"]
-        return amount
 
     @property
     def label(self) -> str:
@@ -76,27 +73,27 @@ class Sample(Record):
         return f"{'boundary' if self.boundary else 'amount'} {self.amount:f}"
 
 
-def make_samples(thresholds: Thresholds, now: datetime, new_id: Callable[[], Any]) -> list[Sample]:
+def make_samples(thresholds: Thresholds, now: datetime) -> list[Sample]:
     """Every category, both sides of each threshold, and cents: nine records, so that they and the invalid record fit one SQS batch."""
     both = dict.fromkeys((thresholds.high, thresholds.medium))
     edges = [edge for threshold in both for edge in (threshold, threshold - CENT) if edge >= 0]
     inner = [((thresholds.high + thresholds.medium) / 2).quantize(CENT), *CENTS]
-    samples = [_sample(amount, thresholds, now, new_id, boundary=True) for amount in edges]
-    return samples + [_sample(amount, thresholds, now, new_id, boundary=False) for amount in inner]
+    samples = [_sample(amount, thresholds, now, boundary=True) for amount in edges]
+    return samples + [_sample(amount, thresholds, now, boundary=False) for amount in inner]
 
 
-def make_invalid_record(now: datetime, new_id: Callable[[], Any]) -> Record:
+def make_invalid_record(now: datetime) -> Record:
     """A record that can never succeed: it has no amount. Parsing and writing it again would not give back its spelling."""
-    transaction_id = f"verify-{new_id()}"
+    transaction_id = f"verify-{uuid.uuid4()}"
     body = f'{{"merchant" : "Caf\\u00e9 Zürich 東京",  "transaction_id":"{transaction_id}", "user_id":"verify", "currency":"CHF"'
     body += f' , "timestamp":"{_stamp(now)}" }}'
-    return Record(transaction_id, f"verify:{new_id()}", body)
+    return Record(transaction_id, f"verify:{uuid.uuid4()}", body)
 
 
-def _sample(amount: Decimal, thresholds: Thresholds, now: datetime, new_id: Callable[[], Any], *, boundary: bool) -> Sample:
+def _sample(amount: Decimal, thresholds: Thresholds, now: datetime, *, boundary: bool) -> Sample:
     if amount == amount.quantize(CENT):
         amount = amount.quantize(CENT)
-    transaction_id = f"verify-{new_id()}"
+    transaction_id = f"verify-{uuid.uuid4()}"
     # Values are JSON text already: an amount that never was a float cannot have been spoiled by one here.
     texts = {
         "transaction_id": json.dumps(transaction_id),
@@ -109,7 +106,7 @@ def _sample(amount: Decimal, thresholds: Thresholds, now: datetime, new_id: Call
     }
     body = "{" + ", ".join(f'"{name}": {text}' for name, text in texts.items()) + "}"
     fields = json.loads(body, parse_float=Decimal, parse_int=Decimal)
-    return Sample(transaction_id, f"verify:{new_id()}", body, fields, thresholds.category(amount), boundary)
+    return Sample(transaction_id, f"verify:{uuid.uuid4()}", body, fields, amount, thresholds.category(amount), boundary)
 
 
 def _stamp(now: datetime) -> str:
@@ -126,7 +123,7 @@ def wrong_amount(sample: Sample, item: dict[str, Any]) -> str:
 def wrong_fields(sample: Sample, item: dict[str, Any]) -> str:
     """How any other field differs, is missing or is one too many, or nothing."""
     wrong = []
-    for name in sorted((sample.fields.keys() | item.keys()) - ADDED - {"amount"}):
+    for name in sorted((sample.fields.keys() | item.keys()) - OWN_FIELDS - {"amount"}):
         if name not in item:
             wrong.append(f"{name} is missing")
         elif name not in sample.fields:

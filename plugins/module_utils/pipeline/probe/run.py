@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..core.checks import Check, make_check
 from ..core.clock import Clock, polls
 from ..core.content import KEY
 from ..core.errors import AWS_ERRORS, explain, is_lasting
+from ..core.module import require_least
 from .checks import Targets, log_checks, quarantine_checks, stored_checks
 from .dead_letter import QuarantineReader
 from .logs import LogFindings, Wanted, wait_for_lines
@@ -31,6 +32,23 @@ class Clients:
     logs: Any
 
 
+def clients_of(module: Any) -> Clients:
+    """The clients of an AnsibleAWSModule."""
+    return Clients(sqs=module.client("sqs"), dynamodb=module.client("dynamodb"), logs=module.client("logs"))
+
+
+def thresholds_of(options: Mapping[str, Any]) -> Thresholds:
+    """Of a module's options. Raises OptionError for a threshold that is no number, or for a negative time."""
+    require_least(options, timeout=0, log_timeout=0)
+    return Thresholds.parse(options["high_value_threshold"], options["medium_value_threshold"])
+
+
+def targets_of(options: Mapping[str, Any], version: str = "", direct: bool = False) -> Targets:
+    """Of a module's options."""
+    names = ("queue_url", "dead_letter_queue_url", "table", "log_group")
+    return Targets(**{name: options[name] for name in names}, version=version, direct=direct)
+
+
 @dataclass
 class Outcome:
     """The checks, the ids sent (the invalid record's last), and the ids not known to be gone."""
@@ -43,13 +61,11 @@ class Outcome:
 class PipelineProbe:
     """One run. A broken pipeline makes failed checks, never exceptions; `outcome` is kept up to date, for a caller that is interrupted."""
 
-    def __init__(
-        self, clients: Clients, targets: Targets, thresholds: Thresholds, sender: Sender, clock: Clock, new_id: Callable[[], Any]
-    ) -> None:
+    def __init__(self, clients: Clients, targets: Targets, thresholds: Thresholds, sender: Sender, clock: Clock) -> None:
         self._clients, self._sender, self._targets, self._clock = clients, sender, targets, clock
         self._sent_at = clock.now()
-        self._samples = make_samples(thresholds, self._sent_at, new_id)
-        self._invalid = make_invalid_record(self._sent_at, new_id)
+        self._samples = make_samples(thresholds, self._sent_at)
+        self._invalid = make_invalid_record(self._sent_at)
         self._delivery = Delivery()
         self._lookup = Lookup()
         self._quarantine = QuarantineReader(clients.sqs, targets.dead_letter_queue_url, self._is_ours, self._is_wanted, clock)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,13 +77,13 @@ class QueueSender:
 class VersionSender:
     """By invoking one version with the event that a mapping would hand it, again while it leaves records to be retried."""
 
-    def __init__(self, functions: Any, function: str, version: str, clock: Clock, seconds: float, new_id: Callable[[], Any]) -> None:
+    def __init__(self, functions: Any, function: str, version: str, clock: Clock, seconds: float) -> None:
         self._functions, self._function, self._version = functions, function, version
-        self._clock, self._seconds, self._new_id = clock, seconds, new_id
+        self._clock, self._seconds = clock, seconds
 
     def send(self, records: Sequence[Record], delivery: Delivery) -> Check:
         started = self._clock.monotonic()
-        ids = {record.transaction_id: str(self._new_id()) for record in records}
+        ids = {record.transaction_id: str(uuid.uuid4()) for record in records}
         left = list(records)
         problem = ""
         for _left in polls(self._clock, self._seconds):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +9,7 @@ from ..aws.queue import read_counters
 from ..core.checks import Check
 from ..core.clock import Clock, polls
 from ..probe.checks import PROCESSED_BY, STORED
-from ..probe.options import targets_of, thresholds_of
-from ..probe.run import Clients, PipelineProbe
+from ..probe.run import Clients, PipelineProbe, targets_of, thresholds_of
 from ..probe.senders import QueueSender, Sender, VersionSender
 from .version_records import Written, written_by
 from .versions import ReleaseError, Releases
@@ -29,7 +27,7 @@ class ReleaseProbes:
 
     def directly(self, version: str) -> list[Check]:
         """The checks of records that the version is invoked with. It is invoked again for what its role may not do yet."""
-        sender = VersionSender(self._functions, self._options["function"], version, self._clock, self._options["timeout"], uuid.uuid4)
+        sender = VersionSender(self._functions, self._options["function"], version, self._clock, self._options["timeout"])
         return self._run(sender, version, direct=True)
 
     def through_queue(self, version: str) -> list[Check]:
@@ -59,5 +57,5 @@ class ReleaseProbes:
 
     def _run(self, sender: Sender, version: str, *, direct: bool) -> list[Check]:
         targets = targets_of(self._options, version, direct)
-        probe = PipelineProbe(self._clients, targets, self._thresholds, sender, self._clock, uuid.uuid4)
+        probe = PipelineProbe(self._clients, targets, self._thresholds, sender, self._clock)
         return probe.run(self._options["timeout"], self._options["log_timeout"]).checks

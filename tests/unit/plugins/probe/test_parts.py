@@ -114,7 +114,7 @@ def test_check_mode_sends_nothing_and_is_skipped(module: ModuleType, monkeypatch
     ],
 )
 def test_boundaries_follow_the_thresholds(high: str, medium: str, boundaries: list[str]) -> None:
-    samples = make_samples(Thresholds.parse(high, medium), datetime.now(UTC), iter(range(100)).__next__)
+    samples = make_samples(Thresholds.parse(high, medium), datetime.now(UTC))
 
     assert [f"{sample.amount:f}" for sample in samples if sample.boundary] == boundaries
 
