@@ -103,6 +103,8 @@ from ansible.module_utils.pipeline.quarantine.replay import Request
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 LONGEST = MAX_HIDDEN_SECONDS - MARGIN_SECONDS
+# Fields of Request that are options of the module by the same name.
+SAME = ("action", "queue_url", "dead_letter_queue_url", "table", "limit", "rate", "samples")
 
 
 def main() -> None:
@@ -138,18 +140,12 @@ def read_request(options: dict[str, Any], *, write: bool) -> Request:
     if any(repair.kind == "set" and repair.name == KEY for repair in repairs) and options["limit"] != 1 and len(options["ids"]) != 1:
         raise OptionError(f"a repair that sets {KEY} is for one message: give its message id in ids, or limit 1")
     return Request(
-        action=options["action"],
-        queue_url=options["queue_url"],
-        dead_letter_queue_url=options["dead_letter_queue_url"],
-        table=options["table"],
+        **{name: options[name] for name in SAME},
         rules=rules,
         directory=Path(options["directory"]),
         selection=selection,
-        limit=options["limit"],
         repairs=repairs,
-        rate=options["rate"],
         seconds=options["timeout"],
-        samples=options["samples"],
         confirmed=options["confirm"],
         write=write,
         run=secrets.token_hex(4),

@@ -12,7 +12,7 @@ from ..aws.dead_letter_queue import QuarantinedMessage, Sweep, sweep, without_co
 from ..core.clock import Clock
 from ..core.files import make_directory
 from ..core.terminal import printable
-from .archive import archive_path, archived, exclusive, names_of, write_archive
+from .archive import archived, exclusive, names_of, write_archive
 from .journal import FILE_NAME, Journal
 from .listing import Listing, listing_lines
 from .replay import Replay, Request
@@ -79,7 +79,7 @@ class Quarantine:
         """Archives what is selected; returns the messages that are now in an archive on the disk, without bodies."""
         request = self._request
         now, chosen, archive = self._clock.now(), list[QuarantinedMessage](), None
-        path = archive_path(request.directory, request.quarantine, now, request.run)
+        path = request.directory / f"{request.quarantine}-{now:%Y%m%dT%H%M%SZ}-{request.run}.jsonl.gz"
         with contextlib.ExitStack() as stack:
             for message in islice(filter(request.selection.matches, held.arrivals()), request.limit or None):
                 if request.writes:

@@ -57,21 +57,14 @@ def archived(message: QuarantinedMessage) -> dict[str, Any]:
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
     """Holds the directory's lock, which ends with this process, and removes unfinished files of a killed one. Raises BusyError."""
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with os.fdopen(os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)) as lock:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"another run works on {directory}") from None
         for left in directory.glob(f"*{PART}"):
             left.unlink()
         yield
-    finally:
-        os.close(descriptor)
-
-
-def archive_path(directory: Path, queue: str, now: datetime, run: str) -> Path:
-    return directory / f"{queue}-{now:%Y%m%dT%H%M%SZ}-{run}.jsonl.gz"
 
 
 def write_archive(path: Path, queue: str, now: datetime, purged: bool) -> contextlib.AbstractContextManager[JsonLinesWriter]:
@@ -86,17 +79,11 @@ def write_archive(path: Path, queue: str, now: datetime, purged: bool) -> contex
 def purged(directory: Path) -> Iterator[Purged]:
     """The messages that were deleted because an archive in this directory has them. Raises ArchiveError."""
     for path in sorted(directory.glob("*.jsonl.gz")):
-        yield from _purged(path)
-
-
-def _purged(path: Path) -> list[Purged]:
-    """Of one archive, which has 100,000 messages at most; none if it was written without deleting anything."""
-    lines = ClosedLines(path, "archive", counted="messages")
-    try:
-        ids = [(record["message_id"], record["outbox_id"]) for _line, record in lines]
-        at = datetime.fromisoformat(lines.closing["archived_at"]).timestamp()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArchiveError(f"archive {path} is not whole: {error}. Move it elsewhere, also if it is no archive.") from error
-    if lines.closing.get("purged") is not True:
-        return []
-    return [Purged(message_id, outbox_id, at) for message_id, outbox_id in ids if outbox_id is not None]
+        lines = ClosedLines(path, "archive", counted="messages")
+        try:
+            ids = [(record["message_id"], record["outbox_id"]) for _line, record in lines]  # of 100,000 messages at most
+            at = datetime.fromisoformat(lines.closing["archived_at"]).timestamp()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArchiveError(f"archive {path} is not whole: {error}. Move it elsewhere, also if it is no archive.") from error
+        if lines.closing.get("purged") is True:
+            yield from (Purged(message_id, outbox_id, at) for message_id, outbox_id in ids if outbox_id is not None)

@@ -150,13 +150,9 @@ class Journal:
         self._write("DELETE FROM replays WHERE message_id = ? AND state = ?", [(one, BEGUN) for one in message_ids])
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._database:  # commits, or rolls back what failed
+            self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(statement, rows)
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
 
 
 def replayed(directory: Path) -> list[Replayed]:

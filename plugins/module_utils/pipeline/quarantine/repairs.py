@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+import runpy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ..core.bounded_json import check_levels, decode
@@ -170,15 +168,12 @@ class Rules:
     """What the function would refuse, by its own source (transaction.py). The deployed one decides: what it refuses comes back."""
 
     def __init__(self, path: Path) -> None:
-        loader = SourceFileLoader("_rules_of_the_function", str(path))
-        self._module: Any = ModuleType(loader.name)
-        sys.modules[loader.name] = self._module  # dataclasses look for their module there
-        loader.exec_module(self._module)
+        self._rules = runpy.run_path(str(path))
 
     def refusal(self, body: str) -> str:
         """The reason and the detail with which the function would refuse this body, or ""."""
         try:
-            self._module.check_size(self._module.parse(body))
-        except self._module.InvalidRecord as error:
+            self._rules["check_size"](self._rules["parse"](body))
+        except self._rules["InvalidRecord"] as error:
             return f"{error.reason} {json.dumps(error.detail)}"
         return ""

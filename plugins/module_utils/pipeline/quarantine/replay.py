@@ -127,7 +127,7 @@ class Replay:
         self.result = Result()
 
     def run(self) -> Result:
-        """Reads all messages, until the limit or the time ends; `result` is kept up to date, for a caller that is interrupted."""
+        """Reads all messages, until the limit or the time ends."""
         chosen = 0
         unfinished = self._journal.unfinished() if self._journal else 0
         for message in self._held.arrivals():
