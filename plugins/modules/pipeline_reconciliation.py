@@ -106,23 +106,23 @@ from ansible.module_utils.pipeline.core.terminal import printable
 from ansible.module_utils.pipeline.quarantine.archive import ArchiveError
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress, read_lines, write_lines, write_report
 from ansible.module_utils.pipeline.reconciliation.ledger import LedgerError
-from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, counts, report
+from ansible.module_utils.pipeline.reconciliation.report import checks, counts, report
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-LEAST = {"settle_seconds": 1, "queue_retention": 1, "timeout": 0, "read_rate": 0, "overdue_seconds": 0, "quarantine_age": 0}
+# Fields of Options that are options of the module by the same name.
+SAME = ("ledgers", "kept_ledgers", "missing_ledgers", "settle_seconds", "timeout", "queue_retention", "overdue_seconds", "quarantine_age")
 
 
 def main() -> None:
     module = AnsibleAWSModule(argument_spec=argument_spec(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     with failing(module, "Cannot reconcile", OptionError):
-        require_least(options, **LEAST)
+        require_least(options, settle_seconds=1, queue_retention=1, timeout=0, read_rate=0, overdue_seconds=0, quarantine_age=0)
 
     clock, directory = system_clock(), Path(options["report_directory"])
     everything = directory / "reconciliation.json"
     files = {name: directory / f"{name}.jsonl" for name in ("lost", "altered", "repaired")}
-    limits = Limits(options["overdue_seconds"], options["quarantine_age"])
     progress = Progress(directory / "progress.log", clock)
     run = Reconciliation(
         module.client("sqs"),
@@ -131,15 +131,10 @@ def main() -> None:
         options["queue_url"],
         options["dead_letter_queue_url"],
         Options(
-            ledgers=options["ledgers"],
-            kept_ledgers=options["kept_ledgers"],
-            missing_ledgers=options["missing_ledgers"],
+            **{name: options[name] for name in SAME},
             quarantine_directory=Path(options["quarantine_directory"]) if options["quarantine_directory"] else None,
             repaired=files["repaired"],
-            settle_seconds=options["settle_seconds"],
-            timeout=options["timeout"],
-            rate=options["read_rate"] or None,
-            queue_retention=options["queue_retention"],
+            rate=options["read_rate"],
             await_unsent=options["await_unsent"],
             others_allowed=options["other_senders"] == "allowed",
         ),
@@ -151,8 +146,8 @@ def main() -> None:
         run.run()
         write_lines(files["lost"], (named.ids for named in run.matcher.lost() if named.resendable))
         write_lines(files["altered"], (one.named.ids for one in run.matcher.altered() if one.named.resendable))
-        write_report(everything, *report(run, limits))
-        found = checks(run, limits, clock.monotonic() - started, str(everything))
+        write_report(everything, *report(run))
+        found = checks(run, clock.monotonic() - started, str(everything))
         repaired, to_resend = 0, {"lost": sum(named.resendable for named in run.matcher.lost()), "repaired": 0}
         if options["repair_altered"] and not run.error and not options["missing_ledgers"]:
             repaired = run.repair(delete=not module.check_mode)

@@ -75,8 +75,10 @@ def main() -> None:
         repaired=directory / "repaired.jsonl",
         settle_seconds=10,
         timeout=60,
-        rate=None,
+        rate=0,
         queue_retention=345_600,
+        overdue_seconds=3700,
+        quarantine_age=864_000,
         await_unsent=False,
         others_allowed=False,
     )

@@ -17,7 +17,7 @@ import boto3
 from ansible.module_utils.pipeline.aws.dead_letter_queue import QuarantinedMessage
 from ansible.module_utils.pipeline.quarantine.journal import Journal, Outgoing
 from ansible.module_utils.pipeline.reconciliation.artifacts import Progress
-from ansible.module_utils.pipeline.reconciliation.report import Limits, checks, counts, report
+from ansible.module_utils.pipeline.reconciliation.report import checks, counts, report
 from ansible.module_utils.pipeline.reconciliation.run import Options, Reconciliation
 from aws_fakes import TABLE, make_table
 from boto3.dynamodb.types import TypeSerializer
@@ -127,13 +127,14 @@ class World:
             repaired=Path(),
             settle_seconds=10,
             timeout=60,
-            rate=None,
+            rate=0,
             queue_retention=4 * DAY,
+            overdue_seconds=3700,
+            quarantine_age=10 * DAY,
             await_unsent=False,
             others_allowed=False,
         )
     )
-    limits: Limits = field(default_factory=lambda: Limits(overdue=3700, quarantine_age=10 * DAY))
     on_wait: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -201,11 +202,11 @@ class World:
 
     def failed(self, run: Reconciliation) -> dict[str, str]:
         """The failed checks, each with what it found."""
-        found = checks(run, self.limits, 0.0, "report.json")
+        found = checks(run, 0.0, "report.json")
         return {one["check"].removeprefix("reconciliation: "): one["found"] for one in found if not one["passed"]}
 
     def report(self, run: Reconciliation) -> dict[str, Any]:
-        summary, lists = report(run, self.limits)
+        summary, lists = report(run)
         return summary | {name: list(elements) for name, elements in lists.items()}
 
     @property

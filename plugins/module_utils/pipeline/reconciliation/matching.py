@@ -9,9 +9,10 @@ from enum import IntFlag
 from itertools import groupby
 from typing import Any
 
+from ..aws.dead_letter_queue import QuarantinedMessage
 from ..aws.paging import in_chunks
 from ..core.content import KEY, OWN_FIELDS, Body, Item, differing, fingerprint, plain, read_body, remembered, shown, storable
-from .entry_store import ROWS_AT_ONCE, Entries, Named, missing_condition, to_blob, to_text
+from .entry_store import Entries, Named, missing_condition, to_blob, to_text
 
 
 class Found(IntFlag):
@@ -93,12 +94,12 @@ class Matcher(Entries):
 
     # --- What the quarantine holds
 
-    def add_quarantined(
-        self, message_id: str, outbox_id: str | None, key: str | None, reason: str, sent_at: float, body: str | None
-    ) -> None:
-        """Notes a quarantined message; give `body` only if a report will name its content."""
-        entry = self.entry_of(outbox_id, to_blob(key))
-        row = (message_id, to_blob(outbox_id), to_blob(key), reason, sent_at, to_blob(body), entry)
+    def add_quarantined(self, message: QuarantinedMessage) -> None:
+        """Notes a quarantined message, with the body of a conflict: a report will name its content."""
+        outbox_id, key = to_blob(message.outbox_id), to_blob(message.transaction_id)
+        body = to_blob(message.body) if message.reason == "conflict" else None
+        entry = self.entry_of(message.outbox_id, key)
+        row = (message.message_id, outbox_id, key, message.reason, message.sent_at.timestamp(), body, entry)
         self._db.execute("INSERT OR REPLACE INTO dead_letter_messages VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         if entry is not None:
             self._db.execute("UPDATE entries SET found = found | 8 WHERE id = ?", (entry,))
@@ -159,17 +160,14 @@ class Matcher(Entries):
         if not self.count("unknown"):
             return
         self._db.execute("CREATE INDEX unknown_content ON unknown (content)")
-        last, matches = 0, []
-        while rows := self._db.execute(
-            "SELECT id, body, found, key IS NULL FROM entries WHERE id > ? AND leader = id AND body IS NOT NULL ORDER BY id LIMIT ?",
-            (last, ROWS_AT_ONCE),
-        ).fetchall():
-            for last, blob, found, nameless in rows:
-                body = read_body(to_text(blob) or "")
-                if body is not None:
-                    content = fingerprint(body, frozenset({KEY}))
-                    for (key,) in self._db.execute("SELECT key FROM unknown WHERE content = ?", (content,)):
-                        matches.append((last, found, nameless, key))
+        matches = []
+        rows = self._db.execute("SELECT id, body, found, key IS NULL FROM entries WHERE leader = id AND body IS NOT NULL ORDER BY id")
+        for entry, blob, found, nameless in rows:
+            body = read_body(to_text(blob) or "")
+            if body is not None:
+                content = fingerprint(body, frozenset({KEY}))
+                for (key,) in self._db.execute("SELECT key FROM unknown WHERE content = ?", (content,)):
+                    matches.append((entry, found, nameless, key))
         for entry, found, nameless, key in matches:
             if nameless:
                 self._db.execute("UPDATE entries SET found = 2 WHERE id = ?", (entry,))

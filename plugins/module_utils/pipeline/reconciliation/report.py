@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -18,14 +18,6 @@ NAMED, IN_FLIGHT_NAMED = 5, 1000
 COUNTED = (*VERDICTS, "doubled", "unknown")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The age, in seconds, beyond which something in flight or in the quarantine fails a check."""
-
-    overdue: float
-    quarantine_age: float
-
-
 def counts(run: Reconciliation) -> dict[str, int | None]:
     """COUNTED; None for what is not known: everything if the run failed, `unknown` if the table was only asked for ids."""
     if run.error:
@@ -34,7 +26,7 @@ def counts(run: Reconciliation) -> dict[str, int | None]:
     return {**matcher.counts(), "doubled": matcher.count("doubled"), "unknown": matcher.count("unknown") if scanned else None}
 
 
-def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> list[Check]:
+def checks(run: Reconciliation, seconds: float, report: str) -> list[Check]:
     """All checks; `report` is the file that names everything of which a check names only some."""
     found = [_ledgers(run), _read_whole(run, seconds)]
     if run.error:
@@ -68,8 +60,8 @@ def checks(run: Reconciliation, limits: Limits, seconds: float, report: str) -> 
         *(_none(f"nothing is {kind}", kind, number[kind], named, remedy) for kind, (named, remedy) in wrong.items()),
         _in_a_ledger(run, "item of the table", number["unknown"], matcher.unknown()),
         _in_a_ledger(run, "quarantined message", len(foreign := matcher.foreign_messages(run.ledgers_as_of)), foreign),
-        _overdue(run, limits.overdue),
-        _old_messages(run, limits.quarantine_age),
+        _overdue(run),
+        _old_messages(run),
     ]
     if run.options.await_unsent:
         waiting = (number["unsent"] or 0) + (number["in_flight"] or 0)
@@ -129,8 +121,8 @@ def _in_a_ledger(run: Reconciliation, what: str, number: int | None, named: Iter
     )
 
 
-def _overdue(run: Reconciliation, limit: float) -> Check:
-    now = run.clock.now().timestamp()
+def _overdue(run: Reconciliation) -> Check:
+    now, limit = run.clock.now().timestamp(), run.options.overdue_seconds
     oldest = next(run.matcher.in_flight(), None)
     age = max(now - (oldest.sent_at or now), 0.0) if oldest else 0.0
     number = run.matcher.missing()
@@ -145,8 +137,8 @@ def _overdue(run: Reconciliation, limit: float) -> Check:
     )
 
 
-def _old_messages(run: Reconciliation, limit: float) -> Check:
-    now = run.clock.now().timestamp()
+def _old_messages(run: Reconciliation) -> Check:
+    now, limit = run.clock.now().timestamp(), run.options.quarantine_age
     old = run.matcher.quarantined_before(now - limit)
     names = ", ".join(f"{key or message_id} ({_duration(now - sent_at)})" for message_id, key, sent_at in old[:NAMED])
     return make_check(
@@ -158,7 +150,7 @@ def _old_messages(run: Reconciliation, limit: float) -> Check:
     )
 
 
-def report(run: Reconciliation, limits: Limits) -> tuple[dict[str, Any], dict[str, Iterator[dict[str, Any]]]]:
+def report(run: Reconciliation) -> tuple[dict[str, Any], dict[str, Iterator[dict[str, Any]]]]:
     """The summary and the lists of the report file."""
     matcher, now = run.matcher, run.clock.now()
     summary = {
@@ -187,7 +179,7 @@ def report(run: Reconciliation, limits: Limits) -> tuple[dict[str, Any], dict[st
         "conflicts": iter(run.conflicts),
         "old_in_quarantine": (
             {"message_id": message_id, "transaction_id": key, "sent_at": _iso(sent_at)}
-            for message_id, key, sent_at in matcher.quarantined_before(now.timestamp() - limits.quarantine_age)
+            for message_id, key, sent_at in matcher.quarantined_before(now.timestamp() - run.options.quarantine_age)
         ),
     }
     return summary, lists

@@ -40,7 +40,7 @@ CONFLICTS_NAMED = 100
 
 @dataclass(frozen=True)
 class Options:
-    """What to reconcile and how; see the module's documentation. Times are in seconds, `rate` in read units a second, None for no limit.
+    """What to reconcile and how; see the module's documentation. Times are in seconds, `rate` in read units a second, 0 for no limit.
 
     `repaired` lists, for `resend --lost`, what a repair has deleted, or was about to, and is not stored yet.
     """
@@ -52,8 +52,10 @@ class Options:
     repaired: Path
     settle_seconds: float
     timeout: float
-    rate: float | None
+    rate: float
     queue_retention: float
+    overdue_seconds: float
+    quarantine_age: float
     await_unsent: bool
     others_allowed: bool
 
@@ -204,10 +206,7 @@ class Reconciliation:
         with sweep(self._sqs, self._quarantine_url, self.clock, seconds, bodies=False) as found:
             for message in found.arrivals():
                 count += 1
-                body = message.body if message.reason == "conflict" else None
-                self.matcher.add_quarantined(
-                    message.message_id, message.outbox_id, message.transaction_id, message.reason, message.sent_at.timestamp(), body
-                )
+                self.matcher.add_quarantined(message)
                 self.progress.count(f"{count:,} quarantined messages read")
         error = found.error or f"{count:,} messages were met in {seconds:.0f} s, and there are more"
         if found.unseen and not found.error:
@@ -217,9 +216,8 @@ class Reconciliation:
     def _name_conflicts(self) -> None:
         """Notes both versions of each conflict in the quarantine: the stored one, and the one that was refused because of it."""
         conflicts = list(islice(self.matcher.conflicts(), CONFLICTS_NAMED))
-        held: dict[str, Item] = {}
-        for items in self.reader.get(dict.fromkeys(key for _id, _outbox, key, _body in conflicts if key is not None)):
-            held |= {item[KEY]["S"]: item for item in items}
+        keys = dict.fromkeys(key for _id, _outbox, key, _body in conflicts if key is not None)
+        held = {item[KEY]["S"]: item for items in self.reader.get(keys) for item in items}
         for message_id, outbox_id, key, text in conflicts:
             body, item = read_body(text) or {}, held.get(key or "", {})
             stored = plain(item)

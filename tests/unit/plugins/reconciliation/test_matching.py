@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+from ansible.module_utils.pipeline.aws.dead_letter_queue import QuarantinedMessage
 from ansible.module_utils.pipeline.core.content import OWN_FIELDS, differing, fingerprint, plain, read_body, shown, storable
 from ansible.module_utils.pipeline.reconciliation.matching import Matcher
 from hypothesis import HealthCheck, assume, example, given
@@ -31,7 +33,8 @@ def reconciled(cloud: Cloud, path: Path, entries: list[Entry]) -> Matcher:
     matcher.match_items(cloud.items(), lambda item: False)
     for dead_letter in cloud.dead_letters():
         names = {name: attribute["StringValue"] for name, attribute in dead_letter["MessageAttributes"].items()}
-        matcher.add_quarantined(dead_letter["MessageId"], names.get("outbox_id"), None, names["reason"], 0.0, None)
+        message_id, outbox_id, sent = dead_letter["MessageId"], names.get("outbox_id"), datetime.fromtimestamp(0, UTC)
+        matcher.add_quarantined(QuarantinedMessage(message_id, "", "", {}, names["reason"], "", outbox_id, None, None, sent, 1))
     matcher.mark_lost()
     matcher.classify()
     return matcher

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_a_message_that_has_been_quarantined_for_ten_days_is_a_finding(world: Wo
     world.quarantine(body("a"), f"{HOST}/1")
     run = world.run()
     assert world.failed(run) == {}
-    world.limits = type(world.limits)(overdue=3700, quarantine_age=(NOW.timestamp() - run.matcher.quarantined_before(1e12)[0][2]))
+    run.options = replace(run.options, quarantine_age=NOW.timestamp() - run.matcher.quarantined_before(1e12)[0][2])
     assert list(world.failed(run)) == [OLD]
 
 

@@ -198,8 +198,10 @@ def reconciled(directory: Path, lives: tuple[Life, ...], others: int, busy: bool
         repaired=directory / "repaired.jsonl",
         settle_seconds=10,
         timeout=0 if busy else 30,
-        rate=None,
+        rate=0,
         queue_retention=RETENTION,
+        overdue_seconds=3700,
+        quarantine_age=864_000,
         await_unsent=False,
         others_allowed=False,
     )

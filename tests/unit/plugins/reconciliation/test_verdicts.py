@@ -208,7 +208,7 @@ def test_what_others_sent_is_counted_and_no_finding_where_they_may(world: World)
     world.quarantine(body("another's too"), None)
     run = world.run(others_allowed=True)
     assert list(world.failed(run)) == [SUM, LOST]
-    found = {one["check"]: one["found"] for one in checks(run, world.limits, 0.0, "report.json")}
+    found = {one["check"]: one["found"] for one in checks(run, 0.0, "report.json")}
     why = "(no finding: others may send (reconciliation_other_senders))"
     assert found[f"reconciliation: {UNKNOWN}"] == f"1: another's {why}"
     assert found[f"reconciliation: {FOREIGN}"] == f"1: another's too {why}"
