@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Answer = Mapping[str, Any]  # the registered result of a task
@@ -126,8 +126,7 @@ def _longest_pause(options: Mapping[str, Any]) -> float:
 
 def _properties(status: Answer) -> dict[str, str]:
     """What `systemctl show` said, by property."""
-    lines: Sequence[str] = status["stdout_lines"]
-    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+    return {name: value for name, _, value in (line.partition("=") for line in status["stdout_lines"])}
 
 
 def _check(options: Mapping[str, Any], name: str, passed: bool, expected: str, found: str, remedy: str) -> Check:

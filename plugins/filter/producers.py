@@ -11,10 +11,9 @@ Host = Mapping[str, Any]
 def exported_ledgers(hosts: Iterable[Host]) -> dict[str, list[str]]:
     """The `paths` of the ledgers that were fetched in this run, and the `missing` ones in words. One that was not asked for is missing."""
     hosts = list(hosts)
-    asked = [host for host in hosts if "reconciliation_ledger_problem" in host]
-    problems = [host["reconciliation_ledger_problem"] for host in asked if host["reconciliation_ledger_problem"]]
+    problems = [host["reconciliation_ledger_problem"] for host in hosts if host.get("reconciliation_ledger_problem")]
     not_asked = [host["inventory_hostname"] for host in hosts if "reconciliation_ledger_problem" not in host]
-    paths = [host["reconciliation_ledger"] for host in asked if host["reconciliation_ledger"]]
+    paths = [host["reconciliation_ledger"] for host in hosts if host.get("reconciliation_ledger")]
     return {"paths": paths, "missing": problems + not_asked}
 
 

@@ -13,9 +13,9 @@ from ansible.errors import AnsibleFilterError
 THIS_RUN = os.path.basename(constants.DEFAULT_LOCAL_TMP)
 
 
-def receipt(names: Iterable[str], run: str = THIS_RUN) -> dict[str, Any]:
+def receipt(names: Iterable[str]) -> dict[str, Any]:
     """A receipt of this run for what is named."""
-    return {"run": run, "names": sorted(names)}
+    return {"run": THIS_RUN, "names": sorted(names)}
 
 
 def covers(given: Any, name: str) -> bool:

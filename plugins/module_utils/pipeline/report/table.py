@@ -115,10 +115,8 @@ def _draw(rows: list[tuple[str, ...]]) -> list[str]:
     widths[0] = min(widths[0], WIDEST_CHECK)
     widths[2] = min(widths[2], WIDTH - sum(widths[:2]) - widths[3] - len(" | ") * 3)
     lines = []
-    for row in rows:
-        cells = [_cut(text, width) for text, width in zip(row, widths, strict=True)]
-        padding = [" " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
-        lines.append(" | ".join([*(cell + spaces for cell, spaces in zip(cells[:3], padding, strict=False)), padding[3] + cells[3]]))
+    for *texts, seconds in rows:
+        lines.append(" | ".join([*map(_fit, texts, widths), seconds.rjust(widths[3])]))
     return [lines[0], "-+-".join("-" * width for width in widths), *lines[1:]]
 
 
@@ -126,12 +124,13 @@ def _on_one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def _cut(text: str, width: int) -> str:
-    if _width(text) <= width:
-        return text
-    while _width(text) > width - 1:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
+def _fit(text: str, width: int) -> str:
+    """Cut or filled to so many cells."""
+    if _width(text) > width:
+        while _width(text) > width - 1:
+            text = text[:-1]
+        text = f"{text.rstrip()}…"
+    return text + " " * (width - _width(text))
 
 
 def _width(text: str) -> int:
