@@ -291,7 +291,7 @@ class Producer:
         batch.due = self._retry(batch.attempts, batch, reason="FailedEntries", failed=failed, what_to_do=advice)
 
     def _note_failure(self, batch: Batch, error: Exception) -> None:
-        """Hold all requests for a while. Those that were under way when one failed are of the same outage, unless a success has ended it."""
+        """Hold all requests for a while. What was under way when one failed is of the same outage, unless a success has ended it."""
         if not isinstance(error, BotoCoreError | ClientError):
             raise error
         why = explain(error, self.settings)

@@ -100,6 +100,26 @@ def trusts_service(role: dict[str, Any], service: str, account: str, region: str
     return bool(decided.decision == "Allow")
 
 
+def role_may(role: str, session: str, action: str, resource: str) -> bool:
+    """Whether a service may do something in a session of the role: by the role's policies and boundary, and the resource's policy. No
+    session is made, so that one may ask at every invocation."""
+    account = responses.get_account_id()
+    limits = iam_evaluator._permissions_boundary(iam._roles, role, account)
+    context = iam_evaluator.EvalContext(
+        principal_arn=f"arn:aws:sts::{account}:assumed-role/{role}/{session}",
+        principal_type="AssumedRole",
+        principal_account=account,
+        action=action,
+        resource_arn=resource,
+        region=responses.get_region(),
+        secure_transport=True,  # Lambda calls over TLS, however the request came
+    )
+    by_identity = iam_evaluator.evaluate(context, iam_evaluator._gather_role_policies(role, account), *limits)
+    policy = iam_evaluator._resource_policy(action.partition(":")[0], resource)
+    decided = iam_evaluator.combine_resource_policy(by_identity, context, *policy, limits=tuple(limits)) if policy else by_identity
+    return bool(decided.decision == "Allow")
+
+
 def _function_credentials(config: dict[str, Any]) -> dict[str, str]:
     """The environment variables that give a function's worker a session of its role. `config` is the function's configuration."""
     account, _region = lambda_runtime._account_region_from_function_config(config)

@@ -4,12 +4,12 @@ import json
 import re
 from typing import Any, cast
 
-from ministack.core import iam_evaluator, responses
-from ministack.services import iam, lambda_svc, sqs
+from ministack.services import lambda_svc, sqs
 
 from embedded_cloud.base.calls import Call
 from embedded_cloud.base.ministack_backend import Answer, json_answer
 from embedded_cloud.base.rules import Refusal, RuleContext
+from embedded_cloud.iam import authorization
 from embedded_cloud.services.iam.rules import PROPAGATION_SECONDS
 from embedded_cloud.services.lambda_.function_rules import invalid
 
@@ -161,24 +161,6 @@ def _function(call: Call) -> dict[str, Any] | None:
 
 
 def missing_action(role: str, function: str, queue_arn: str) -> str | None:
-    """The first action on the queue that a session of the role may not do; by its policies, its boundary and the queue's policy."""
-    account = responses.get_account_id()
-    policies = iam_evaluator._gather_role_policies(role, account)
-    limits = iam_evaluator._permissions_boundary(iam._roles, role, account)
-
-    def is_allowed(action: str) -> bool:
-        context = iam_evaluator.EvalContext(
-            principal_arn=f"arn:aws:sts::{account}:assumed-role/{role}/{function}",
-            principal_type="AssumedRole",
-            principal_account=account,
-            action=f"sqs:{action}",
-            resource_arn=queue_arn,
-            region=responses.get_region(),
-            secure_transport=True,  # Lambda calls over TLS, however the request came
-        )
-        by_identity = iam_evaluator.evaluate(context, policies, *limits)
-        policy = iam_evaluator._resource_policy("sqs", queue_arn)
-        decided = iam_evaluator.combine_resource_policy(by_identity, context, *policy, limits=tuple(limits)) if policy else by_identity
-        return bool(decided.decision == "Allow")
-
-    return next((action for action in NEEDED_ACTIONS if not is_allowed(action)), None)
+    """The first action on the queue that the role may not do in a session of the function."""
+    actions = (action for action in NEEDED_ACTIONS if not authorization.role_may(role, function, f"sqs:{action}", queue_arn))
+    return next(actions, None)

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ministack.core import iam_evaluator, lambda_runtime
 from ministack.core.responses import get_account_id
 from ministack.services import cloudwatch_logs, lambda_svc
 
 from embedded_cloud.base.ministack_backend import Answer, json_answer, json_error
 from embedded_cloud.base.patching import Patch, replace, wrap
 from embedded_cloud.base.rules import Times
+from embedded_cloud.iam import authorization
 from embedded_cloud.services.lambda_.function_rules import UPDATE_SECONDS
 from embedded_cloud.services.lambda_.mapping_rules import missing_action
 from embedded_cloud.services.lambda_.version_rules import LATEST, weights_of
@@ -120,8 +120,8 @@ def write_log_as_the_role(original: Callable[..., None], function: dict[str, Any
     arn = f"arn:{partition}:logs:{region}:{account}:log-group:{group}"
     needed = [] if group in cloudwatch_logs._log_groups else [("logs:CreateLogGroup", f"{arn}:log-stream:")]
     needed += [("logs:CreateLogStream", f"{arn}:log-stream:"), ("logs:PutLogEvents", f"{arn}:log-stream:of-this-invocation")]
-    key = lambda_runtime.execution_credentials(config)["AWS_ACCESS_KEY_ID"]
-    denied = next((action for action, arn in needed if iam_evaluator.enforce(key, action, "logs", region, resource_arn=arn)), None)
+    role = config["Role"].rpartition("/")[2]
+    denied = next((action for action, arn in needed if not authorization.role_may(role, config["FunctionName"], action, arn)), None)
     if denied is None:
         original(function, *arguments, **options)
     else:

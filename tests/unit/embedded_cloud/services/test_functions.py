@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ministack.services import sts
 from refusals import ACCOUNT, REGION, function_request, in_time, make_function, make_role, package, policy, refusal, root, trust, unique
 from users import User
+
+from embedded_cloud.services.lambda_ import patches
 
 CANNOT_BE_ASSUMED = ("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
 
@@ -100,3 +103,11 @@ def test_a_user_whom_the_role_trusts_assumes_it(embedded_cloud: Any):
     role = iam.create_role(RoleName=unique("role"), AssumeRolePolicyDocument=document)["Role"]["Arn"]
     sts = User(embedded_cloud, {"Action": "sts:AssumeRole", "Resource": role}).client("sts")
     assert sts.assume_role(RoleArn=role, RoleSessionName="any")["Credentials"]["AccessKeyId"].startswith("ASIA")
+
+
+def test_a_function_that_may_not_write_its_log_leaves_no_session_behind():
+    function = {"config": {"FunctionName": "ours", "FunctionArn": OURS, "Role": f"arn:aws:iam::{ACCOUNT}:role/{unique('none')}"}}
+    written, sessions = [], len(sts._sessions)
+    for _ in range(3):
+        patches.write_log_as_the_role(lambda *rest: written.append(rest), function, "request", "text", False, 1)
+    assert not written and len(sts._sessions) == sessions
