@@ -40,6 +40,7 @@ in_use: {description: A sentence for a security group that something else uses.,
 
 from ansible.module_utils.pipeline.aws.queue import count_messages, queue_line
 from ansible.module_utils.pipeline.core.module import argument_spec, failing
+from ansible.module_utils.pipeline.core.terminal import aws_command
 from ansible.module_utils.pipeline.export.data_info import count_items, find_instances, table_line, users_of_group
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
@@ -57,8 +58,8 @@ def main() -> None:
         lines=[*map(table_line, tables), *map(queue_line, queues), *(instance["line"] for instance in instances)],
         instances=instances,
         protected=[
-            f"Table {table['name']} has deletion protection; take it off first:"
-            f" aws dynamodb update-table --region {module.region} --table-name {table['name']} --no-deletion-protection-enabled."
+            f"Table {table['name']} has deletion protection; take it off first: "
+            + aws_command(f"dynamodb update-table --table-name {table['name']} --no-deletion-protection-enabled")
             for table in tables
             if table["protected"]
         ],

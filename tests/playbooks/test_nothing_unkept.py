@@ -292,7 +292,7 @@ def test_a_producer_that_does_not_answer_is_stopped_and_ends_the_teardown(full: 
     assert run.status != 0
     said = run.message
     assert f"Stopped, so that nothing is sent meanwhile; the disk stays: {instance}" in said
-    assert f"aws ec2 start-instances --region us-east-1 --instance-ids {instance}" in said
+    assert f"aws ec2 start-instances --profile embedded-cloud --region us-east-1 --instance-ids {instance}" in said
     assert state_of(ec2, instance) in ("stopping", "stopped")
     (group,) = ec2.describe_security_groups(GroupNames=[SERVICE])["SecurityGroups"]
     assert [source["CidrIp"] for rule in group["IpPermissions"] for source in rule["IpRanges"]] == ["127.0.0.1/32"]

@@ -8,6 +8,7 @@ from typing import Any
 from ..aws.instances import living_instances
 from ..aws.paging import pages, unless_missing
 from ..core.canonical import boolean, number, public_key, rules, text, text_map, text_set
+from ..core.terminal import aws_command
 from .resource_type import ResourceType, agreed, canonicals, found_in, kept_id, page, tag_dict
 
 INSTANCE = {
@@ -139,7 +140,7 @@ TYPES = {
         | {
             "count": lambda name, wanted, found: page("an-instance")(name, wanted, found) if found["count"] > wanted else "",
             "root_volume_type": lambda name, wanted, found: "; ".join(
-                f"aws ec2 modify-volume --volume-id {volume} --volume-type {wanted}" for volume in found["root_volumes"]
+                aws_command(f"ec2 modify-volume --volume-id {volume} --volume-type {wanted}") for volume in found["root_volumes"]
             ),
         },
     ),

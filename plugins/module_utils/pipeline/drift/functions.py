@@ -7,6 +7,7 @@ from typing import Any
 
 from ..aws.paging import unless_missing
 from ..core.canonical import boolean, number, structure, text, text_map, text_set
+from ..core.terminal import aws_command
 from ..release.mapping import describe, list_mappings
 from ..release.versions import LATEST, Note, differing, is_checked, weights
 from .resource_type import ResourceType, agreed, always, canonicals, found_in, kept_id, page, put_or_delete
@@ -97,7 +98,7 @@ def _is_ours(mapping: Mapping[str, Any], name: str, expected: Mapping[str, Any])
 
 
 def delete_foreign_mappings(name: str, wanted: Any, found: Mapping[str, Any]) -> str:
-    commands = [f"aws lambda delete-event-source-mapping --uuid {uuid}" for uuid in found["foreign"]]
+    commands = [aws_command(f"lambda delete-event-source-mapping --uuid {uuid}") for uuid in found["foreign"]]
     return f"If somebody else does not need it: {'; '.join(commands)}" if commands else ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..aws.paging import pages
 from ..core.canonical import boolean, document, number, text, text_map, text_set
+from ..core.terminal import aws_command
 from .resource_type import Mender, ResourceType, canonicals, found_in, put_or_delete, tag_dict
 
 LOG_GROUP = {
@@ -132,7 +133,7 @@ TYPES = {
         },
         remedies={
             "log_group_class": lambda name, *_: (
-                f"aws logs delete-log-group --log-group-name {name} (its lines are lost), then ansible-playbook site.yml"
+                f"{aws_command(f'logs delete-log-group --log-group-name {name}')} (its lines are lost), then ansible-playbook site.yml"
             )
         },
     ),

@@ -10,6 +10,7 @@ from typing import Any
 from ..aws.instances import living_instances
 from ..aws.paging import pages, unless_missing
 from ..core.canonical import public_key
+from ..core.terminal import aws_command
 from .ec2 import default_vpc
 
 RESOLVE = "resolve:ssm:"
@@ -56,7 +57,7 @@ def network_problem(ec2: Any, region: str) -> str:
         return ""
     return (
         f"Region {region} of this account has no default VPC, into which the producer's instances are launched."
-        f" Create one: aws ec2 create-default-vpc --region {region}."
+        f" Create one: {aws_command('ec2 create-default-vpc')}."
     )
 
 
@@ -72,9 +73,10 @@ def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str
     subnets = pages(ec2, "describe_subnets", "Subnets", Filters=[{"Name": "default-for-az", "Values": ["true"]}])
     there = sorted((subnet["AvailabilityZone"], subnet["SubnetId"], subnet) for subnet in subnets if subnet["AvailabilityZone"] in zones)
     if not there:
+        zone = min(zones, default="ZONE")
         return "", (
             f"No zone of region {region} that offers {instance_type} ({', '.join(sorted(zones)) or 'none does'}) has a default subnet."
-            f" Create one: aws ec2 create-default-subnet --region {region} --availability-zone {min(zones, default='ZONE')};"
+            f" Create one: {aws_command(f'ec2 create-default-subnet --availability-zone {zone}')};"
             " or set producer_instance_type to a type that is offered where there is one."
         )
     open_ones = [name for _zone, name, subnet in there if subnet["MapPublicIpOnLaunch"] and subnet["AvailableIpAddressCount"] > 0]
@@ -82,9 +84,9 @@ def suitable_subnet(ec2: Any, instance_type: str, region: str) -> tuple[str, str
         return open_ones[0], ""
     return "", (
         f"No default subnet of region {region} where {instance_type} is offered gives a new instance a public address"
-        f" ({', '.join(name for _zone, name, _subnet in there)}), by which this machine reaches it. Have one do so:"
-        f" aws ec2 modify-subnet-attribute --region {region} --subnet-id {there[0][1]} --map-public-ip-on-launch; if it does, its addresses"
-        " are used up."
+        f" ({', '.join(name for _zone, name, _subnet in there)}), by which this machine reaches it. Let one do so:"
+        f" {aws_command(f'ec2 modify-subnet-attribute --subnet-id {there[0][1]} --map-public-ip-on-launch')}; if it does, its addresses are"
+        " used up."
     )
 
 
@@ -167,5 +169,6 @@ def key_problem(ec2: Any, key_name: str, key_file: str) -> str:
 def _mend_key(key_name: str) -> str:
     return (
         "Instances let in the key that they were launched with only. Copy both files from the machine that made them, or give their path"
-        f" (producer_instance_key_file); if they are lost and no instance runs, run: aws ec2 delete-key-pair --key-name {key_name}"
+        " (producer_instance_key_file); if they are lost and no instance runs, run: "
+        + aws_command(f"ec2 delete-key-pair --key-name {key_name}")
     )

@@ -13,6 +13,7 @@ from ..core.clock import Clock, polls
 from ..core.content import KEY
 from ..core.errors import AWS_ERRORS, explain, is_lasting
 from ..core.module import require_least
+from ..core.terminal import aws_command
 from .checks import Targets, log_checks, quarantine_checks, stored_checks
 from .dead_letter import QuarantineReader
 from .logs import LogFindings, Wanted, wait_for_lines
@@ -135,7 +136,7 @@ class PipelineProbe:
         problems = {**self._remove_items(), **self._remove_dead_letter()}
         self.outcome.left_behind = list(problems)
         by_problem = {problem: [one for one in problems if problems[one] == problem] for problem in problems.values()}
-        key = f'{{"{KEY}": {{"S": "<id>"}}}}'
+        remove = aws_command(f"""dynamodb delete-item --table-name {self._targets.table} --key '{{"{KEY}": {{"S": "<id>"}}}}'""")
         self.outcome.checks.append(
             make_check(
                 "probe: own records removed",
@@ -145,8 +146,7 @@ class PipelineProbe:
                 seconds=self._clock.monotonic() - started,
                 remedy=(
                     f"Fix the pipeline first: what still waits in {self._targets.queue} is stored or dead-lettered only then. Then remove "
-                    f"each: aws dynamodb delete-item --table-name {self._targets.table} --key '{key}', "
-                    f"or delete its message from {self._targets.dead_letter_queue}."
+                    f"each: {remove}, or delete its message from {self._targets.dead_letter_queue}."
                 ),
             )
         )

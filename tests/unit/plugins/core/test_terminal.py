@@ -1,12 +1,14 @@
-"""Whatever a transaction holds, nothing of it reaches a terminal but characters that can be printed."""
+"""Whatever a transaction holds, nothing of it reaches a terminal but what can be printed; a printed command can be run."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 from ansible.module_utils.pipeline.core.checks import make_check
-from ansible.module_utils.pipeline.core.terminal import printable
+from ansible.module_utils.pipeline.core.terminal import aws_command, printable
 from ansible.module_utils.pipeline.report.table import make_report
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,3 +58,36 @@ def test_what_the_quarantine_tells_can_be_printed(tmp_path: Path, action: str):
             report = world.act(action, repair if action == "replay" else None, confirmed=action != "replay")
             assert report.lines
             assert all(line.isprintable() for line in [*report.lines, *report.errors])
+
+
+CLOUDS = {
+    "aws": {"AWS_PROFILE": "default", "AWS_REGION": "eu-central-1"},
+    "a profile with a quote": {"AWS_PROFILE": "Ann's $HOME", "AWS_REGION": "us-east-1"},
+    "embedded": {
+        "AWS_CONFIG_FILE": "/a clone/.local/aws.cfg",
+        "AWS_PROFILE": "embedded-cloud",
+        "AWS_REGION": "us-east-1",
+        "AWS_URL": "http://127.0.0.1:4566",
+    },
+}
+
+
+@pytest.mark.parametrize("cloud", CLOUDS.values(), ids=list(CLOUDS))
+def test_a_command_is_for_the_cloud_that_the_module_works_on(monkeypatch: pytest.MonkeyPatch, cloud: dict[str, str]):
+    for name in CLOUDS["embedded"]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in cloud.items():
+        monkeypatch.setenv(name, value)
+    words = shlex.split(aws_command("lambda list-functions --max-items 1"))
+    assert words[: words.index("aws")] == [f"{name}={value}" for name, value in cloud.items() if name == "AWS_CONFIG_FILE"]
+    given = words[words.index("aws") + 1 :]
+    assert given[:4] == ["lambda", "list-functions", "--max-items", "1"]
+    options = dict(zip(given[4::2], given[5::2], strict=True))
+    url = {"--endpoint-url": cloud["AWS_URL"]} if "AWS_URL" in cloud else {}
+    assert options == {"--profile": cloud["AWS_PROFILE"], "--region": cloud["AWS_REGION"]} | url
+
+
+def test_no_other_command_of_the_aws_cli_is_printed():
+    files = [path for path in (Path(__file__).parents[4] / "plugins").rglob("*.py") if path.name != "terminal.py"]
+    assert len(files) > 50
+    assert [str(path) for path in files if re.search(r"\baws [a-z0-9]+ [a-z]+-[a-z-]+", path.read_text(encoding="utf-8"))] == []
