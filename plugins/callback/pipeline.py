@@ -46,6 +46,18 @@ FIRST_PROGRESS = 15  # seconds, where the output is not a terminal
 NEXT_PROGRESS = 30
 TIME_COLUMN = 70
 END_OF_DIFF = re.compile(r"\n(\x1b\[[\d;]*m|\s)*$")
+# A command: broken, its lines would be other commands. It ends where no option follows and no playbook, or with , ; . or ).
+COMMAND = re.compile(
+    r"""((?<!\S)\(?(?:[A-Z_]+=(?:'[^']*'|\S)+[ ])?(?:
+        ssh[ ]-.*
+        | (?:aws[ ]\S+[ ]\S+ | ansible[ ]\S+ | ansible-playbook\b)
+          (?:(?<![,;.)])[ ](?:
+              \S+\.yml\S?
+              | -\S+ (?:(?<![,;.)])[ ](?!-)(?:'[^']*'\S*|\S+))? (?:(?<![,;.)])[ ]i-\S+)*  # an option, its value, more instances
+          ))*
+    ))""",
+    re.VERBOSE,
+)
 # What a text that is said has in a colour.
 COLOURED = re.compile(r"(?P<green>(?<=\| )pass\b|\b\d+ passed\b)|(?P<red>(?<=\| )FAIL\b|\b\d+ FAILED\b)|(?P<yellow>\b(?:\d+ )?unchecked\b)")
 # amazon.aws.lambda warns so of every new function.
@@ -87,6 +99,14 @@ class Wait:
         return f"{self.said}{clock(elapsed)} elapsed{left}"
 
 
+class Wrapper(textwrap.TextWrapper):
+    """Breaks a line between words, and not within a command: whoever copies it runs all of it."""
+
+    def _split(self, text: str) -> list[str]:
+        parts = COMMAND.split(text)  # every second one is a command
+        return [chunk for n, part in enumerate(parts) for chunk in ([part] if n % 2 else super(Wrapper, self)._split(part))]
+
+
 class Screen:
     """Lines, each wrapped at the terminal's width; on a terminal also a last line that is rewritten."""
 
@@ -106,7 +126,7 @@ class Screen:
         """A line; what does not fit continues below, indented `hang` more than the line itself."""
         words = text.lstrip()
         margin = " " * (indent + len(text) - len(words))
-        wrap = textwrap.TextWrapper(self.width, margin, margin + " " * hang, break_long_words=False, break_on_hyphens=False)
+        wrap = Wrapper(self.width, margin, margin + " " * hang, break_long_words=False, break_on_hyphens=False)
         self.write(paint(wrap.fill(words)))
 
     def write(self, text: str) -> None:

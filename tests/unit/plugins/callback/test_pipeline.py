@@ -14,12 +14,16 @@ import threading
 import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from runpy import run_path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[4]
+WRAPPER = run_path(str(ROOT / "plugins/callback/pipeline.py"))["Wrapper"]
 ANSIBLE = Path(sys.executable).parent / "ansible-playbook"
 HOSTS = """
 all:
@@ -394,6 +398,30 @@ def progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return capsys.readouterr().out
 
     return look
+
+
+COMMANDS = (
+    "ansible-playbook site.yml",
+    "ansible-playbook -i inventories/aws reconcile.yml -e reconcile_pause_producers=true -e reconcile_resend_lost=true",
+    'ansible-playbook quarantine.yml -e \'{"quarantine_repairs": ["parse amount"]}\' --check',
+    "ansible producers -i inventories/aws -m ansible.builtin.ping",
+    "aws ec2 start-instances --profile default --region us-east-1 --instance-ids i-0123456789abcdef0 i-0123456789abcdef1",
+    'AWS_CONFIG_FILE=\'/a b/.local/aws.cfg\' aws dynamodb delete-item --table-name T --key \'{"id": {"S": "<id>"}}\' --region us-east-1',
+)
+PROSE = st.lists(st.from_regex(r"[a-z]{1,12}", fullmatch=True), max_size=12).map(" ".join)
+
+
+@given(
+    st.lists(st.tuples(PROSE, st.sampled_from(COMMANDS), st.sampled_from(["", ", or", "; then", ").", "."])), max_size=4),
+    st.integers(20, 120),
+)
+def test_no_line_ends_within_a_command(parts: list[tuple[str, str, str]], width: int) -> None:
+    text = " ".join(f"{before} {'(' * (after == ').')}{command}{after}".strip() for before, command, after in parts)
+    lines = WRAPPER(width, break_long_words=False, break_on_hyphens=False).wrap(text)
+    assert " ".join(lines) == text
+    assert sum(line.count(command) for line in lines for command in set(COMMANDS)) == sum(text.count(command) for command in set(COMMANDS))
+    prose = [line for line in lines if not any(command in line for command in COMMANDS)]
+    assert all(len(line) <= width for line in prose)
 
 
 def test_off_a_terminal_a_long_wait_is_a_line_now_and_then(progress: Any) -> None:
