@@ -48,11 +48,11 @@ TIME_COLUMN = 70
 END_OF_DIFF = re.compile(r"\n(\x1b\[[\d;]*m|\s)*$")
 # A command: broken, its lines would be other commands. It ends where no option follows and no playbook, or with , ; . or ).
 COMMAND = re.compile(
-    r"""((?<!\S)\(?(?:[A-Z_]+=(?:'[^']*'|\S)+[ ])?(?:
+    r"""((?<!\S)[(`]?(?:[A-Z_]+=(?:'[^']*'|\S)+[ ])?(?:
         ssh[ ]-.*
         | (?:aws[ ]\S+[ ]\S+ | ansible[ ]\S+ | ansible-playbook\b)
           (?:(?<![,;.)])[ ](?:
-              \S+\.yml\S?
+              \S+\.yml\S*
               | -\S+ (?:(?<![,;.)])[ ](?!-)(?:'[^']*'\S*|\S+))? (?:(?<![,;.)])[ ]i-\S+)*  # an option, its value, more instances
           ))*
     ))""",

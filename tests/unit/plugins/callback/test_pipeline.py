@@ -408,7 +408,7 @@ COMMANDS = (
     "aws ec2 start-instances --profile default --region us-east-1 --instance-ids i-0123456789abcdef0 i-0123456789abcdef1",
     'AWS_CONFIG_FILE=\'/a b/.local/aws.cfg\' aws dynamodb delete-item --table-name T --key \'{"id": {"S": "<id>"}}\' --region us-east-1',
 )
-PROSE = st.lists(st.from_regex(r"[a-z]{1,12}", fullmatch=True), max_size=12).map(" ".join)
+PROSE = st.lists(st.from_regex(r"[a-z]{1,12}", fullmatch=True), min_size=1, max_size=12).map(" ".join)
 
 
 @given(
