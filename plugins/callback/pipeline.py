@@ -221,8 +221,10 @@ class CallbackModule(CallbackBase):
         if ignore_errors or self._is_rescued(result.task):
             word, tone = ("failed, ignored" if ignore_errors else "failed, rescued"), constants.COLOR_WARN
         items = self._ended(result)
-        self._tell_changed(result, [item for item in items if item.get("changed") and not item.get("failed", item is result.result)])
-        for item in [one for one in items if one.get("failed")] or items:
+        # ansible-core 2.19 says of each item whether it failed; 2.21 gives those that did an exception.
+        failed = [item for item in items if item.get("failed", "exception" in item)] or items
+        self._tell_changed(result, [item for item in items if item.get("changed") and item not in failed])
+        for item in failed:
             place = str(result.task.get_path()).removeprefix(f"{Path.cwd()}/")
             tries = f", {item['attempts']} attempts" if item.get("attempts", 1) > 1 else ""
             which = self._labels(result, [item]) + self._where(result, self._many_hosts)
