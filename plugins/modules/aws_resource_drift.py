@@ -38,11 +38,10 @@ options:
       type:
         description:
           - The type decides which properties there are. An unknown type or property fails before any call, with those that there are.
+            What needs a word about its properties is below.
           - Durations are in seconds, sizes of messages in bytes. Policies are documents. Lists are of names, but C(managed_policies),
             C(layers) and an alarm's actions of ARNs; C(role) of a function and C(permissions_boundary) are ARNs too.
-          - C(iam_role), label C(role).
           - C(iam_managed_policy), label C(policy) - a customer managed one; C(document) is that of the default version.
-          - C(iam_instance_profile), label C(instance profile).
           - C(dynamodb_table), label C(table) - C(key_schema) is a dict of attribute and C(HASH) or C(RANGE), C(attributes) of attribute
             and type such as C(S).
           - C(sqs_queue), label C(queue) - C(sse) is C(SQS), C(KMS) or C(none); C(redrive_policy) has C(dead_letter_target_arn) and
@@ -54,14 +53,12 @@ options:
             C(latest_differs_in) are settings in which C($LATEST) differs from the alias's version.
           - C(event_source_mappings), label C(mapping) - every mapping that has the function O(resources[].name) or the queue
             C(event_source_arn); C(count) is 1 unless named.
-          - C(log_group), label C(log group).
           - C(security_group), label C(security group) - C(ingress) and C(egress) are lists of C(protocol), C(from_port), C(to_port) and
             C(cidrs); C(protocol) C(-1) for all, without ports; C(cidrs) may name groups and prefix lists too. C(vpc_id) is where to look,
             by default the default VPC.
           - C(ec2_instances), label C(instance) - every instance whose tag Name is O(resources[].name), unless it is terminated or
             shutting down; C(count) is 1 unless named, C(root_volume_size) in GiB.
           - C(key_pair), label C(key pair) - C(public_key) is in OpenSSH's form; its comment is ignored.
-          - C(cloudwatch_alarm), label C(alarm).
           - C(cloudwatch_alarms), label C(alarms) - C(names) of all metric alarms whose name starts with O(resources[].name). Always
             exists.
           - C(sns_topic), label C(topic) - C(subscriptions) are as C(email:me@example.com), C(unconfirmed) those that their owner has not

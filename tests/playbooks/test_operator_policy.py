@@ -39,7 +39,8 @@ DOCUMENTED: list[dict[str, Any]] = [
 # function to be conditioned on.
 UNCONDITIONED = ("ec2:RunInstances", "iam:DetachRolePolicy", "lambda:GetEventSourceMapping")
 
-RESOURCES = "iam_roles,transaction_table,transaction_queue,stream_processor,observability,producer_instance"
+# The roles that the whole comparison has the resources of.
+RESOURCES = ",".join(re.findall(r"(?m)^ +- \.\./roles/(\w+)/vars/main\.yml$", (ROOT / "playbooks/site.yml").read_text()))
 
 TEMPLATES = [json.loads((ROOT / template).read_text()) for template in POLICIES]
 ACTIONS = sorted({action for policy in TEMPLATES for statement in policy["Statement"] for action in as_list(statement["Action"])})
