@@ -6,12 +6,14 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import botocore.session
 import pytest
 from botocore import xform_name
 from drifts import empty_package, is_accepted, make_role
@@ -301,8 +303,8 @@ def test_site_fails_where_it_cannot_repair_and_names_the_command_that_does(deplo
     logs.create_log_group(logGroupName=LOG_GROUP, logGroupClass="INFREQUENT_ACCESS")
 
     found, refused = deployed.play("verify", *tags), deployed.play("site", *tags)
-    for command in set(re.findall(r"aws [a-z0-9]+ [a-z-]+(?: --[a-z-]+ [\w/-]+)+", found.message)):
-        run_aws(deployed, command)
+    for command in set(re.findall(r"\S+ aws [a-z0-9]+ [a-z-]+(?: --[a-z-]+ [^\s;]+)+", found.message)):
+        run_aws(command)
     mended, verified = deployed.play("site", *tags), deployed.play("verify", *tags)
     functions.delete_function(FunctionName="other")
 
@@ -314,14 +316,17 @@ def test_site_fails_where_it_cannot_repair_and_names_the_command_that_does(deplo
     verified.ended_well()
 
 
-def run_aws(pipeline: Pipeline, command: str) -> None:
-    """Run a command of the AWS CLI with the SDK. The options are the parameters of the call, spelled as in the shell."""
-    _, service, operation, *options = command.split()
-    client = pipeline.client(service)
+def run_aws(command: str) -> None:
+    """Run a command of the AWS CLI, as it is printed, with the SDK. Its other options are parameters of the call, spelled as in the shell."""
+    file, _, service, operation, *words = shlex.split(command)
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    session = botocore.session.Session(profile=options.pop("--profile"))
+    session.set_config_variable("config_file", file.removeprefix("AWS_CONFIG_FILE="))
+    client = session.create_client(service, options.pop("--region"), endpoint_url=options.pop("--endpoint-url"))
     method = operation.replace("-", "_")
     parameters = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method]).input_shape.members
     spelled = {f"--{xform_name(name, '-')}": name for name in parameters}
-    getattr(client, method)(**{spelled[option]: value for option, value in zip(options[::2], options[1::2], strict=True)})
+    getattr(client, method)(**{spelled[option]: value for option, value in options.items()})
 
 
 def newest_sent(pipeline: Pipeline) -> float:
