@@ -317,7 +317,7 @@ def test_site_fails_where_it_cannot_repair_and_names_the_command_that_does(deplo
 
 
 def run_aws(command: str) -> None:
-    """Run a command of the AWS CLI, as it is printed, with the SDK. Its other options are parameters of the call, spelled as in the shell."""
+    """Run a command of the AWS CLI, as it is printed, with the SDK. Its other options are parameters, spelled as in the shell."""
     file, _, service, operation, *words = shlex.split(command)
     options = dict(zip(words[::2], words[1::2], strict=True))
     session = botocore.session.Session(profile=options.pop("--profile"))
