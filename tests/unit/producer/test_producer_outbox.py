@@ -12,7 +12,7 @@ from fakes import client_error
 from outbox import Outbox
 from outbox_error import OutboxError
 from outbox_records import Draft
-from producer_fakes import World, fail, message, stream_of, take_all, wanted
+from producer_fakes import OneByOne, World, fail, message, stream_of, take_all, wanted
 from sending import Producer
 from sqs_client import SendError
 
@@ -118,7 +118,7 @@ def test_a_great_backlog_is_sent_with_a_bounded_window_in_memory():
     world = World(*[look] * 1_000)
     record(world, 3_000)
     outbox = Outbox(world.directory, exclusive=True)
-    producer = Producer(wanted(), outbox, world.connect, world.say, world.stop, world.now, world.wait, Nothing())
+    producer = Producer(wanted(), outbox, world.connect, world.say, world.stop, world.now, world.wait, Nothing(), OneByOne())
     assert producer.run() == 0
     outbox.close()
     assert max(held) == 1_000 and world.sent() == [f"old-{number}" for number in range(1, 3_001)]
@@ -134,7 +134,7 @@ def test_large_bodies_make_the_window_smaller():
     world = World(*[look] * 1_000)
     record(world, 40, body="x" * 1_000_000)
     outbox = Outbox(world.directory, exclusive=True)
-    producer = Producer(wanted(), outbox, world.connect, world.say, world.stop, world.now, world.wait, Nothing())
+    producer = Producer(wanted(), outbox, world.connect, world.say, world.stop, world.now, world.wait, Nothing(), OneByOne())
     assert producer.run() == 0
     outbox.close()
     assert 10_000_000 < max(held) <= 16 * 1_048_576 and len(world.sent()) == 40
