@@ -50,6 +50,19 @@ def test_rejected_lines_are_told_by_number_and_place(directory: Path):
     assert found == [(str(path), 3, first, 4, "not_json", b"junk"), (str(path), 5, last, 2, "id_missing", b"{}")]
 
 
+def test_the_start_of_a_line_that_is_written_anew_is_read_anew(directory: Path):
+    # given a feed whose last line has no end yet, and was looked at
+    path = directory / "feed"
+    path.write_text(line("a") + line("first")[:-3])
+    reader = Reader(path)
+    assert [each.transaction_id for each in reader.draw().messages] == ["a"] and not reader.draw()
+    # when its writer writes that line anew
+    path.write_text(line("a") + line("another"))
+    # then that is what is sent, and nothing of what stood there
+    draft = reader.draw()
+    assert [each.transaction_id for each in draft.messages] == ["another"] and not draft.rejected
+
+
 def test_a_line_of_any_length_is_read_in_bounded_memory(directory: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(feed_files, "KEPT_BYTES", 1_000)
     monkeypatch.setattr(feed_files, "CHUNK_BYTES", 100)

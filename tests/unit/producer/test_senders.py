@@ -115,6 +115,20 @@ def test_an_outage_counts_once_for_all_that_were_under_way():
     assert [line["attempt"] for line in world.lines("retrying")] == [1]
 
 
+def test_a_failure_after_a_success_is_a_new_outage():
+    # given four requests under way, of which one fails, then one succeeds, then one fails
+    world = World(take_all, AWAY, take_all, AWAY)
+    record(world, 100)
+    senders = SideBySide(world.clock, itertools.chain([0.1, 1.0, 2.0, 3.0, 4.0], itertools.repeat(0.1)))
+    assert world.run_from(None, senders=senders, count=0, within=600.0) == 0
+    assert [line["attempt"] for line in world.lines("retrying")] == [1, 1]
+    failed = [(end, sequences) for _, end, sequences, answer in senders.spans if isinstance(answer, Exception)]
+    assert [end for end, _ in failed] == pytest.approx([1.1, 3.1])
+    # then its batch waits, as after every failure
+    (again,) = [begin for begin, _, sequences, answer in senders.spans if sequences == failed[1][1] and not isinstance(answer, Exception)]
+    assert again > failed[1][0]
+
+
 def test_what_was_taken_is_marked_although_another_request_was_refused():
     # given the first request of a life, which is taken, and another at its side, which is refused
     world = World(take_all, REFUSED, *[take_all] * 10)
